@@ -1,0 +1,51 @@
+"""Checks of a spec's fields: one line that names the field, the value and what would be right."""
+
+import math
+import numbers
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from lrnn_jax.errors import InputError
+
+__all__ = ["require_at_least", "require_choice", "require_positive"]
+
+
+def require_at_least(spec: Any, least: int, *names: str) -> None:
+    """Each named field is an integer >= least, or a tuple of such integers.
+
+    Raises:
+      InputError: naming the first field that is not.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        entries = value if isinstance(value, tuple) and value else (value,)
+        for entry in entries:
+            whole = isinstance(entry, numbers.Integral) and not isinstance(entry, bool)
+            if not whole or entry < least:
+                raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
+
+
+def require_positive(spec: Any, *names: str) -> None:
+    """Each named field is a finite number > 0.
+
+    Raises:
+      InputError: naming the first field that is not.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if not isinstance(value, numbers.Real) or not math.isfinite(value) or value <= 0:
+            raise InputError(f"{name}: expected a finite number > 0, got {value!r}")
+
+
+def require_choice(spec: Any, *names: str) -> None:
+    """Each named field is one of the choices of its Literal annotation.
+
+    Raises:
+      InputError: naming the first field that is not.
+    """
+    hints = get_type_hints(type(spec))
+    for name in names:
+        value, hint = getattr(spec, name), hints[name]
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        if value not in choices:
+            known = ", ".join(repr(choice) for choice in choices)
+            raise InputError(f"{name}: expected one of {known}, got {value!r}")

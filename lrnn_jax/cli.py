@@ -1,0 +1,254 @@
+"""The `lrnn-jax` command: fit, decode, list, doctor."""
+
+import argparse
+import dataclasses
+import sys
+import textwrap
+import tomllib
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+from rich.console import Console
+
+from lrnn_jax.errors import InputError, suggest
+from lrnn_jax.experiments import MODELS, PROBLEMS, Outcome, RunFolder, experiment_from, resume, start
+from lrnn_jax.experiments.doctor import report
+from lrnn_jax.experiments.progress import display_for
+from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
+from lrnn_jax.io.trees import load_params
+from lrnn_jax.training import Training, host_field
+
+__all__ = ["main"]
+
+_BAD_INPUT = 2
+_UNSOUND = 1
+_INTERRUPTED = 130
+_TRAINING = {"training": Training}
+_DEFAULT_CONFIG = "image/quickstart"
+
+_FIT_HELP = """\
+Fit a model to a problem. Without CONFIG: a small deep LRNN to a photograph, about a minute on two
+CPU cores. Any field of the experiment can be set: --model.rank 64 --training.steps 200.
+"""
+_FIT_EXAMPLES = """\
+examples:
+  lrnn-jax fit
+  lrnn-jax fit --problem.source photo.png --problem.size 256 256
+  lrnn-jax fit image/siren --training.learning_rate 1e-3
+  lrnn-jax fit my.toml --out runs/mine
+  lrnn-jax fit --resume runs/mine --training.steps 2000
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 done, 1 unsound, 2 bad input, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(words)
+        return options.action(options)
+    except InputError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        print(f"lrnn-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        return _BAD_INPUT
+    except KeyboardInterrupt:
+        print("lrnn-jax: stopped", file=sys.stderr)
+        return _INTERRUPTED
+
+
+# The commands ---------------------------------------------------------------------------------------
+
+
+def _fit(options: argparse.Namespace) -> int:
+    changes = _changes(options)
+    display = display_for(Console())
+    if options.resume is not None:
+        if options.config or options.out or set(changes) - {"training"}:
+            raise InputError("--resume takes no CONFIG, no --out and only --training fields")
+        outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
+    else:
+        base = read_table(config_path(options.config or _DEFAULT_CONFIG))
+        experiment = experiment_from(merge(_without_stale_fields(base, changes), changes))
+        outcome = start(experiment, options.out, display)
+    return _tell(outcome)
+
+
+def _decode(options: argparse.Namespace) -> int:
+    folder = RunFolder.open(options.run)
+    if not folder.params.is_file():
+        raise InputError(f"{folder.path} has no {folder.params.name}: finish it with --resume first")
+    experiment = folder.experiment()
+    template = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    params = load_params(folder.params, template)
+    field = host_field(experiment.model, params)
+    size = None if options.size is None else tuple(options.size)
+    print(experiment.problem.decode(field, size, options.out or folder.path / "decoded.png"))
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    del options
+    for title, registry in (("models", MODELS), ("problems", PROBLEMS)):
+        print(f"{title}:")
+        for name, kind in registry.items():
+            print(f"  {name:<22}{(kind.__doc__ or '').splitlines()[0]}")
+    print("configs:")
+    for name, path in configs().items():
+        print(f"  {name:<22}{path.read_text().splitlines()[0].removeprefix('# ')}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    del options
+    sound = True
+    for line, fine in report():
+        print(line)
+        sound = sound and fine
+    return 0 if sound else _UNSOUND
+
+
+def _tell(outcome: Outcome) -> int:
+    """The last lines of a fit: where things are, what was reached, what it cost."""
+    summary, folder = outcome.summary, outcome.folder.path
+    if outcome.status == "interrupted":
+        print(f"stopped at step {summary['step']}; continue with: lrnn-jax fit --resume {folder}")
+        return _INTERRUPTED
+    scores = "  ".join(f"{name} {value:.4g}" for name, value in summary["scores"].items())
+    memory = summary["peak_memory_mb"]
+    print(f"reached   {scores} after {summary['step']} steps")
+    print(
+        f"cost      {summary['steps_per_second']:.3g} steps/s, compiled in "
+        f"{summary['compile_seconds']:.1f} s, peak memory "
+        f"{'unknown' if memory is None else f'{memory:.0f} MB'}, {summary['parameters']:,} parameters"
+    )
+    print(f"pictures  {folder / 'reconstruction.png'}, error.png, training.png")
+    print(f"run       {folder}")
+    return 0
+
+
+# Overrides: --section.field VALUE ... ---------------------------------------------------------------
+
+
+def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The dotted options that were given, as nested dicts of TOML values."""
+    changes: dict[str, dict[str, Any]] = {}
+    for dotted, words in vars(options).items():
+        if "." in dotted:
+            section, name = dotted.split(".")
+            values = [_value(word) for word in words]
+            changes.setdefault(section, {})[name] = values[0] if len(values) == 1 else values
+    return changes
+
+
+def _value(word: str) -> Any:
+    """A word as TOML would read it; anything else is a string, and 'none' unsets a field."""
+    if word == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {word}")["value"]
+    except tomllib.TOMLDecodeError:
+        return word
+
+
+def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` less the fields of a kind that `changes` replaces by another."""
+    kept = dict(base)
+    for section, fields in changes.items():
+        if "kind" in fields and fields["kind"] != base.get(section, {}).get("kind"):
+            kept[section] = {}
+    return kept
+
+
+# The parser -----------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one line for an error, and the nearest option for an unknown one."""
+
+    def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            raise InputError(f"unknown argument {rest[0]}; {suggest(rest[0], options.known)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lrnn-jax", description="Fit networks whose activations are learned.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=version("lrnn-jax"))
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    fit = _add(verbs, "fit", _fit, _FIT_HELP)
+    fit.epilog = _FIT_EXAMPLES + _fields_text()
+    fit.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file or a name of `list`")
+    fit.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; must not exist")
+    fit.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
+    for dotted in sorted({f"{s}.{name}" for s, _, kind in _kinds() for name in _fields(s, kind)}):
+        fit.add_argument(
+            f"--{dotted}", dest=dotted, nargs="+", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+    decode = _add(verbs, "decode", _decode, "Render a saved run at any resolution.")
+    decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    size_help = "width and height in pixels; default: those of the data"
+    decode.add_argument("--size", type=int, nargs="+", metavar="N", help=size_help)
+    decode.add_argument("--out", type=Path, help="the file to write; default: RUN/decoded.png")
+    _add(verbs, "list", _list, "Show models, problems and configs.")
+    _add(verbs, "doctor", _doctor, "Show versions and devices; check that the compiler is right.")
+    for verb in verbs.choices.values():
+        verb.set_defaults(known=[option for a in verb._actions for option in a.option_strings])
+    return parser
+
+
+def _add(verbs: Any, name: str, action: Any, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(
+        name,
+        help=text.splitlines()[0],
+        description=text,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verb.set_defaults(action=action)
+    return verb
+
+
+def _kinds() -> Iterator[tuple[str, str, type]]:
+    """(section, kind, class) of everything that an experiment can hold."""
+    for section, registry in (("problem", PROBLEMS), ("model", MODELS), ("training", _TRAINING)):
+        for name, kind in registry.items():
+            yield section, name, kind
+
+
+def _fields(section: str, kind: type) -> dict[str, str]:
+    """The fields of a section with one line of help each."""
+    texts = field_help(kind)
+    fields = {field.name: texts[field.name] for field in dataclasses.fields(kind)}
+    return fields if section == "training" else {"kind": "see the headings"} | fields
+
+
+def _fields_text() -> str:
+    """Every field that can be set, by section and kind, with its default."""
+    lines = []
+    for section, name, kind in _kinds():
+        heading = section if section == "training" else f"{section}, --{section}.kind {name}"
+        lines.append(f"\n{heading}:")
+        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+        for field, text in field_help(kind).items():
+            if field not in defaults:
+                continue
+            default = defaults[field]
+            if default is dataclasses.MISSING:
+                text += " Default: the problem's."
+            else:
+                text += f" Default: {'none' if default is None else default}."
+            lines += textwrap.wrap(
+                f"--{section}.{field}  {text}", 96, initial_indent="  ", subsequent_indent=" " * 6
+            )
+    return "\n".join(lines)

@@ -1,0 +1,17 @@
+"""Experiments: files decoded to typed objects, and what it takes to run one."""
+
+from lrnn_jax.experiments.folder import RunFolder
+from lrnn_jax.experiments.run import Outcome, resume, start
+from lrnn_jax.experiments.spec import MODELS, PROBLEMS, Experiment, experiment_from, table_of
+
+__all__ = [
+    "MODELS",
+    "PROBLEMS",
+    "Experiment",
+    "Outcome",
+    "RunFolder",
+    "experiment_from",
+    "resume",
+    "start",
+    "table_of",
+]

@@ -1,0 +1,90 @@
+"""Progress of a run: a bar on a terminal, a line every few seconds elsewhere."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+__all__ = ["BarDisplay", "LineDisplay", "SilentDisplay", "display_for"]
+
+
+def _text(step: int, steps: int, values: dict[str, float], rate: float) -> str:
+    left = (steps - step) / rate
+    shown = [f"{name} {_number(value)}" for name, value in values.items() if name not in _HIDDEN]
+    return "  ".join(
+        [f"step {step}/{steps}", *shown, f"{rate:.3g} steps/s", f"{_clock(left)} left"]
+    )
+
+
+_HIDDEN = ("step", "seconds")
+_UNITS = {"psnr": "{:.2f} dB"}
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class BarDisplay:
+    """A progress bar: step, loss, scores, steps a second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            console=console,
+        )
+
+    def begin(self, step: int, steps: int) -> None:
+        self._steps = steps
+        self._progress.start()
+        self._task = self._progress.add_task("compiled", total=steps, completed=step)
+
+    def update(self, step: int, values: dict[str, float], rate: float) -> None:
+        text = _text(step, self._steps, values, rate)
+        self._progress.update(self._task, completed=step, description=text)
+
+    def end(self) -> None:
+        self._progress.stop()
+
+
+class LineDisplay:
+    """The same as lines, at most one in `every` seconds, and the last."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self._every = every
+
+    def begin(self, step: int, steps: int) -> None:
+        self._steps, self._shown = steps, time.monotonic()
+
+    def update(self, step: int, values: dict[str, float], rate: float) -> None:
+        now = time.monotonic()
+        if now - self._shown >= self._every or step == self._steps:
+            self._shown = now
+            print(_text(step, self._steps, values, rate), flush=True)
+
+    def end(self) -> None:
+        pass
+
+
+class SilentDisplay:
+    """Shows nothing."""
+
+    def begin(self, step: int, steps: int) -> None:
+        pass
+
+    def update(self, step: int, values: dict[str, float], rate: float) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+def display_for(console: Console) -> BarDisplay | LineDisplay:
+    """A bar on a terminal, lines where the output goes to a file or a pipe."""
+    return BarDisplay(console) if console.is_terminal else LineDisplay()

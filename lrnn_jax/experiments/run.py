@@ -1,0 +1,277 @@
+"""One run, start to finish: load, compile, train chunk by chunk, evaluate, render, summarise."""
+
+import dataclasses
+import json
+import platform
+import signal
+import sys
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.experiments.folder import RunFolder
+from lrnn_jax.experiments.spec import Experiment, table_of
+from lrnn_jax.io import write_curves
+from lrnn_jax.io.trees import count_parameters, save_params
+from lrnn_jax.training import Checkpoints, State, host_field, initial_state, make_advance, make_step
+from lrnn_jax.typing import Data
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["Display", "Outcome", "resume", "start"]
+
+_CAPACITY = 256  # steps between two looks of the host, at most
+_LOOK_SECONDS = 0.5  # time between two looks that the number of steps is aimed at
+
+
+class Display(Protocol):
+    """Where a run shows how it goes."""
+
+    def begin(self, step: int, steps: int) -> None:
+        """Training starts at `step` of `steps`."""
+        ...
+
+    def update(self, step: int, values: dict[str, float], rate: float) -> None:
+        """`step` is done; the loss and scores there; steps a second."""
+        ...
+
+    def end(self) -> None:
+        """Training is over."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended: 'finished', or 'interrupted' and ready to be resumed."""
+
+    status: str
+    folder: RunFolder
+    summary: dict[str, Any]
+
+
+@dataclasses.dataclass
+class _Job:
+    """A compiled run, about to train."""
+
+    experiment: Experiment
+    data: Data
+    state: State
+    key: jax.Array
+    advance: Any
+    compile_seconds: float
+
+
+def start(experiment: Experiment, path: Path | None, display: Display) -> Outcome:
+    """Runs an experiment into a new folder; nothing is written before the first step can be taken.
+
+    Raises:
+      InputError: unusable input, an existing folder, a loss that is not finite, a full disk.
+    """
+    if path is not None and path.exists():
+        raise InputError(f"{path} exists: name another folder, or continue it with --resume")
+    job = _compile(experiment)
+    folder = RunFolder.create(path, experiment)
+    try:
+        checkpoints = Checkpoints(folder.checkpoints)
+        checkpoints.save(job.state)
+    except InputError:
+        folder.remove()
+        raise
+    return _train(job, folder, checkpoints, display)
+
+
+def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Outcome:
+    """Continues a run from its newest checkpoint, as if it had never stopped.
+
+    Args:
+      folder: the run.
+      training: fields of its [training] section to change, e.g. more steps.
+      display: where to show progress.
+
+    Raises:
+      InputError: nothing to continue, or a checkpoint of another model.
+    """
+    experiment = folder.experiment()
+    if training:
+        changed = dataclasses.replace(experiment.training, **training)
+        experiment = dataclasses.replace(experiment, training=changed)
+    if not folder.checkpoints.is_dir():
+        raise InputError(f"{folder.path} holds no checkpoint: nothing to resume from")
+    checkpoints = Checkpoints(folder.checkpoints)
+    template = jax.eval_shape(lambda: _initial(experiment))
+    state = checkpoints.restore(template)
+    if int(state.step) >= experiment.training.steps:
+        raise InputError(
+            f"{folder.path} has its {experiment.training.steps} steps: ask for more with "
+            "--training.steps"
+        )
+    job = _compile(experiment, state)
+    return _train(job, folder, checkpoints, display)
+
+
+def _keys(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
+    init_key, loop_key = jax.random.split(jax.random.key(experiment.training.seed))
+    return init_key, loop_key
+
+
+def _initial(experiment: Experiment) -> State:
+    params = experiment.model.init(_keys(experiment)[0])
+    return initial_state(params, experiment.training.optimizer())
+
+
+def _compile(experiment: Experiment, state: State | None = None) -> _Job:
+    model, problem, training = experiment.model, experiment.problem, experiment.training
+    for name in ("in_dim", "out_dim"):
+        ours, theirs = getattr(model, name), getattr(problem, name)
+        if ours != theirs:
+            raise InputError(f"model.{name} is {ours} but the problem has {theirs}: leave it out")
+    data = jax.device_put(problem.load())
+    state = jax.device_put(_initial(experiment) if state is None else state)
+    key = _keys(experiment)[1]
+    step = make_step(
+        model,
+        problem.loss,
+        training.optimizer(),
+        batch=training.batch,
+        chunk=training.chunk_points,
+    )
+    begun = time.perf_counter()
+    advance = make_advance(step, _CAPACITY).lower(state, data, key, np.int32(1)).compile()
+    return _Job(experiment, data, state, key, advance, time.perf_counter() - begun)
+
+
+def _train(job: _Job, folder: RunFolder, checkpoints: Checkpoints, display: Display) -> Outcome:
+    """The host loop: between two calls of `advance`, metrics, progress, checkpoints and signals."""
+    training, problem = job.experiment.training, job.experiment.problem
+    step = first = int(job.state.step)
+    earlier = folder.rewind_metrics(step)
+    spent_before = earlier[-1]["seconds"] if earlier else 0.0
+    spent, count, status = 0.0, 1, "finished"
+    display.begin(step, training.steps)
+    try:
+        with _StopOnSignal() as stop:
+            while step < training.steps and not stop.asked:
+                to_checkpoint = training.checkpoint_every - step % training.checkpoint_every
+                count = min(count, _CAPACITY, training.steps - step, to_checkpoint)
+                begun = time.perf_counter()
+                job.state, history, done = job.advance(
+                    job.state, job.data, job.key, np.int32(count)
+                )
+                terms = {name: np.asarray(values)[: int(done)] for name, values in history.items()}
+                pace = (time.perf_counter() - begun) / len(terms["loss"])
+                spent += pace * len(terms["loss"])
+                seconds = spent_before + spent
+                lines = [
+                    {"step": step + i, **_row(problem, terms, i), "seconds": round(seconds, 3)}
+                    for i in range(len(terms["loss"]))
+                ]
+                _raise_if_not_finite(lines[-1], folder, checkpoints, training.learning_rate)
+                folder.append_metrics(row for row in lines if row["step"] % training.log_every == 0)
+                step += len(lines)
+                display.update(step, lines[-1], (step - first) / spent)
+                if step % training.checkpoint_every == 0 or step == training.steps:
+                    checkpoints.save(job.state)
+                count = max(1, round(_LOOK_SECONDS / pace))
+            if step < training.steps:
+                status = "interrupted"
+                checkpoints.save(job.state)
+    finally:
+        display.end()
+        checkpoints.close()
+    costs = {
+        "steps_per_second": (step - first) / spent if spent else 0.0,
+        "compile_seconds": job.compile_seconds,
+        "train_seconds": spent_before + spent,
+    }
+    return _finish(job, folder, status, costs)
+
+
+def _row(problem: Any, terms: dict[str, np.ndarray], index: int) -> dict[str, float]:
+    row = {name: float(values[index]) for name, values in terms.items()}
+    return row | problem.progress(row)
+
+
+def _raise_if_not_finite(
+    row: dict[str, float], folder: RunFolder, checkpoints: Checkpoints, learning_rate: float
+) -> None:
+    if np.isfinite(row["loss"]):
+        return
+    raise InputError(
+        f"the loss became {row['loss']} at step {row['step']:.0f}; the last good checkpoint, step "
+        f"{checkpoints.latest()}, is in {folder.checkpoints}; try a smaller "
+        f"--training.learning_rate than {learning_rate:g}"
+    )
+
+
+def _finish(job: _Job, folder: RunFolder, status: str, costs: dict[str, float]) -> Outcome:
+    """Scores, pictures, the exported model and the summary; only the summary if interrupted."""
+    experiment = job.experiment
+    summary: dict[str, Any] = {"status": status, "step": int(job.state.step)}
+    if status == "finished":
+        field = host_field(experiment.model, job.state.params)
+        summary["scores"] = experiment.problem.evaluate(field, job.data)
+        spec = json.dumps(table_of(experiment)["model"])
+        metadata = {"model": spec, "lrnn_jax": version("lrnn-jax")}
+        save_params(folder.params, job.state.params, metadata)
+        experiment.problem.render(field, job.data, folder.path)
+        summary["best"] = _draw_curves(folder)
+    summary |= {name: round(value, 3) for name, value in costs.items()}
+    summary["peak_memory_mb"] = peak_memory_mb()
+    summary["parameters"] = count_parameters(job.state.params)
+    summary["machine"] = {
+        "device": jax.devices()[0].device_kind,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "lrnn_jax": version("lrnn-jax"),
+    }
+    folder.write_summary(summary)
+    return Outcome(status, folder, summary)
+
+
+def _draw_curves(folder: RunFolder) -> dict[str, float]:
+    """Writes the training curve and returns the logged line of least loss (oracle-best)."""
+    lines = folder.read_metrics()
+    names = [name for name in lines[0] if name not in ("step", "seconds")]
+    curves = {name: [line[name] for line in lines] for name in names}
+    write_curves(folder.curve, [int(line["step"]) for line in lines], curves, folder.path.name)
+    return min(lines, key=lambda line: line["loss"])
+
+
+def peak_memory_mb() -> float | None:
+    """The largest resident size of this process so far, in MB (10^6 bytes); None on Windows."""
+    if sys.platform == "win32":
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
+
+
+class _StopOnSignal:
+    """Ctrl-C and SIGTERM ask the loop to stop after the step it is at; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: dict[int, Any] = {}
+
+    def _ask(self, number: int, frame: Any) -> None:
+        del frame
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self) -> "_StopOnSignal":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

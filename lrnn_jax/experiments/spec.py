@@ -1,0 +1,230 @@
+"""Experiments as files: TOML decoded strictly into the three typed objects, and back."""
+
+import collections.abc
+import dataclasses
+import re
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from lrnn_jax.errors import InputError, suggest
+from lrnn_jax.io import io_errors, write_bytes
+from lrnn_jax.models import LRNN, Siren, Spder
+from lrnn_jax.problems import Image
+from lrnn_jax.training import Training
+from lrnn_jax.typing import Model, Problem
+
+__all__ = [
+    "MODELS",
+    "PROBLEMS",
+    "Experiment",
+    "config_path",
+    "configs",
+    "experiment_from",
+    "field_help",
+    "merge",
+    "read_table",
+    "table_of",
+    "write_table",
+]
+
+MODELS: dict[str, type] = {"lrnn": LRNN, "siren": Siren, "spder": Spder}
+"""Every model that `[model] kind = "..."` can name."""
+
+PROBLEMS: dict[str, type] = {"image": Image}
+"""Every problem that `[problem] kind = "..."` can name."""
+
+Table = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A model, what it is fitted to, and how."""
+
+    model: Model
+    problem: Problem
+    training: Training
+
+
+def experiment_from(table: Table) -> Experiment:
+    """Decodes the three sections; a model without `in_dim` and `out_dim` takes the problem's.
+
+    Raises:
+      InputError: an unknown section or field, a value of the wrong type or out of its range; the
+        message gives the dotted name.
+    """
+    sections = {"model", "problem", "training"}
+    for name, section in table.items():
+        if name not in sections:
+            raise InputError(f"unknown section [{name}]; {suggest(name, sections)}")
+        if not isinstance(section, dict):
+            raise InputError(f"{name}: expected a section [{name}], got {section!r}")
+    problem = _decode("problem", table.get("problem", {}), _kind("problem", table, PROBLEMS))
+    training = _decode("training", table.get("training", {}), Training)
+    model_table = dict(table.get("model", {}))
+    for name in ("in_dim", "out_dim"):
+        if name not in model_table:
+            model_table[name] = getattr(problem, name)
+    model = _decode("model", model_table, _kind("model", table, MODELS))
+    return Experiment(model=model, problem=problem, training=training)
+
+
+def table_of(experiment: Experiment) -> Table:
+    """The experiment with every default written out; a field that is None is left out.
+
+    Raises:
+      InputError: a field holds a Python function, which no file can name.
+    """
+    return {
+        "model": _section(experiment.model, MODELS),
+        "problem": _section(experiment.problem, PROBLEMS),
+        "training": _section(experiment.training, {}),
+    }
+
+
+def read_table(path: Path) -> Table:
+    """A TOML file as nested dicts.
+
+    Raises:
+      InputError: it is missing or is not TOML.
+    """
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+
+
+def write_table(path: Path, table: Table) -> Path:
+    """Writes nested dicts as TOML."""
+    return write_bytes(path, tomli_w.dumps(table).encode())
+
+
+def merge(base: Table, changes: Table) -> Table:
+    """`base` with every field of `changes` in place of its own; None takes a field out.
+
+    >>> merge({"model": {"rank": 4, "gamma": 1.0}}, {"model": {"rank": 8, "gamma": None}})
+    {'model': {'rank': 8}}
+    """
+    merged = dict(base)
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            merged[name] = merge(merged.get(name, {}), value)
+        elif value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = value
+    return merged
+
+
+def configs() -> dict[str, Path]:
+    """The experiments that come with the package, by name, e.g. 'image/lrnn_spder'."""
+    package = Path(__file__).parents[1]
+    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    paths = sorted(folder.rglob("*.toml"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+
+
+def config_path(name: str) -> Path:
+    """The file of a config: the path itself, or the one that comes with the package by that name.
+
+    Raises:
+      InputError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = configs()
+    short = name.removeprefix("configs/").removesuffix(".toml")
+    if short in known:
+        return known[short]
+    raise InputError(f"no config file '{name}'; {suggest(short, known)}")
+
+
+def field_help(kind: type) -> dict[str, str]:
+    """One line of help for each field of a spec, from the Args of its docstring."""
+    text = re.sub(r"\n {8,}", " ", kind.__doc__ or "")
+    return dict(re.findall(r"^ {6}(\w+): (.+)$", text, flags=re.MULTILINE))
+
+
+def _kind(section: str, table: Table, registry: dict[str, type]) -> type:
+    kind = table.get(section, {}).get("kind", next(iter(registry)))
+    if kind not in registry:
+        raise InputError(f"{section}.kind: unknown {section} {kind!r}; {suggest(str(kind), registry)}")
+    return registry[kind]
+
+
+def _section(spec: Any, registry: dict[str, type]) -> Table:
+    kinds = {cls: name for name, cls in registry.items()}
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    for name, value in fields.items():
+        if callable(value):
+            raise InputError(f"{name}: a Python function cannot be written to a file, got {value!r}")
+    plain = {n: list(v) if isinstance(v, tuple) else v for n, v in fields.items() if v is not None}
+    return {"kind": kinds[type(spec)], **plain} if registry else plain
+
+
+def _decode(section: str, table: Table, kind: type) -> Any:
+    values = {name: value for name, value in table.items() if name != "kind"}
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in values:
+        if name not in known:
+            raise InputError(f"unknown field {section}.{name}; {suggest(name, known)}")
+    hints = typing.get_type_hints(kind)
+    try:
+        return kind(**{name: _structure(name, value, hints[name]) for name, value in values.items()})
+    except InputError as error:
+        raise InputError(f"{section}.{error}") from error
+
+
+# Strict decoding: TOML's types are taken as they are, none is converted into another --------------
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a TOML value fits a field's annotation."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, list):
+            return False
+        if arguments[-1] is ...:
+            return all(_is_a(entry, arguments[0]) for entry in value)
+        return len(value) == len(arguments) and all(map(_is_a, value, arguments))
+    if origin is collections.abc.Callable:
+        return False
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+def _describe(hint: Any) -> str:
+    """An annotation in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(filter(None, map(_describe, arguments)))
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin is tuple and arguments[-1] is ...:
+        return f"a list of {_describe(arguments[0])}s".replace("of an ", "of ")
+    if origin is tuple:
+        return f"a list of {len(arguments)} {_describe(arguments[0])}s".replace(" an ", " ")
+    words = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+    return words.get(hint, "")
+
+
+def _structure(name: str, value: Any, hint: Any) -> Any:
+    """The field's value, a list as a tuple and a whole number as a float where one is asked for."""
+    if not _is_a(value, hint):
+        raise InputError(f"{name}: expected {_describe(hint)}, got {value!r}")
+    if isinstance(value, list):
+        return tuple(value)
+    floats = float in (hint, *typing.get_args(hint)) and int not in typing.get_args(hint)
+    return float(value) if floats else value

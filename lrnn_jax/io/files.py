@@ -1,0 +1,44 @@
+"""Writing a file whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lrnn_jax.errors import InputError
+
+__all__ = ["atomic", "io_errors", "write_bytes"]
+
+
+@contextlib.contextmanager
+def io_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turns an OSError of the block into one line: "cannot write PATH: No space left on device"."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot {doing} {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends, or vanishes if it fails.
+
+    The temporary name keeps the suffix of `path`, which many writers choose their format by.
+
+    Raises:
+      InputError: the operating system refuses (disk full, no permission, no such folder).
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with io_errors(path, "write"):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Writes `content` to `path` whole or not at all, and returns the path."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+    return path

@@ -1,0 +1,125 @@
+"""Pictures in and out: grey, grey + alpha, RGB, RGBA; 8 and 16 bits, and float TIFF."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import imageio.v3 as iio
+import numpy as np
+import skimage.data
+import skimage.transform
+from jaxtyping import Float
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.files import io_errors, write_bytes
+
+__all__ = ["SAMPLES", "Picture", "read_picture", "write_png"]
+
+SAMPLES = ("astronaut", "camera")
+"""Photographs that are installed with scikit-image: RGB and grey, 512 x 512, public domain."""
+
+_CHANNELS = (1, 2, 3, 4)
+_TIFF = {".tif", ".tiff"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """Pixels in [0, 1], shape (height, width, channels), and the bits of a channel they came in."""
+
+    pixels: Float[np.ndarray, "height width channels"]
+    bits: int
+
+
+def read_picture(source: str) -> Picture:
+    """A picture from a file, or one of SAMPLES by its name.
+
+    Args:
+      source: the name of a sample, or a path. Palettes are expanded, black-and-white becomes grey,
+        CMYK becomes RGB, and a camera's rotation mark is applied. 8 and 16 bits map 0..255 and
+        0..65535 to [0, 1]; a float TIFF must lie in [0, 1].
+
+    Raises:
+      InputError: the file is missing, unreadable, no single picture, or holds unusable values.
+    """
+    if source in SAMPLES:
+        return _picture(getattr(skimage.data, source)(), source)
+    path = Path(source)
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        pixels = _decode(content, path)
+    except InputError:
+        raise
+    except Exception as error:  # each codec has exceptions of its own; all mean the same here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot read {source} as a picture: {reason}") from error
+    return _picture(pixels, source)
+
+
+def _decode(content: bytes, path: Path) -> np.ndarray:
+    if _is_deep_png(content):
+        return imagecodecs.png_decode(content)
+    if path.suffix.lower() in _TIFF:
+        return iio.imread(content, plugin="tifffile", index=0)
+    count = iio.improps(content, plugin="pillow", index=...).n_images or 1
+    if count > 1:
+        raise InputError(f"{path} has {count} frames: expected a single picture")
+    options: dict[str, Any] = {"plugin": "pillow", "index": 0, "rotate": True}
+    if iio.immeta(content, plugin="pillow", index=0).get("mode") == "CMYK":
+        options["mode"] = "RGB"
+    return iio.imread(content, **options)
+
+
+def _is_deep_png(content: bytes) -> bool:
+    """A PNG of 16 bits a channel; Pillow reads those in colour as 8 bits without a word."""
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
+
+
+def _picture(pixels: np.ndarray, source: str) -> Picture:
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in _CHANNELS:
+        raise InputError(
+            f"{source} has shape {pixels.shape}: expected a picture (height, width) or "
+            "(height, width, 1 to 4 channels)"
+        )
+    if math.prod(pixels.shape[:2]) < 2:
+        raise InputError(f"{source} has {pixels.shape[0]} x {pixels.shape[1]} pixels: expected 2 or more")
+    return Picture(_to_unit(pixels, source), 16 if pixels.dtype.itemsize > 1 else 8)
+
+
+def _to_unit(pixels: np.ndarray, source: str) -> np.ndarray:
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.float64)
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels / float(np.iinfo(pixels.dtype).max)
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise InputError(f"{source} holds {pixels.dtype}: expected 8 or 16 bits, or floats in [0, 1]")
+    bad = np.argwhere(~np.isfinite(pixels))
+    if len(bad):
+        row, column, channel = bad[0]
+        raise InputError(
+            f"{source} has {len(bad)} values that are not finite, the first at row {row}, "
+            f"column {column}, channel {channel}: expected floats in [0, 1]"
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0 or high > 1:
+        raise InputError(f"{source} has values in [{low:g}, {high:g}]: expected floats in [0, 1]")
+    return pixels.astype(np.float64)
+
+
+def write_png(path: Path, pixels: Float[np.ndarray, "height width channels"], bits: int = 8) -> Path:
+    """Writes pixels in [0, 1], clipped and rounded, as a PNG of 8 or 16 bits a channel.
+
+    Raises:
+      InputError: the file cannot be written, or a value is not finite.
+    """
+    if not np.isfinite(pixels).all():
+        raise InputError(f"cannot write {path}: it would hold values that are not finite")
+    dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
+    counts = np.round(np.clip(pixels, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+    counts = counts[..., 0] if counts.shape[-1] == 1 else counts
+    return write_bytes(path, imagecodecs.png_encode(np.ascontiguousarray(counts)))

@@ -1,0 +1,72 @@
+"""Parameters as safetensors files: named arrays and text, nothing that runs when it is loaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.files import io_errors, write_bytes
+
+__all__ = ["count_parameters", "first_difference", "load_params", "named_leaves", "save_params"]
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their path, e.g. {"head/weight": ...}."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def count_parameters(params: Any) -> int:
+    """The real numbers in a tree of parameters; a complex one counts twice.
+
+    >>> count_parameters({"weight": np.zeros((2, 3)), "bias": np.zeros(3, complex)})
+    12
+    """
+    return sum(leaf.size * (1 + np.iscomplexobj(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+    """What first sets two sets of named leaves apart, in name, shape or dtype; None if nothing does."""
+    for name, leaf in expected.items():
+        if name not in found:
+            return f"{name} is missing"
+        got, want = found[name], leaf
+        if got.shape != want.shape or got.dtype != want.dtype:
+            return f"{name} is {got.dtype}{list(got.shape)}, expected {want.dtype}{list(want.shape)}"
+    extra = [name for name in found if name not in expected]
+    return f"{extra[0]} is not a parameter of this model" if extra else None
+
+
+def save_params(path: Path, params: Any, metadata: Mapping[str, str]) -> Path:
+    """Writes parameters and text about them to `path`, whole or not at all.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in named_leaves(params).items()}
+    return write_bytes(path, safetensors.numpy.save(arrays, dict(metadata)))
+
+
+def load_params(path: Path, template: Any) -> Any:
+    """Reads the parameters of the model that `template` (arrays or shapes) belongs to.
+
+    Raises:
+      InputError: the file is missing, is not a safetensors file, or belongs to another model; the
+        message then names the first leaf that differs.
+    """
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        found = safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise InputError(f"cannot read {path} as safetensors: {error}") from error
+    expected = named_leaves(template)
+    difference = first_difference(found, expected)
+    if difference:
+        raise InputError(f"{path} belongs to another model: {difference}")
+    return jax.tree.unflatten(jax.tree.structure(template), [found[name] for name in expected])

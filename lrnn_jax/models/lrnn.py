@@ -1,0 +1,292 @@
+"""LRNN: deep low-rank separated neural networks, whose neurons are learned products.
+
+    z^l     = W^l x + b^l                                      projection to k components
+    phi^l   = prod_{j=1..k} (1 + gamma g_j^l(z_j^l))           one neuron, l = 1..r
+    g_j^l   = sum_h v_h sigma(omega0 (a_h z + c_h))            one component function
+    y(x)    = S LayerNorm(phi^(L)) o ... o LayerNorm(phi^(1)) (x) + s
+
+The literal form is four pure functions on one point, smallest first: `component`, `neuron` (the
+component under `jax.vmap` over k), `layer` (the neuron under `jax.vmap` over r), `forward`. It is
+what the tests hold `lean_forward`, the same arithmetic on a batch, to.
+
+Axis letters: n points, i inputs of a layer, o outputs, r rank, k components, h hidden units.
+
+References: Maharaj and Nair, "Deep Learning with Learnable Product-Structured Activations",
+ICLR 2026. What the paper's slides leave open is a field of `LRNN` with a documented default.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.activations import activation, root_mean_square
+from lrnn_jax.kernels.dense import affine, layer_norm
+from lrnn_jax.kernels.initializers import fan_in_limit, siren_limit, stacked, uniform
+from lrnn_jax.kernels.product import pairwise_product
+from lrnn_jax.kernels.univariate import univariate
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.typing import Activation, Key, Params
+
+__all__ = ["LRNN", "component", "forward", "layer", "lean_forward", "neuron"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LRNN:
+    """A deep LRNN R^in_dim -> R^out_dim; `depth=1` is the shallow one.
+
+    Parameters: a nested dict `{"layer_0": {"projection": {weight (i, k, r), bias (k, r)},
+    "component": {inner_weight, inner_bias, outer_weight (h, k, r)}, "norm": {scale, shift (r,)}},
+    ..., "head": {weight (r, o), bias (o,)}}`; the r axis of "component" is absent where shared.
+
+    Args:
+      in_dim: inputs of the network, >= 1.
+      out_dim: outputs of the network, >= 1.
+      depth: number of product layers L, >= 1.
+      rank: separation rank r, the neurons of a layer; one for all layers or one for each.
+      components: factors k of each neuron.
+      hidden: units h of each component function.
+      activation: sigma: 'spder' (images), 'sin' (PDEs), 'sin_arctan' (sound), or any function.
+      omega0: frequency inside the component functions; it scales their bias too, as in SIREN.
+      sharing: 'flex', a function of its own for every (neuron, component); 'shared', one for
+        every component of a layer, used by all its neurons (the paper's "SA").
+      gamma: factor of g; None is the paper's components ** -0.5.
+      norm: 'layer', LayerNorm of each layer's output; 'none'.
+      norm_affine: LayerNorm has a scale and a shift (open in the slides).
+      norm_epsilon: added to LayerNorm's variance (open; PyTorch's default).
+      norm_last: LayerNorm after the last layer as well (open; "each phi" reads as yes).
+      inner_bias: component functions have the bias c (open).
+      outer_bias: component functions have an output bias (open; without it, 197,267 parameters).
+      head_bias: the linear head has a bias (open).
+      projection_init: W ~ 'siren' U(+-1/i) first, U(+-sqrt(6/i)/omega0) then; or 'fan_in'
+        U(+-1/sqrt(i)); b ~ U(+-1/sqrt(i)), never zero (open).
+      inner_init: a = 1 ('ones') or U(+-1) ('uniform'); c ~ U(+-1) where there is one (open).
+      sigma_g: standard deviation of g at initialisation, through v ~ U (open).
+      implementation: 'lean', batched and fast; 'reference', the literal nested vmap; 'auto'.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    Example:
+      >>> model = LRNN(in_dim=2, out_dim=1, rank=4, components=2)
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, jnp.zeros((5, 2))).shape
+      (5, 1)
+    """
+
+    in_dim: int
+    out_dim: int
+    depth: int = 2
+    rank: int | tuple[int, ...] = 106
+    components: int = 16
+    hidden: int = 1
+    activation: Activation = "spder"
+    omega0: float = 30.0
+    sharing: Literal["flex", "shared"] = "flex"
+    gamma: float | None = None
+    norm: Literal["layer", "none"] = "layer"
+    norm_affine: bool = True
+    norm_epsilon: float = 1e-5
+    norm_last: bool = True
+    inner_bias: bool = True
+    outer_bias: bool = False
+    head_bias: bool = True
+    projection_init: Literal["siren", "fan_in"] = "siren"
+    inner_init: Literal["ones", "uniform"] = "ones"
+    sigma_g: float = 0.5
+    implementation: Literal["auto", "lean", "reference"] = "auto"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "in_dim", "out_dim", "depth", "rank", "components", "hidden")
+        require_positive(self, "omega0", "norm_epsilon", "sigma_g")
+        require_choice(
+            self, "sharing", "norm", "projection_init", "inner_init", "implementation"
+        )
+        activation(self.activation)
+        if isinstance(self.rank, tuple) and len(self.rank) != self.depth:
+            raise InputError(
+                f"rank: expected one rank or {self.depth} of them (depth), got {len(self.rank)}"
+            )
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The separation rank of each layer."""
+        return self.rank if isinstance(self.rank, tuple) else (self.rank,) * self.depth
+
+    @property
+    def scale(self) -> float:
+        """gamma, the factor of every component function."""
+        return self.components**-0.5 if self.gamma is None else self.gamma
+
+    def init(self, key: Key) -> Params:
+        """Parameters drawn with `key`; every neuron and component from a key of its own."""
+        *layer_keys, head_key = jax.random.split(key, self.depth + 1)
+        widths = (self.in_dim, *self.ranks)
+        params = {
+            f"layer_{index}": _init_layer(self, layer_key, widths[index], widths[index + 1], index)
+            for index, layer_key in enumerate(layer_keys)
+        }
+        return params | {"head": _init_head(self, head_key)}
+
+    def apply(self, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+        """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
+        if self.implementation != "reference":
+            return lean_forward(self, params, x)
+        point = functools.partial(forward, self, params)
+        for _ in x.shape[:-1]:
+            point = jax.vmap(point)
+        return point(x)
+
+
+# The literal form, on one point ---------------------------------------------------------------
+
+
+def component(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, ""]:
+    """g_j(w_j . x + b_j) of one component; projection weight (i,), function leaves (h,)."""
+    projection = params["projection"]
+    z = affine(x, projection["weight"], projection["bias"])
+    return univariate(params["component"], z, activation(model.activation), model.omega0)
+
+
+def neuron(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, ""]:
+    """phi = prod_j (1 + gamma g_j(z_j)) of one neuron; leaves (..., k)."""
+    g = jax.vmap(functools.partial(component, model), in_axes=(-1, None))(params, x)
+    return jnp.prod(1 + model.scale * g)
+
+
+def layer(model: LRNN, params: Params, x: Float[Array, "i"], index: int) -> Float[Array, "r"]:
+    """LayerNorm of all neurons of layer `index`; leaves (..., k, r), or (h, k) where shared."""
+    neurons = {name: params[name] for name in ("projection", "component")}
+    axes = {"projection": -1, "component": -1 if model.sharing == "flex" else None}
+    phi = jax.vmap(functools.partial(neuron, model), in_axes=(axes, None))(neurons, x)
+    return _normalise(model, params, phi, index)
+
+
+def forward(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, "o"]:
+    """y(x) of one point."""
+    for index in range(model.depth):
+        x = layer(model, params[f"layer_{index}"], x, index)
+    return affine(x, params["head"]["weight"], params["head"].get("bias"))
+
+
+# The same arithmetic on a batch: one (n, k r) slab a layer, no (n, r, k, h) array -----------------
+
+
+def lean_forward(model: LRNN, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+    """y(x), equal to `forward` under `jax.vmap` up to rounding."""
+    for index in range(model.depth):
+        x = _lean_layer(model, params[f"layer_{index}"], x, index)
+    return affine(x, params["head"]["weight"], params["head"].get("bias"))
+
+
+def _lean_layer(model: LRNN, params: Params, x: jax.Array, index: int) -> jax.Array:
+    projection = params["projection"]
+    fan_in, k, r = projection["weight"].shape
+    z = affine(x, projection["weight"].reshape(fan_in, k * r), projection["bias"].reshape(k * r))
+    factors = 1 + model.scale * _lean_components(model, params["component"], z, (k, r))
+    return _normalise(model, params, pairwise_product(jnp.split(factors, k, axis=-1)), index)
+
+
+def _lean_components(
+    model: LRNN, params: Params, z: Float[Array, "*n kr"], shape: tuple[int, int]
+) -> Float[Array, "*n kr"]:
+    """All g of a layer, hidden unit by hidden unit, each on the whole slab."""
+    sigma = activation(model.activation)
+    k, r = shape
+
+    def rows(leaf: jax.Array) -> jax.Array:
+        """(h, k, r), or (h, k) where shared, as (h, k r)."""
+        leaf = leaf if model.sharing == "flex" else leaf[..., None]
+        return jnp.broadcast_to(leaf, (*leaf.shape[:-2], k, r)).reshape(*leaf.shape[:-2], k * r)
+
+    leaves = {name: rows(leaf) for name, leaf in params.items()}
+    terms = [
+        leaves["outer_weight"][h]
+        * sigma(model.omega0 * _inner(leaves["inner_weight"][h], z, leaves.get("inner_bias"), h))
+        for h in range(model.hidden)
+    ]
+    return sum(terms[1:], terms[0]) + leaves.get("outer_bias", 0)
+
+
+def _inner(weight: jax.Array, z: jax.Array, bias: jax.Array | None, h: int) -> jax.Array:
+    """a_h z + c_h."""
+    return weight * z if bias is None else weight * z + bias[h]
+
+
+def _normalise(model: LRNN, params: Params, phi: jax.Array, index: int) -> jax.Array:
+    if not _has_norm(model, index):
+        return phi
+    y = layer_norm(phi, model.norm_epsilon)
+    if "norm" not in params:
+        return y
+    return y * params["norm"]["scale"] + params["norm"]["shift"]
+
+
+def _has_norm(model: LRNN, index: int) -> bool:
+    return model.norm == "layer" and (model.norm_last or index < model.depth - 1)
+
+
+# Initialisation: one unit each, stacked by vmap over keys -----------------------------------------
+
+
+def _init_layer(model: LRNN, key: Key, fan_in: int, rank: int, index: int) -> Params:
+    projection_key, component_key = jax.random.split(key)
+    if model.projection_init == "siren":
+        limit = siren_limit(fan_in, model.omega0, first=index == 0)
+    else:
+        limit = fan_in_limit(fan_in)
+
+    def projection(key: Key) -> Params:
+        weight_key, bias_key = jax.random.split(key)
+        return {
+            "weight": uniform(weight_key, (fan_in,), limit),
+            "bias": uniform(bias_key, (), fan_in_limit(fan_in)),
+        }
+
+    def neuron_of(init):
+        return functools.partial(stacked, init, count=model.components)
+
+    functions = neuron_of(functools.partial(_init_component, model))
+    params = {
+        "projection": stacked(neuron_of(projection), projection_key, rank),
+        "component": stacked(functions, component_key, rank)
+        if model.sharing == "flex"
+        else functions(component_key),
+    }
+    if _has_norm(model, index) and model.norm_affine:
+        params["norm"] = {"scale": jnp.ones(rank), "shift": jnp.zeros(rank)}
+    return params
+
+
+def _init_component(model: LRNN, key: Key) -> Params:
+    """One g: v ~ U with E[v^2] h E[sigma^2] = sigma_g^2, the mean of sigma^2 over |u| < omega0."""
+    inner_key, bias_key, outer_key = jax.random.split(key, 3)
+    shape = (model.hidden,)
+    rms = root_mean_square(model.activation, model.omega0)
+    limit = math.sqrt(3 / model.hidden) * model.sigma_g / rms
+    params = {
+        "inner_weight": jnp.ones(shape)
+        if model.inner_init == "ones"
+        else uniform(inner_key, shape, 1.0),
+        "outer_weight": uniform(outer_key, shape, limit),
+    }
+    if model.inner_bias:
+        params["inner_bias"] = uniform(bias_key, shape, 1.0)
+    if model.outer_bias:
+        params["outer_bias"] = jnp.zeros(())
+    return params
+
+
+def _init_head(model: LRNN, key: Key) -> Params:
+    weight_key, bias_key = jax.random.split(key)
+    rank = model.ranks[-1]
+    limit = fan_in_limit(rank)
+    params = {"weight": uniform(weight_key, (rank, model.out_dim), limit)}
+    if model.head_bias:
+        params["bias"] = uniform(bias_key, (model.out_dim,), limit)
+    return params

@@ -1,0 +1,5 @@
+"""Signals to be represented by a field."""
+
+from lrnn_jax.problems.signals.image import Image, ImageData
+
+__all__ = ["Image", "ImageData"]

@@ -1,0 +1,18 @@
+"""Moving the parameters: the step, the loops, schedules, checkpoints, prediction."""
+
+from lrnn_jax.training.checkpoints import Checkpoints
+from lrnn_jax.training.loop import State, Step, fit, initial_state, make_advance, make_step
+from lrnn_jax.training.predict import host_field
+from lrnn_jax.training.settings import Training
+
+__all__ = [
+    "Checkpoints",
+    "State",
+    "Step",
+    "Training",
+    "fit",
+    "host_field",
+    "initial_state",
+    "make_advance",
+    "make_step",
+]

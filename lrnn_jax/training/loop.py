@@ -1,0 +1,228 @@
+"""The training step and the two loops around it: `fit`, pure, and `advance`, for a host to call.
+
+A step is a pure function of (state, data, key). `fit` scans it, so that it can be vmapped over
+seeds, signals or learning rates. `make_advance` runs it a number of times that is not known when it
+is compiled, so one executable serves a whole run, a resumed one too, to the same bit.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.typing import Data, Field, Key, Loss, Model, Params, Terms
+
+__all__ = ["State", "Step", "fit", "initial_state", "make_advance", "make_step"]
+
+
+class State(NamedTuple):
+    """All that training changes."""
+
+    params: Params
+    opt_state: optax.OptState
+    step: Int[Array, ""]
+
+
+Step = Callable[[State, Data, Key], tuple[State, Terms]]
+"""step(state, data, key) -> the next state and the terms, "loss" first, before the update."""
+
+
+def fit(
+    model: Model,
+    loss: Loss,
+    data: Data,
+    optimizer: optax.GradientTransformation,
+    *,
+    key: Key,
+    steps: int,
+    params: Params = None,
+    chunk: int | None = None,
+) -> tuple[Params, Float[Array, "steps"]]:
+    """Minimises loss(u, data, key) over the parameters of the field u(x) = model.apply(params, x).
+
+    Pure: `jax.vmap` of it trains a population. Calls with equal models and the same loss and
+    optimizer objects compile once.
+
+    Args:
+      model: any object with `init(key)` and `apply(params, x)`, hashable.
+      loss: loss(u, data, key) -> a scalar, or a scalar and a dict of named terms.
+      data: a pytree of arrays.
+      optimizer: an optax transformation.
+      key: for the initial parameters and for losses that draw.
+      steps: updates, >= 1.
+      params: where to start; None draws them with `model.init`.
+      chunk: points taken at a time to bound memory, for a loss that is a mean over the first axis
+        of every leaf of `data`; None takes all at once.
+
+    Returns:
+      The fitted parameters, and the loss before each update, shape (steps,).
+
+    Raises:
+      InputError: steps or chunk below 1, or leaves of unequal length with a chunk.
+
+    Example:
+      >>> from lrnn_jax import LRNN
+      >>> x = jnp.linspace(-1, 1, 64)[:, None]
+      >>> mse = lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)
+      >>> model = LRNN(in_dim=1, out_dim=1, rank=4, components=2)
+      >>> key = jax.random.key(0)
+      >>> params, losses = fit(model, mse, (x, x**2), optax.adam(1e-3), key=key, steps=20)
+      >>> bool(losses[-1] < losses[0])
+      True
+    """
+    if steps < 1:
+        raise InputError(f"steps: expected an integer >= 1, got {steps}")
+    step = make_step(model, loss, optimizer, chunk=chunk)
+    _check_lengths(data, chunk)
+    init_key, loop_key = jax.random.split(key)
+    start = model.init(init_key) if params is None else params
+    return _fit(model, loss, optimizer, steps, chunk, start, data, loop_key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _fit(model, loss, optimizer, steps, chunk, params, data, key):  # noqa: PLR0913 (static, then traced)
+    step = make_step(model, loss, optimizer, chunk=chunk)
+
+    def body(state: State, _):
+        state, terms = step(state, data, key)
+        return state, terms["loss"]
+
+    state, losses = lax.scan(body, initial_state(params, optimizer), length=steps)
+    return state.params, losses
+
+
+def initial_state(params: Params, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step."""
+    return State(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def make_step(
+    model: Model,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch: int | None = None,
+    chunk: int | None = None,
+) -> Step:
+    """One update of the parameters.
+
+    Args:
+      model: maps parameters and points to values.
+      loss: loss(u, data, key), a mean over the first axis of every leaf where batch or chunk is set.
+      optimizer: an optax transformation.
+      batch: points of a mini-batch, drawn anew each step with replacement; None takes all.
+      chunk: points whose gradient is computed at a time; the sum of all is the gradient of the
+        whole batch, and only one chunk's intermediates exist at once. None takes the batch whole.
+
+    Returns:
+      step(state, data, key), whose randomness is `key` folded with the state's step.
+
+    Raises:
+      InputError: batch or chunk below 1.
+    """
+    for name, value in (("batch", batch), ("chunk", chunk)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}: expected an integer >= 1, got {value}")
+
+    def objective(params: Params, data: Data, key: Key) -> tuple[jax.Array, Terms]:
+        field: Field = functools.partial(model.apply, params)
+        value = loss(field, data, key)
+        return value if isinstance(value, tuple) else (value, {})
+
+    gradient = jax.value_and_grad(objective, has_aux=True)
+
+    def step(state: State, data: Data, key: Key) -> tuple[State, Terms]:
+        batch_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
+        points = _draw(data, batch, batch_key)
+        (value, terms), grads = _mean_over_chunks(gradient, state.params, points, loss_key, chunk)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return State(params, opt_state, state.step + 1), {"loss": value, **terms}
+
+    return step
+
+
+def make_advance(step: Step, capacity: int):
+    """A jitted advance(state, data, key, count) -> (state, history, done).
+
+    It takes `count` <= `capacity` steps, a traced number, and stops early after the first loss that
+    is not finite. `history` holds the terms of each step in arrays of length `capacity`, the first
+    `done` of them filled. The state is donated.
+    """
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def advance(state: State, data: Data, key: Key, count: Int[Array, ""]):
+        terms = jax.eval_shape(step, state, data, key)[1]
+        history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
+
+        def proceed(carry):
+            _, _, done, finite = carry
+            return (done < count) & finite
+
+        def body(carry):
+            state, history, done, _ = carry
+            state, terms = step(state, data, key)
+            history = {name: history[name].at[done].set(terms[name]) for name in history}
+            return state, history, done + 1, jnp.isfinite(terms["loss"])
+
+        carry = (state, history, jnp.zeros((), jnp.int32), jnp.array(True))
+        return lax.while_loop(proceed, body, carry)[:3]
+
+    return advance
+
+
+def _draw(data: Data, batch: int | None, key: Key) -> Data:
+    """A mini-batch of `batch` points, or all of them where there are no more."""
+    if batch is None or _check_lengths(data, batch) <= batch:
+        return data
+    rows = jax.random.randint(key, (batch,), 0, _check_lengths(data, batch))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
+
+
+def _mean_over_chunks(gradient, params: Params, data: Data, key: Key, chunk: int | None):
+    """gradient(params, data, key) as the mean over chunks, weighted by their points."""
+    points = _check_lengths(data, chunk)
+    if chunk is None or points <= chunk:
+        return gradient(params, data, key)
+    count, rest = divmod(points, chunk)
+
+    def piece(data: Data, key: Key, size: int):
+        return jax.tree.map(lambda t: t * (size / points), gradient(params, data, key))
+
+    def body(total, numbered):
+        index, part = numbered
+        here = piece(part, jax.random.fold_in(key, index), chunk)
+        return jax.tree.map(jnp.add, total, here), None
+
+    whole = jax.tree.map(lambda a: a[: count * chunk].reshape(count, chunk, *a.shape[1:]), data)
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda a: a[0], whole), key)
+    total = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), shapes)
+    total, _ = lax.scan(body, total, (jnp.arange(count), whole))
+    if rest:
+        tail = jax.tree.map(lambda a: a[count * chunk :], data)
+        tail_value = piece(tail, jax.random.fold_in(key, count), rest)
+        total = jax.tree.map(jnp.add, total, tail_value)
+    return total
+
+
+def _check_lengths(data: Data, cut: int | None) -> int:
+    """The common length of the leaves' first axes.
+
+    Raises:
+      InputError: they differ, or a leaf is a scalar, and `cut` asks for pieces.
+    """
+    if cut is None:
+        return 0
+    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(data)}
+    if len(lengths) != 1 or None in lengths:
+        raise InputError(
+            "batch and chunk need data whose leaves have one common first axis, got lengths "
+            f"{sorted(str(n) for n in lengths)}"
+        )
+    return lengths.pop() or 0

@@ -1,0 +1,78 @@
+"""How a model is trained: the [training] section of an experiment."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import optax
+
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.errors import InputError
+
+__all__ = ["Training"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """Adam with a learning-rate schedule, on all points or on mini-batches.
+
+    Args:
+      steps: updates of the parameters, >= 1.
+      learning_rate: of the first step, > 0.
+      schedule: 'constant'; 'step', times decay_factor every decay_every steps; 'cosine', to 0 at
+        the last step.
+      decay_every: steps between two decays of the 'step' schedule.
+      decay_factor: factor of one such decay, in (0, 1].
+      batch: points drawn for each step, with replacement; none takes all points.
+      chunk: points whose gradient is computed at a time: bounds memory and changes no result but
+        its rounding; none is 512 on a CPU and 65536 elsewhere.
+      seed: of the initial parameters, of batches and of losses that draw, >= 0.
+      log_every: steps between two lines of metrics.jsonl.
+      checkpoint_every: steps between two checkpoints.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    decay_every: int = 100
+    decay_factor: float = 0.8
+    batch: int | None = None
+    chunk: int | None = None
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "steps", "decay_every", "log_every", "checkpoint_every")
+        require_at_least(self, 0, "seed")
+        require_positive(self, "learning_rate", "decay_factor")
+        require_choice(self, "schedule")
+        for name in ("batch", "chunk"):
+            if getattr(self, name) is not None:
+                require_at_least(self, 1, name)
+        if self.decay_factor > 1:
+            raise InputError(f"decay_factor: expected a number in (0, 1], got {self.decay_factor}")
+
+    @property
+    def chunk_points(self) -> int:
+        """The chunk in use: a chunk of 512 points stays in a CPU's cache."""
+        if self.chunk is not None:
+            return self.chunk
+        return 512 if jax.default_backend() == "cpu" else 65536
+
+    def rate(self) -> optax.Schedule:
+        """The learning rate as a function of the step."""
+        if self.schedule == "step":
+            return optax.exponential_decay(
+                self.learning_rate, self.decay_every, self.decay_factor, staircase=True
+            )
+        if self.schedule == "cosine":
+            return optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return optax.constant_schedule(self.learning_rate)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam (beta 0.9 and 0.999, epsilon 1e-8) at that rate."""
+        return optax.adam(self.rate())
