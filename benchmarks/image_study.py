@@ -31,10 +31,13 @@ RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 SWEEP = {"problem": {"size": [128, 128]}, "training": {"steps": 250, "schedule": "cosine"}}
 TUNED = {"training": {"steps": 500, "schedule": "cosine"}}
 TARGETS = (33, 35, 40)
+COSTS = ("steps_per_second", "compile_seconds", "peak_memory_mb", "parameters", "machine")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("sweep", "paper", "tuned", "table"))
     parser.add_argument("--source", default="camera", help="a picture; default: camera")
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
@@ -63,7 +66,9 @@ def changes_of(stage: str, model: str, options: argparse.Namespace) -> list[dict
 
 def best_rate(model: str, source: str) -> float:
     """The learning rate of the sweep's best final PSNR."""
-    rows = [r for r in read_rows() if (r["stage"], r["model"], r["source"]) == ("sweep", model, source)]
+    rows = [
+        r for r in read_rows() if (r["stage"], r["model"], r["source"]) == ("sweep", model, source)
+    ]
     if not rows:
         raise InputError(f"no sweep of {model} on {source}: run the stage 'sweep' first")
     return max(rows, key=lambda row: row["psnr"])["learning_rate"]
@@ -93,7 +98,13 @@ def run(stage: str, model: str, changes: dict[str, Any]) -> None:
             for target in TARGETS:
                 passed = (line["step"] for line in lines if line["psnr"] >= target)
                 row[f"step_{target}_db"] = next(passed, None)
-            costs = ("steps_per_second", "compile_seconds", "peak_memory_mb", "parameters", "machine")
+            costs = (
+                "steps_per_second",
+                "compile_seconds",
+                "peak_memory_mb",
+                "parameters",
+                "machine",
+            )
             row |= {name: outcome.summary[name] for name in costs}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     row["commit"] = commit.stdout.strip()

@@ -19,8 +19,7 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
         value = getattr(spec, name)
         entries = value if isinstance(value, tuple) and value else (value,)
         for entry in entries:
-            whole = isinstance(entry, numbers.Integral) and not isinstance(entry, bool)
-            if not whole or entry < least:
+            if not isinstance(entry, int) or isinstance(entry, bool) or entry < least:
                 raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
 
 

@@ -15,7 +15,15 @@ import jax
 from rich.console import Console
 
 from lrnn_jax.errors import InputError, suggest
-from lrnn_jax.experiments import MODELS, PROBLEMS, Outcome, RunFolder, experiment_from, resume, start
+from lrnn_jax.experiments import (
+    MODELS,
+    PROBLEMS,
+    Outcome,
+    RunFolder,
+    experiment_from,
+    resume,
+    start,
+)
 from lrnn_jax.experiments.doctor import report
 from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
@@ -45,7 +53,11 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0 done, 1 unsound, 2 bad input, 130 interrupted."""
+    """Runs the command.
+
+    Returns:
+      The exit code: 0 done, 1 the doctor found a fault, 2 bad input, 130 interrupted.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(words)
@@ -60,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-# The commands ---------------------------------------------------------------------------------------
+# The commands -------------------------------------------------------------------------------------
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -80,7 +92,9 @@ def _fit(options: argparse.Namespace) -> int:
 def _decode(options: argparse.Namespace) -> int:
     folder = RunFolder.open(options.run)
     if not folder.params.is_file():
-        raise InputError(f"{folder.path} has no {folder.params.name}: finish it with --resume first")
+        raise InputError(
+            f"{folder.path} has no {folder.params.name}: finish it with --resume first"
+        )
     experiment = folder.experiment()
     template = jax.eval_shape(experiment.model.init, jax.random.key(0))
     params = load_params(folder.params, template)
@@ -120,17 +134,19 @@ def _tell(outcome: Outcome) -> int:
     scores = "  ".join(f"{name} {value:.4g}" for name, value in summary["scores"].items())
     memory = summary["peak_memory_mb"]
     print(f"reached   {scores} after {summary['step']} steps")
-    print(
-        f"cost      {summary['steps_per_second']:.3g} steps/s, compiled in "
-        f"{summary['compile_seconds']:.1f} s, peak memory "
-        f"{'unknown' if memory is None else f'{memory:.0f} MB'}, {summary['parameters']:,} parameters"
-    )
+    costs = [
+        f"{summary['steps_per_second']:.3g} steps/s",
+        f"compiled in {summary['compile_seconds']:.1f} s",
+        f"peak memory {'unknown' if memory is None else f'{memory:.0f} MB'}",
+        f"{summary['parameters']:,} parameters",
+    ]
+    print(f"cost      {', '.join(costs)}")
     print(f"pictures  {folder / 'reconstruction.png'}, error.png, training.png")
     print(f"run       {folder}")
     return 0
 
 
-# Overrides: --section.field VALUE ... ---------------------------------------------------------------
+# Overrides: --section.field VALUE ... -------------------------------------------------------------
 
 
 def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -163,7 +179,7 @@ def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict
     return kept
 
 
-# The parser -----------------------------------------------------------------------------------------
+# The parser ---------------------------------------------------------------------------------------
 
 
 class _Parser(argparse.ArgumentParser):
@@ -181,7 +197,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="lrnn-jax", description="Fit networks whose activations are learned.", allow_abbrev=False
+        prog="lrnn-jax",
+        description="Fit networks whose activations are learned.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=version("lrnn-jax"))
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

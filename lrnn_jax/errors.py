@@ -7,7 +7,7 @@ __all__ = ["InputError", "suggest"]
 
 
 class InputError(ValueError):
-    """Input that cannot be used: the message is one line that names what is wrong and what is right.
+    """Input that cannot be used; the message is one line: what is wrong and what would be right.
 
     The command line prints it as it is and exits with 2; from Python it is an ordinary ValueError.
     """

@@ -62,10 +62,10 @@ class Model(Protocol):
 
 @runtime_checkable
 class Problem(Protocol):
-    """What a field is fitted to: a frozen, hashable dataclass that turns a field into loss and score.
+    """What a field is fitted to: a frozen, hashable dataclass that turns it into loss and scores.
 
     Laws (`tests/test_problem_contract.py`): `load` is deterministic and raises InputError for
-    anything unusable; `loss` is a mean over the first axis of `data`, so that chunks can be averaged.
+    anything unusable; `loss` is a mean over the first axis of `data`, so chunks can be averaged.
     """
 
     @property

@@ -40,7 +40,9 @@ class RunFolder:
         table = table_of(experiment)
         run = cls(_free_path(table) if path is None else path)
         if run.path.exists():
-            raise InputError(f"{run.path} exists: name another folder, or continue it with --resume")
+            raise InputError(
+                f"{run.path} exists: name another folder, or continue it with --resume"
+            )
         with io_errors(run.path, "make the folder"):
             run.path.mkdir(parents=True)
         try:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import platform
 import signal
 import sys
@@ -16,11 +17,17 @@ import numpy as np
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.folder import RunFolder
-from lrnn_jax.experiments.spec import Experiment, table_of
+from lrnn_jax.experiments.spec import (
+    Experiment,
+    experiment_from,
+    merge,
+    table_of,
+    write_table,
+)
 from lrnn_jax.io import write_curves
 from lrnn_jax.io.trees import count_parameters, save_params
 from lrnn_jax.training import Checkpoints, State, host_field, initial_state, make_advance, make_step
-from lrnn_jax.typing import Data
+from lrnn_jax.typing import Data, Terms
 
 if sys.platform != "win32":
     import resource
@@ -58,7 +65,7 @@ class Outcome:
 
 @dataclasses.dataclass
 class _Job:
-    """A compiled run, about to train."""
+    """A compiled run, about to train; `state` moves on."""
 
     experiment: Experiment
     data: Data
@@ -67,16 +74,26 @@ class _Job:
     advance: Any
     compile_seconds: float
 
+    @property
+    def step(self) -> int:
+        """Updates taken so far."""
+        return int(self.state.step)
+
 
 def start(experiment: Experiment, path: Path | None, display: Display) -> Outcome:
     """Runs an experiment into a new folder; nothing is written before the first step can be taken.
+
+    Args:
+      experiment: the model, the problem and the training.
+      path: the folder, which must not exist; None takes the next free one under `runs/`.
+      display: where to show progress.
 
     Raises:
       InputError: unusable input, an existing folder, a loss that is not finite, a full disk.
     """
     if path is not None and path.exists():
-        raise InputError(f"{path} exists: name another folder, or continue it with --resume")
-    job = _compile(experiment)
+        raise InputError(f"{path} exists: name another folder, or use --resume")
+    job = _compile(experiment, None)
     folder = RunFolder.create(path, experiment)
     try:
         checkpoints = Checkpoints(folder.checkpoints)
@@ -84,7 +101,7 @@ def start(experiment: Experiment, path: Path | None, display: Display) -> Outcom
     except InputError:
         folder.remove()
         raise
-    return _train(job, folder, checkpoints, display)
+    return _run(job, folder, checkpoints, display)
 
 
 def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Outcome:
@@ -98,22 +115,20 @@ def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Out
     Raises:
       InputError: nothing to continue, or a checkpoint of another model.
     """
-    experiment = folder.experiment()
-    if training:
-        changed = dataclasses.replace(experiment.training, **training)
-        experiment = dataclasses.replace(experiment, training=changed)
+    table = merge(table_of(folder.experiment()), {"training": training})
+    experiment = experiment_from(table)
     if not folder.checkpoints.is_dir():
         raise InputError(f"{folder.path} holds no checkpoint: nothing to resume from")
     checkpoints = Checkpoints(folder.checkpoints)
-    template = jax.eval_shape(lambda: _initial(experiment))
-    state = checkpoints.restore(template)
+    state = checkpoints.restore(jax.eval_shape(lambda: _initial(experiment)))
     if int(state.step) >= experiment.training.steps:
         raise InputError(
             f"{folder.path} has its {experiment.training.steps} steps: ask for more with "
             "--training.steps"
         )
     job = _compile(experiment, state)
-    return _train(job, folder, checkpoints, display)
+    write_table(folder.config, table)
+    return _run(job, folder, checkpoints, display)
 
 
 def _keys(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
@@ -126,14 +141,15 @@ def _initial(experiment: Experiment) -> State:
     return initial_state(params, experiment.training.optimizer())
 
 
-def _compile(experiment: Experiment, state: State | None = None) -> _Job:
+def _compile(experiment: Experiment, state: State | None) -> _Job:
+    """Loads the data and compiles the loop, from `state` or from the start."""
     model, problem, training = experiment.model, experiment.problem, experiment.training
     for name in ("in_dim", "out_dim"):
         ours, theirs = getattr(model, name), getattr(problem, name)
         if ours != theirs:
             raise InputError(f"model.{name} is {ours} but the problem has {theirs}: leave it out")
     data = jax.device_put(problem.load())
-    state = jax.device_put(_initial(experiment) if state is None else state)
+    first = jax.device_put(_initial(experiment) if state is None else state)
     key = _keys(experiment)[1]
     step = make_step(
         model,
@@ -143,77 +159,88 @@ def _compile(experiment: Experiment, state: State | None = None) -> _Job:
         chunk=training.chunk_points,
     )
     begun = time.perf_counter()
-    advance = make_advance(step, _CAPACITY).lower(state, data, key, np.int32(1)).compile()
-    return _Job(experiment, data, state, key, advance, time.perf_counter() - begun)
+    advance = make_advance(step, _CAPACITY).lower(first, data, key, np.int32(1)).compile()
+    return _Job(experiment, data, first, key, advance, time.perf_counter() - begun)
 
 
-def _train(job: _Job, folder: RunFolder, checkpoints: Checkpoints, display: Display) -> Outcome:
-    """The host loop: between two calls of `advance`, metrics, progress, checkpoints and signals."""
-    training, problem = job.experiment.training, job.experiment.problem
-    step = first = int(job.state.step)
-    earlier = folder.rewind_metrics(step)
-    spent_before = earlier[-1]["seconds"] if earlier else 0.0
-    spent, count, status = 0.0, 1, "finished"
-    display.begin(step, training.steps)
+def _run(job: _Job, folder: RunFolder, checkpoints: Checkpoints, display: Display) -> Outcome:
+    """Trains to the end or to a signal, then scores and summarises."""
+    begun_at = job.step
+    earlier = folder.rewind_metrics(begun_at)
+    before = earlier[-1]["seconds"] if earlier else 0.0
+    display.begin(begun_at, job.experiment.training.steps)
     try:
         with _StopOnSignal() as stop:
-            while step < training.steps and not stop.asked:
-                to_checkpoint = training.checkpoint_every - step % training.checkpoint_every
-                count = min(count, _CAPACITY, training.steps - step, to_checkpoint)
-                begun = time.perf_counter()
-                job.state, history, done = job.advance(
-                    job.state, job.data, job.key, np.int32(count)
-                )
-                terms = {name: np.asarray(values)[: int(done)] for name, values in history.items()}
-                pace = (time.perf_counter() - begun) / len(terms["loss"])
-                spent += pace * len(terms["loss"])
-                seconds = spent_before + spent
-                lines = [
-                    {"step": step + i, **_row(problem, terms, i), "seconds": round(seconds, 3)}
-                    for i in range(len(terms["loss"]))
-                ]
-                _raise_if_not_finite(lines[-1], folder, checkpoints, training.learning_rate)
-                folder.append_metrics(row for row in lines if row["step"] % training.log_every == 0)
-                step += len(lines)
-                display.update(step, lines[-1], (step - first) / spent)
-                if step % training.checkpoint_every == 0 or step == training.steps:
-                    checkpoints.save(job.state)
-                count = max(1, round(_LOOK_SECONDS / pace))
-            if step < training.steps:
-                status = "interrupted"
-                checkpoints.save(job.state)
+            spent = _train(job, folder, checkpoints, display, stop, before)
     finally:
         display.end()
         checkpoints.close()
     costs = {
-        "steps_per_second": (step - first) / spent if spent else 0.0,
+        "steps_per_second": (job.step - begun_at) / spent if spent else 0.0,
         "compile_seconds": job.compile_seconds,
-        "train_seconds": spent_before + spent,
+        "train_seconds": before + spent,
     }
-    return _finish(job, folder, status, costs)
+    return _finish(job, folder, costs)
 
 
-def _row(problem: Any, terms: dict[str, np.ndarray], index: int) -> dict[str, float]:
-    row = {name: float(values[index]) for name, values in terms.items()}
-    return row | problem.progress(row)
+def _train(
+    job: _Job,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    display: Display,
+    stop: "_StopOnSignal",
+    before: float,
+) -> float:
+    """The host loop; between two calls of `advance`: metrics, progress, a checkpoint, signals.
+
+    Returns the seconds spent in `advance`; `before` are those of earlier sessions of the run.
+    """
+    training, begun_at, spent, count = job.experiment.training, job.step, 0.0, 1
+    while job.step < training.steps and not stop.asked:
+        step = job.step
+        to_checkpoint = training.checkpoint_every - step % training.checkpoint_every
+        count = min(count, _CAPACITY, training.steps - step, to_checkpoint)
+        begun = time.perf_counter()
+        job.state, history, done = job.advance(job.state, job.data, job.key, np.int32(count))
+        lines = _lines(job, step, jax.device_get(history), int(done))
+        took = time.perf_counter() - begun
+        spent += took
+        for line in lines:
+            line["seconds"] = round(before + spent, 3)
+        _raise_if_not_finite(lines[-1], checkpoints, training.learning_rate)
+        folder.append_metrics(line for line in lines if line["step"] % training.log_every == 0)
+        display.update(job.step, lines[-1], (job.step - begun_at) / spent)
+        if job.step % training.checkpoint_every == 0:
+            checkpoints.save(job.state)
+        count = max(1, round(_LOOK_SECONDS / took * len(lines)))
+    checkpoints.save(job.state)
+    return spent
+
+
+def _lines(job: _Job, step: int, history: Terms, done: int) -> list[dict[str, float]]:
+    """One line of metrics for each step done: its number, its terms and what they say."""
+    rows = [{name: float(values[i]) for name, values in history.items()} for i in range(done)]
+    progress = job.experiment.problem.progress
+    return [{"step": step + i, **row, **progress(row)} for i, row in enumerate(rows)]
 
 
 def _raise_if_not_finite(
-    row: dict[str, float], folder: RunFolder, checkpoints: Checkpoints, learning_rate: float
+    line: dict[str, float], checkpoints: Checkpoints, learning_rate: float
 ) -> None:
-    if np.isfinite(row["loss"]):
+    if math.isfinite(line["loss"]):
         return
     raise InputError(
-        f"the loss became {row['loss']} at step {row['step']:.0f}; the last good checkpoint, step "
-        f"{checkpoints.latest()}, is in {folder.checkpoints}; try a smaller "
+        f"the loss became {line['loss']} at step {line['step']:.0f}; the last good checkpoint, "
+        f"step {checkpoints.latest()}, is in {checkpoints.folder}; try a smaller "
         f"--training.learning_rate than {learning_rate:g}"
     )
 
 
-def _finish(job: _Job, folder: RunFolder, status: str, costs: dict[str, float]) -> Outcome:
+def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
     """Scores, pictures, the exported model and the summary; only the summary if interrupted."""
     experiment = job.experiment
-    summary: dict[str, Any] = {"status": status, "step": int(job.state.step)}
+    status = "finished" if job.step == experiment.training.steps else "interrupted"
+    summary: dict[str, Any] = {"status": status, "step": job.step}
     if status == "finished":
         field = host_field(experiment.model, job.state.params)
         summary["scores"] = experiment.problem.evaluate(field, job.data)
@@ -254,7 +281,7 @@ def peak_memory_mb() -> float | None:
 
 
 class _StopOnSignal:
-    """Ctrl-C and SIGTERM ask the loop to stop after the step it is at; a second one stops at once."""
+    """Ctrl-C and SIGTERM ask the loop to stop after its step; a second one stops at once."""
 
     def __init__(self) -> None:
         self.asked = False

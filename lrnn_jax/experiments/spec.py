@@ -155,7 +155,9 @@ def field_help(kind: type) -> dict[str, str]:
 def _kind(section: str, table: Table, registry: dict[str, type]) -> type:
     kind = table.get(section, {}).get("kind", next(iter(registry)))
     if kind not in registry:
-        raise InputError(f"{section}.kind: unknown {section} {kind!r}; {suggest(str(kind), registry)}")
+        raise InputError(
+            f"{section}.kind: unknown {section} {kind!r}; {suggest(str(kind), registry)}"
+        )
     return registry[kind]
 
 
@@ -164,7 +166,9 @@ def _section(spec: Any, registry: dict[str, type]) -> Table:
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     for name, value in fields.items():
         if callable(value):
-            raise InputError(f"{name}: a Python function cannot be written to a file, got {value!r}")
+            raise InputError(
+                f"{name}: a Python function cannot be written to a file, got {value!r}"
+            )
     plain = {n: list(v) if isinstance(v, tuple) else v for n, v in fields.items() if v is not None}
     return {"kind": kinds[type(spec)], **plain} if registry else plain
 
@@ -177,7 +181,9 @@ def _decode(section: str, table: Table, kind: type) -> Any:
             raise InputError(f"unknown field {section}.{name}; {suggest(name, known)}")
     hints = typing.get_type_hints(kind)
     try:
-        return kind(**{name: _structure(name, value, hints[name]) for name, value in values.items()})
+        return kind(
+            **{name: _structure(name, value, hints[name]) for name, value in values.items()}
+        )
     except InputError as error:
         raise InputError(f"{section}.{error}") from error
 

@@ -21,7 +21,7 @@ def io_errors(path: Path, doing: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends, or vanishes if it fails.
+    """A temporary path that replaces `path` when the block ends, and vanishes if it fails.
 
     The temporary name keeps the suffix of `path`, which many writers choose their format by.
 

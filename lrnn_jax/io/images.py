@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import imagecodecs
 import imageio.v3 as iio
@@ -63,7 +63,7 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
         return imagecodecs.png_decode(content)
     if path.suffix.lower() in _TIFF:
         return iio.imread(content, plugin="tifffile", index=0)
-    count = iio.improps(content, plugin="pillow", index=...).n_images or 1
+    count = iio.improps(content, plugin="pillow", index=cast(int, ...)).n_images or 1
     if count > 1:
         raise InputError(f"{path} has {count} frames: expected a single picture")
     options: dict[str, Any] = {"plugin": "pillow", "index": 0, "rotate": True}
@@ -87,7 +87,9 @@ def _picture(pixels: np.ndarray, source: str) -> Picture:
             "(height, width, 1 to 4 channels)"
         )
     if math.prod(pixels.shape[:2]) < 2:
-        raise InputError(f"{source} has {pixels.shape[0]} x {pixels.shape[1]} pixels: expected 2 or more")
+        raise InputError(
+            f"{source} has {pixels.shape[0]} x {pixels.shape[1]} pixels: expected 2 or more"
+        )
     return Picture(_to_unit(pixels, source), 16 if pixels.dtype.itemsize > 1 else 8)
 
 
@@ -97,7 +99,9 @@ def _to_unit(pixels: np.ndarray, source: str) -> np.ndarray:
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels / float(np.iinfo(pixels.dtype).max)
     if not np.issubdtype(pixels.dtype, np.floating):
-        raise InputError(f"{source} holds {pixels.dtype}: expected 8 or 16 bits, or floats in [0, 1]")
+        raise InputError(
+            f"{source} holds {pixels.dtype}: expected 8 or 16 bits, or floats in [0, 1]"
+        )
     bad = np.argwhere(~np.isfinite(pixels))
     if len(bad):
         row, column, channel = bad[0]
@@ -111,7 +115,9 @@ def _to_unit(pixels: np.ndarray, source: str) -> np.ndarray:
     return pixels.astype(np.float64)
 
 
-def write_png(path: Path, pixels: Float[np.ndarray, "height width channels"], bits: int = 8) -> Path:
+def write_png(
+    path: Path, pixels: Float[np.ndarray, "height width channels"], bits: int = 8
+) -> Path:
     """Writes pixels in [0, 1], clipped and rounded, as a PNG of 8 or 16 bits a channel.
 
     Raises:
@@ -122,4 +128,4 @@ def write_png(path: Path, pixels: Float[np.ndarray, "height width channels"], bi
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     counts = np.round(np.clip(pixels, 0, 1) * np.iinfo(dtype).max).astype(dtype)
     counts = counts[..., 0] if counts.shape[-1] == 1 else counts
-    return write_bytes(path, imagecodecs.png_encode(np.ascontiguousarray(counts)))
+    return write_bytes(path, bytes(imagecodecs.png_encode(np.ascontiguousarray(counts))))

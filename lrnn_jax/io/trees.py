@@ -31,13 +31,15 @@ def count_parameters(params: Any) -> int:
 
 
 def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """What first sets two sets of named leaves apart, in name, shape or dtype; None if nothing does."""
+    """What first sets two sets of leaves apart, in name, shape or dtype; None if nothing does."""
     for name, leaf in expected.items():
         if name not in found:
             return f"{name} is missing"
         got, want = found[name], leaf
         if got.shape != want.shape or got.dtype != want.dtype:
-            return f"{name} is {got.dtype}{list(got.shape)}, expected {want.dtype}{list(want.shape)}"
+            return (
+                f"{name} is {got.dtype}{list(got.shape)}, expected {want.dtype}{list(want.shape)}"
+            )
     extra = [name for name in found if name not in expected]
     return f"{extra[0]} is not a parameter of this model" if extra else None
 

@@ -132,7 +132,7 @@ def activation(choice: Activation) -> Callable[[jax.Array], jax.Array]:
 
 @functools.cache
 def root_mean_square(choice: Activation, half_width: float) -> float:
-    """sqrt(E[sigma(u)^2]) for u uniform on [-half_width, half_width]: the scale of an activation."""
+    """sqrt(E[sigma(u)^2]) for u uniform on [-half_width, half_width]: an activation's scale."""
     with jax.ensure_compile_time_eval():
         u = jnp.linspace(-half_width, half_width, 4001)
         return float(jnp.sqrt(jnp.mean(activation(choice)(u) ** 2)))

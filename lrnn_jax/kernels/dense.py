@@ -4,14 +4,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["affine", "layer_norm"]
+__all__ = ["affine", "dot", "layer_norm"]
+
+
+def dot(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """x W with full float32 products: no TF32 or bfloat16 passes on an accelerator."""
+    return jnp.dot(x, weight, precision=jax.lax.Precision.HIGHEST)
 
 
 def affine(
     x: Float[Array, "*n i"], weight: Float[Array, "i o"], bias: Float[Array, "o"] | None
 ) -> Float[Array, "*n o"]:
-    """x W + b with full float32 products (no TF32 or bfloat16 passes on an accelerator)."""
-    y = jnp.dot(x, weight, precision=jax.lax.Precision.HIGHEST)
+    """x W + b."""
+    y = dot(x, weight)
     return y if bias is None else y + bias
 
 

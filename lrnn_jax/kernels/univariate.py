@@ -1,6 +1,6 @@
 """A learnable function R -> R: one hidden layer, the building block of product neurons.
 
-    g(z) = sum_h v_h sigma(omega0 (a_h z + c_h))
+g(z) = sum_h v_h sigma(omega0 (a_h z + c_h))
 """
 
 from collections.abc import Callable

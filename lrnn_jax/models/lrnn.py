@@ -24,13 +24,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import activation, root_mean_square
-from lrnn_jax.kernels.dense import affine, layer_norm
+from lrnn_jax.kernels.dense import affine, dot, layer_norm
 from lrnn_jax.kernels.initializers import fan_in_limit, siren_limit, stacked, uniform
 from lrnn_jax.kernels.product import pairwise_product
 from lrnn_jax.kernels.univariate import univariate
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.typing import Activation, Key, Params
 
 __all__ = ["LRNN", "component", "forward", "layer", "lean_forward", "neuron"]
@@ -104,9 +104,9 @@ class LRNN:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "in_dim", "out_dim", "depth", "rank", "components", "hidden")
         require_positive(self, "omega0", "norm_epsilon", "sigma_g")
-        require_choice(
-            self, "sharing", "norm", "projection_init", "inner_init", "implementation"
-        )
+        if self.gamma is not None:
+            require_positive(self, "gamma")
+        require_choice(self, "sharing", "norm", "projection_init", "inner_init", "implementation")
         activation(self.activation)
         if isinstance(self.rank, tuple) and len(self.rank) != self.depth:
             raise InputError(
@@ -149,7 +149,7 @@ class LRNN:
 def component(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, ""]:
     """g_j(w_j . x + b_j) of one component; projection weight (i,), function leaves (h,)."""
     projection = params["projection"]
-    z = affine(x, projection["weight"], projection["bias"])
+    z = dot(x, projection["weight"]) + projection["bias"]
     return univariate(params["component"], z, activation(model.activation), model.omega0)
 
 

@@ -10,10 +10,10 @@ import dataclasses
 import jax
 from jaxtyping import Array, Float
 
+from lrnn_jax.checks import require_at_least, require_positive
 from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.initializers import fan_in_limit, siren_limit, uniform
-from lrnn_jax.checks import require_at_least, require_positive
 from lrnn_jax.typing import Activation, Key, Params
 
 __all__ = ["Siren", "Spder"]
@@ -60,7 +60,7 @@ class Siren:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spder:
-    """SPDER: SIREN with a damped activation, sin(u) sqrt|u| or sin(u) arctan(u), u = omega0 (W x + b).
+    """SPDER: SIREN with the damped activation sin(u) sqrt|u| or sin(u) arctan(u).
 
     Parameters and initialisation are those of `Siren`.
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training state, through Orbax: written whole or not at all, the newest two kept."""
+"""Checkpoints of a training state, through Orbax: whole or not at all, the newest two kept."""
 
 import contextlib
 import logging

@@ -76,9 +76,7 @@ def fit(
       >>> bool(losses[-1] < losses[0])
       True
     """
-    if steps < 1:
-        raise InputError(f"steps: expected an integer >= 1, got {steps}")
-    step = make_step(model, loss, optimizer, chunk=chunk)
+    _check_counts(steps=steps, chunk=chunk)
     _check_lengths(data, chunk)
     init_key, loop_key = jax.random.split(key)
     start = model.init(init_key) if params is None else params
@@ -86,7 +84,7 @@ def fit(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _fit(model, loss, optimizer, steps, chunk, params, data, key):  # noqa: PLR0913 (static, then traced)
+def _fit(model, loss, optimizer, steps, chunk, params, data, key):
     step = make_step(model, loss, optimizer, chunk=chunk)
 
     def body(state: State, _):
@@ -114,7 +112,7 @@ def make_step(
 
     Args:
       model: maps parameters and points to values.
-      loss: loss(u, data, key), a mean over the first axis of every leaf where batch or chunk is set.
+      loss: loss(u, data, key); with batch or chunk, a mean over the first axis of every leaf.
       optimizer: an optax transformation.
       batch: points of a mini-batch, drawn anew each step with replacement; None takes all.
       chunk: points whose gradient is computed at a time; the sum of all is the gradient of the
@@ -126,9 +124,7 @@ def make_step(
     Raises:
       InputError: batch or chunk below 1.
     """
-    for name, value in (("batch", batch), ("chunk", chunk)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}: expected an integer >= 1, got {value}")
+    _check_counts(batch=batch, chunk=chunk)
 
     def objective(params: Params, data: Data, key: Key) -> tuple[jax.Array, Terms]:
         field: Field = functools.partial(model.apply, params)
@@ -209,6 +205,12 @@ def _mean_over_chunks(gradient, params: Params, data: Data, key: Key, chunk: int
         tail_value = piece(tail, jax.random.fold_in(key, count), rest)
         total = jax.tree.map(jnp.add, total, tail_value)
     return total
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name}: expected an integer >= 1, got {count}")
 
 
 def _check_lengths(data: Data, cut: int | None) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +131,7 @@ class Image:
         rows, columns = picture.pixels.shape[:2]
         if left + width > columns or top + height > rows:
             raise InputError(
-                f"crop: {self.crop} leaves the picture of {columns} x {rows} pixels (width x height)"
+                f"crop: {self.crop} leaves the picture, which is {columns} wide and {rows} high"
             )
         return picture.pixels[top : top + height, left : left + width]
 
@@ -138,7 +139,8 @@ class Image:
         if self.size is None:
             return pixels
         width, height = self.size
-        return np.clip(skimage.transform.resize(pixels, (height, width), anti_aliasing=True), 0, 1)
+        resized: Any = skimage.transform.resize(pixels, (height, width), anti_aliasing=True)
+        return np.clip(resized, 0, 1)
 
     def _pixels(self, field: Field, x: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
         return _to_unit(field(jnp.asarray(x)), shape)

@@ -1,0 +1,28 @@
+"""Global switches of the suite: shapes and dtypes checked, keys never reused."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_debug_key_reuse", True)
+
+# Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
+CHECKED = ("kernels", "domains", "metrics", "training.loop", "training.predict")
+install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A typed key, the same in every run."""
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,1 @@
+"""Independent implementations in NumPy float64, written from the definitions."""

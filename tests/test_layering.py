@@ -1,0 +1,65 @@
+"""The floor plan: imports only go down, and rooms on one floor do not import each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "lrnn_jax"
+
+# A room is a file or a folder of lrnn_jax/. Rooms of one floor are listed together.
+FLOORS = (
+    ("errors",),
+    ("checks", "typing"),
+    ("domains", "io", "kernels"),
+    ("metrics", "models"),
+    ("problems", "training"),
+    ("experiments",),
+    ("cli",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module of lrnn_jax that a file imports, at the top or inside a function."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append(node.module or "")
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return [name for name in found if name.split(".")[0] == "lrnn_jax"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_go_down(path):
+    room = room_of(path)
+    assert room in FLOOR_OF, f"{room} is on no floor: add it to the plan"
+    for name in imports(path):
+        parts = name.split(".")
+        assert len(parts) > 1, f"{path} imports the package's top"
+        if parts[1] != room:
+            assert FLOOR_OF[parts[1]] < FLOOR_OF[room], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_stand_at_the_top(path):
+    tree = ast.parse(path.read_text())
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            inner = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not inner, f"{path}: {function.name} imports inside"
+
+
+def test_every_init_only_re_exports():
+    for path in ROOT.rglob("__init__.py"):
+        for node in ast.parse(path.read_text()).body:
+            plain = isinstance(node, ast.ImportFrom | ast.Assign)
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            assert plain or docstring, f"{path}: line {node.lineno} does more than re-export"
