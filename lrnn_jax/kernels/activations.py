@@ -17,7 +17,15 @@ from jaxtyping import Array, Float
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.typing import Activation
 
-__all__ = ["ACTIVATIONS", "activation", "cos", "sin", "sin_arctan", "spder"]
+__all__ = [
+    "ACTIVATIONS",
+    "activation",
+    "cos",
+    "root_mean_square",
+    "sin",
+    "sin_arctan",
+    "spder",
+]
 
 # pi in three parts of which the first two have few bits: n * part is exact for n < 2**13 and 2**15.
 _PI_PARTS = (np.float32(3.140625), np.float32(9.670257568359375e-4), np.float32(6.277114152908e-7))
@@ -133,6 +141,6 @@ def activation(choice: Activation) -> Callable[[jax.Array], jax.Array]:
 @functools.cache
 def root_mean_square(choice: Activation, half_width: float) -> float:
     """sqrt(E[sigma(u)^2]) for u uniform on [-half_width, half_width]: an activation's scale."""
+    u = np.linspace(-half_width, half_width, 4001, dtype=np.float32)
     with jax.ensure_compile_time_eval():
-        u = jnp.linspace(-half_width, half_width, 4001)
-        return float(jnp.sqrt(jnp.mean(activation(choice)(u) ** 2)))
+        return float(jax.jit(lambda u: jnp.sqrt(jnp.mean(activation(choice)(u) ** 2)))(u))

@@ -1,22 +1,64 @@
-"""Uniform initialisers, each for one unit; stacks of units are drawn by `jax.vmap` over keys.
+"""Parameters from a plan: a nested dict that says how each array is drawn.
 
-An initialiser that is called on a stacked shape takes the leading axes for a receptive field and
-draws a variance that is too small by their product, so none here is given one.
+A limit is computed from the fan-in of one unit and never read off an array's shape, so a stack of
+neurons and components can be drawn at once. (An initialiser that infers its fan-in would take the
+leading axes of a stack for a receptive field, and draw a variance too small by their product.)
 """
 
+import dataclasses
 import math
+from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
 
-from lrnn_jax.typing import Key
+from lrnn_jax.typing import Key, Params
 
-__all__ = ["fan_in_limit", "siren_limit", "stacked", "uniform"]
+__all__ = ["Constant", "Uniform", "draw", "fan_in_limit", "siren_limit"]
 
 
-def uniform(key: Key, shape: tuple[int, ...], limit: float) -> Float[Array, "..."]:
-    """U(-limit, limit) in JAX's default float dtype."""
-    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """An array of U(-limit, limit)."""
+
+    shape: tuple[int, ...]
+    limit: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """An array of one value."""
+
+    shape: tuple[int, ...]
+    value: float
+
+
+def draw(key: Key, plan: Any) -> Params:
+    """The arrays of a plan, in JAX's default float dtype.
+
+    All random numbers come from one call, because a CPU compiles each call of a random function
+    for a second; every array gets a stretch of its own.
+
+    Args:
+      key: where the numbers come from.
+      plan: a pytree of `Uniform` and `Constant`.
+
+    Example:
+      >>> params = draw(jax.random.key(0), {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
+      >>> params["w"].shape, params["b"].tolist()
+      ((2, 3), [0.0, 0.0, 0.0])
+    """
+    leaves, structure = jax.tree.flatten(plan)
+    sizes = [math.prod(leaf.shape) if isinstance(leaf, Uniform) else 0 for leaf in leaves]
+    numbers = jax.random.uniform(key, (sum(sizes),), minval=-1.0, maxval=1.0)
+    arrays, start = [], 0
+    for leaf, size in zip(leaves, sizes, strict=True):
+        if isinstance(leaf, Uniform):
+            arrays.append(leaf.limit * numbers[start : start + size].reshape(leaf.shape))
+        else:
+            arrays.append(jnp.full(leaf.shape, leaf.value))
+        start += size
+    return jax.tree.unflatten(structure, arrays)
 
 
 def fan_in_limit(fan_in: int) -> float:
@@ -31,8 +73,3 @@ def siren_limit(fan_in: int, omega0: float, first: bool) -> float:
     Functions", NeurIPS 2020 (arXiv 2006.09661), section 3.2 and supplement 1.
     """
     return 1 / fan_in if first else math.sqrt(6 / fan_in) / omega0
-
-
-def stacked(init, key: Key, count: int):
-    """`count` independent draws of `init(key)`, stacked along a new last axis of every leaf."""
-    return jax.vmap(init, out_axes=-1)(jax.random.split(key, count))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from lrnn_jax.checks import require_at_least, require_positive
 from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.dense import affine
-from lrnn_jax.kernels.initializers import fan_in_limit, siren_limit, uniform
+from lrnn_jax.kernels.initializers import Uniform, draw, fan_in_limit, siren_limit
 from lrnn_jax.typing import Activation, Key, Params
 
 __all__ = ["Siren", "Spder"]
@@ -106,16 +106,15 @@ def _check(model: Siren | Spder) -> None:
 
 def _init(model: Siren | Spder, key: Key) -> Params:
     widths = (model.in_dim, *(model.width,) * model.depth, model.out_dim)
-    params = {}
-    for index, layer_key in enumerate(jax.random.split(key, model.depth + 1)):
-        weight_key, bias_key = jax.random.split(layer_key)
+    plan = {}
+    for index in range(model.depth + 1):
         fan_in, fan_out = widths[index], widths[index + 1]
         limit = siren_limit(fan_in, model.omega0, first=index == 0)
-        params[f"layer_{index}" if index < model.depth else "head"] = {
-            "weight": uniform(weight_key, (fan_in, fan_out), limit),
-            "bias": uniform(bias_key, (fan_out,), fan_in_limit(fan_in)),
+        plan[f"layer_{index}" if index < model.depth else "head"] = {
+            "weight": Uniform((fan_in, fan_out), limit),
+            "bias": Uniform((fan_out,), fan_in_limit(fan_in)),
         }
-    return params
+    return draw(key, plan)
 
 
 def _forward(model: Siren | Spder, sigma: Activation, params: Params, x: jax.Array) -> jax.Array:
