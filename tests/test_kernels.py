@@ -1,0 +1,166 @@
+"""Kernels: values against NumPy in float64, derivatives in closed form, limits."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from lrnn_jax import LRNN
+from lrnn_jax.kernels.activations import ACTIVATIONS, cos, root_mean_square, sin, spder
+from lrnn_jax.kernels.dense import affine, layer_norm
+from lrnn_jax.kernels.initializers import Constant, Uniform, draw
+from lrnn_jax.kernels.product import pairwise_product
+
+# Range of |x|, absolute error of the float32 sine and cosine over it, as their docstring states.
+SINE_ERRORS = [(1.0, 2e-7), (1e3, 2e-7), (1e4, 5e-7), (1e6, 5e-5)]
+
+
+@pytest.mark.parametrize(("width", "bound"), SINE_ERRORS)
+def test_the_fast_sine_and_cosine_are_as_accurate_as_they_say(width, bound):
+    x = np.linspace(-width, width, 200_001).astype(np.float32)
+    exact = x.astype(np.float64)
+    assert np.max(np.abs(jax.jit(sin)(x) - np.sin(exact))) <= bound
+    assert np.max(np.abs(jax.jit(cos)(x) - np.cos(exact))) <= bound
+
+
+def test_the_fast_sine_is_odd_and_keeps_zero_and_what_is_not_finite():
+    x = jnp.linspace(0.0, 50.0, 1001)
+    np.testing.assert_array_equal(sin(-x), -sin(x))
+    np.testing.assert_array_equal(cos(-x), cos(x))
+    assert sin(jnp.zeros(())) == 0
+    assert cos(jnp.zeros(())) == 1
+    assert jnp.isnan(sin(jnp.array([jnp.inf, -jnp.inf, jnp.nan]))).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_other_dtypes_take_the_exact_sine(dtype):
+    x = jnp.linspace(-3, 3, 101, dtype=dtype)
+    assert sin(x).dtype == dtype
+    np.testing.assert_array_equal(sin(x), jnp.sin(x))
+
+
+def test_derivatives_of_the_fast_sine_cycle():
+    """sin, cos, -sin, -cos, in forward and in reverse mode."""
+    x = jnp.linspace(-40.0, 40.0, 257)
+    expected = [np.cos, lambda t: -np.sin(t), lambda t: -np.cos(t)]
+    for derive in (jax.grad, jax.jacfwd):
+        f = sin
+        for derivative in expected:
+            f = derive(f)
+            exact = derivative(np.asarray(x, np.float64))
+            np.testing.assert_allclose(jax.vmap(f)(x), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_differentiable_both_ways_in_float64(name, x64):
+    x = jnp.array([-7.3, -1.1, -0.2, 0.4, 2.5, 31.0])
+    order = 1 if name == "relu" else 2
+    check_grads(jax.jit(ACTIVATIONS[name]), (x,), order=order, modes=("fwd", "rev"), eps=1e-6)
+
+
+def test_spder_has_slope_zero_at_zero_and_the_right_slope_beside_it():
+    """d/dx sin(x) sqrt|x| = cos(x) sqrt|x| + sin(x) sign(x) / (2 sqrt|x|); near 0, 3/2 sqrt|x|."""
+    for derive in (jax.grad, jax.jacfwd):
+        assert derive(spder)(0.0) == 0.0
+        assert derive(spder)(-0.0) == 0.0
+    x = np.concatenate([[1e-30, 1e-12, 1e-6, 1e-3], np.linspace(0.1, 60, 500)])
+    x = np.concatenate([-x, x])
+    root = np.sqrt(np.abs(x))
+    exact = np.cos(x) * root + np.sin(x) * np.sign(x) / (2 * root)
+    slopes = jax.vmap(jax.grad(spder))(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(slopes, exact, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(slopes[:4], 1.5 * np.sqrt(np.abs(x[:4])), rtol=1e-4)
+
+
+def test_spder_second_derivative_is_finite_at_zero_where_autodiff_alone_is_nan():
+    assert jnp.isnan(jax.grad(lambda x: jnp.sin(x) * jnp.sqrt(jnp.abs(x)))(0.0))
+    assert jnp.isfinite(jax.grad(jax.grad(spder))(0.0))
+
+
+def test_the_root_mean_square_of_a_sine_is_half_the_square_of_its_amplitude():
+    """Over full periods E[sin^2] = 1/2."""
+    assert abs(root_mean_square("sin", 10 * np.pi) - np.sqrt(0.5)) < 1e-3
+    assert abs(root_mean_square(lambda u: 3 * u, 1.0) - np.sqrt(3.0)) < 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 16])
+def test_the_product_and_its_gradient(count):
+    factors = 1 + 0.3 * np.random.default_rng(count).normal(size=(count, 11)).astype(np.float32)
+    product = lambda f: jnp.sum(pairwise_product(list(f)))  # noqa: E731
+    chex.assert_trees_all_close(
+        pairwise_product(list(jnp.asarray(factors))), np.prod(factors, axis=0), rtol=1e-5
+    )
+    others = np.stack([np.prod(np.delete(factors, i, axis=0), axis=0) for i in range(count)])
+    np.testing.assert_allclose(jax.grad(product)(jnp.asarray(factors)), others, rtol=1e-4)
+
+
+@pytest.mark.parametrize("zeros", [1, 2, 3])
+def test_the_gradient_of_a_product_is_right_where_factors_are_zero(zeros):
+    """d prod / d f_j = prod of the others: non-zero only for the single zero factor."""
+    for where in itertools.combinations(range(5), zeros):
+        f = np.array([2.0, -3.0, 0.5, 7.0, -1.5])
+        f[list(where)] = 0
+        gradient = jax.grad(lambda f: pairwise_product(list(f)))(jnp.asarray(f, jnp.float32))
+        expected = [np.prod(np.delete(f, j)) for j in range(5)]
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+def test_a_product_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="at least one factor"):
+        pairwise_product([])
+
+
+def test_affine_and_layer_norm_agree_with_numpy():
+    rng = np.random.default_rng(0)
+    x, weight, bias = rng.normal(size=(9, 4)), rng.normal(size=(4, 6)), rng.normal(size=6)
+    single = [jnp.asarray(array, jnp.float32) for array in (x, weight, bias)]
+    y = x @ weight + bias
+    np.testing.assert_allclose(affine(*single), y, rtol=1e-5, atol=1e-5)
+    expected = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-3)
+    found = layer_norm(jnp.asarray(y, jnp.float32), 1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_matrix_products_are_not_rounded_to_bfloat16_or_tf32():
+    """On an accelerator the default precision of a float32 product is not float32."""
+    lowered = jax.jit(affine).lower(jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones(4)).as_text()
+    assert "precision = [HIGHEST, HIGHEST]" in lowered
+
+
+def test_a_plan_is_drawn_with_its_limits_and_no_number_twice():
+    plan = {"a": Uniform((300, 4, 5), 0.2), "b": Constant((3,), 7.0), "c": Uniform((6000,), 3.0)}
+    params = draw(jax.random.key(0), plan)
+    assert params["a"].shape == (300, 4, 5)
+    np.testing.assert_array_equal(params["b"], [7.0, 7.0, 7.0])
+    for name, limit in (("a", 0.2), ("c", 3.0)):
+        assert jnp.abs(params[name]).max() <= limit
+        # the standard deviation of U(-l, l) is l / sqrt 3; of 6,000 draws within 2 %
+        np.testing.assert_allclose(params[name].std(), limit / np.sqrt(3), rtol=0.02)
+        assert abs(float(params[name].mean())) < 0.05 * limit
+    assert not jnp.allclose(params["a"].ravel() / 0.2, params["c"] / 3.0)
+
+
+def test_curvature_at_the_origin_is_tame_at_initialisation(x64):
+    """LayerNorm after zero biases divides by sqrt(epsilon), so |u_xx| would be 5e7."""
+    model = LRNN(in_dim=1, out_dim=1, rank=32, components=8, activation="sin", omega0=3.0)
+    x = jnp.linspace(-1, 1, 41)[:, None]
+
+    def largest(params):
+        u = lambda x: model.apply(params, x)[0]  # noqa: E731
+        return jnp.max(jnp.abs(jax.vmap(jax.hessian(u))(x)))
+
+    params = model.init(jax.random.key(0))
+    assert jax.jit(largest)(params) < 1e3
+    unbiased = {
+        name: layer
+        if name == "head"
+        else layer
+        | {"projection": layer["projection"] | {"bias": jnp.zeros((8, 32))}}
+        | {"component": layer["component"] | {"inner_bias": jnp.zeros((1, 8, 32))}}
+        for name, layer in params.items()
+    }
+    assert jax.jit(largest)(unbiased) > 1e6
