@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["require_at_least", "require_choice", "require_positive"]
+__all__ = ["require_at_least", "require_choice", "require_points", "require_positive"]
 
 
 def require_at_least(spec: Any, least: int, *names: str) -> None:
@@ -21,6 +21,16 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
         for entry in entries:
             if not isinstance(entry, int) or isinstance(entry, bool) or entry < least:
                 raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
+
+
+def require_points(spec: Any, x: Any) -> None:
+    """`x` has the coordinates of `spec` on its last axis.
+
+    Raises:
+      InputError: it has others, or none.
+    """
+    if not x.ndim or x.shape[-1] != spec.in_dim:
+        raise InputError(f"x: expected shape (..., {spec.in_dim}), got {tuple(x.shape)}")
 
 
 def require_positive(spec: Any, *names: str) -> None:

@@ -64,7 +64,7 @@ class Model(Protocol):
 class Problem(Protocol):
     """What a field is fitted to: a frozen, hashable dataclass that turns it into loss and scores.
 
-    Laws (`tests/test_problem_contract.py`): `load` is deterministic and raises InputError for
+    Laws (`tests/test_image_problem.py`): `load` is deterministic and raises InputError for
     anything unusable; `loss` is a mean over the first axis of `data`, so chunks can be averaged.
     """
 

@@ -109,6 +109,14 @@ def test_leading_axes_are_batch_axes(model):
 
 
 @all_models
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (4, 1), ()])
+def test_points_of_another_dimension_are_named(model, shape):
+    params, _ = drawn(model)
+    with pytest.raises(InputError, match=r"x: expected shape \(..., 2\), got"):
+        model.apply(params, jnp.zeros(shape))
+
+
+@all_models
 def test_first_derivatives_agree_with_differences_forward_and_reverse(model, x64):
     params, x = doubled(model, points=2)
     smooth = dataclasses.replace(model, omega0=2.0)

@@ -244,9 +244,8 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
     if status == "finished":
         field = host_field(experiment.model, job.state.params)
         summary["scores"] = experiment.problem.evaluate(field, job.data)
-        spec = json.dumps(table_of(experiment)["model"])
-        metadata = {"model": spec, "lrnn_jax": version("lrnn-jax")}
-        save_params(folder.params, job.state.params, metadata)
+        made_by = {"version": version("lrnn-jax"), "model": table_of(experiment)["model"]}
+        save_params(folder.params, job.state.params, json.dumps(made_by))
         experiment.problem.render(field, job.data, folder.path)
         summary["best"] = _draw_curves(folder)
     summary |= {name: round(value, 3) for name, value in costs.items()}

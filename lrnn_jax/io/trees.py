@@ -44,14 +44,17 @@ def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> s
     return f"{extra[0]} is not a parameter of this model" if extra else None
 
 
-def save_params(path: Path, params: Any, metadata: Mapping[str, str]) -> Path:
-    """Writes parameters and text about them to `path`, whole or not at all.
+def save_params(path: Path, params: Any, made_by: str) -> Path:
+    """Writes parameters, and text about them as the metadata "lrnn_jax", whole or not at all.
+
+    Equal parameters and texts give equal files: safetensors writes several entries of metadata in
+    an order of its own, so there is one.
 
     Raises:
       InputError: the file cannot be written.
     """
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in named_leaves(params).items()}
-    return write_bytes(path, safetensors.numpy.save(arrays, dict(metadata)))
+    return write_bytes(path, safetensors.numpy.save(arrays, {"lrnn_jax": made_by}))
 
 
 def load_params(path: Path, template: Any) -> Any:

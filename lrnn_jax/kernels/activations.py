@@ -101,7 +101,7 @@ def spder(x: jax.Array) -> jax.Array:
 
 
 @spder.defjvp
-def _spder_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
+def _spder_jvp(primals, tangents):
     (x,), (t,) = primals, tangents
     root = jnp.sqrt(jnp.abs(x))
     at_zero = root == 0

@@ -24,7 +24,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import (
+    require_at_least,
+    require_choice,
+    require_points,
+    require_positive,
+)
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import activation, root_mean_square
 from lrnn_jax.kernels.dense import affine, dot, layer_norm
@@ -136,6 +141,7 @@ class LRNN:
 
     def apply(self, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
         """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
+        require_points(self, x)
         if self.implementation != "reference":
             return lean_forward(self, params, x)
         point = functools.partial(forward, self, params)

@@ -10,7 +10,7 @@ import dataclasses
 import jax
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_positive
+from lrnn_jax.checks import require_at_least, require_points, require_positive
 from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.initializers import Uniform, draw, fan_in_limit, siren_limit
@@ -118,6 +118,7 @@ def _init(model: Siren | Spder, key: Key) -> Params:
 
 
 def _forward(model: Siren | Spder, sigma: Activation, params: Params, x: jax.Array) -> jax.Array:
+    require_points(model, x)
     for index in range(model.depth):
         weights = params[f"layer_{index}"]
         x = activation(sigma)(model.omega0 * affine(x, weights["weight"], weights["bias"]))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import skimage.transform
+from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least
@@ -81,10 +82,10 @@ class Image:
         """Reads, crops and resizes the picture."""
         picture = read_picture(self.source)
         pixels = self._resized(self._cropped(picture))
-        height, width, channels = pixels.shape
+        height, width = pixels.shape[:2]
         return ImageData(
-            x=grid((height, width)).reshape(-1, 2),
-            y=(2 * pixels - 1).astype(np.float32).reshape(-1, channels),
+            x=rearrange(grid((height, width)), "h w d -> (h w) d"),
+            y=rearrange(2 * pixels - 1, "h w c -> (h w) c").astype(np.float32),
             shape=(height, width),
             bits=picture.bits,
         )
@@ -148,5 +149,4 @@ class Image:
 
 def _to_unit(y: ArrayLike, shape: tuple[int, int]) -> Float[np.ndarray, "height width c"]:
     """[-1, 1] to [0, 1] in float64, as a picture."""
-    values = np.asarray(y, np.float64)
-    return (values.reshape(*shape, values.shape[-1]) + 1) / 2
+    return (rearrange(np.asarray(y, np.float64), "(h w) c -> h w c", h=shape[0]) + 1) / 2
