@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 __all__ = ["Activation", "Data", "Field", "Key", "Loss", "Model", "Params", "Problem", "Terms"]
 
@@ -25,7 +25,7 @@ Data = Any
 Terms = dict[str, jax.Array]
 """Named scalars, each a mean over points."""
 
-Field = Callable[[Float[Array, "*batch i"]], Float[Array, "*batch o"]]
+Field = Callable[[Float[ArrayLike, "*batch i"]], Float[Array, "*batch o"]]
 """A model bound to its parameters: u(x). One point has shape (i,)."""
 
 Activation = str | Callable[[jax.Array], jax.Array]
@@ -55,7 +55,7 @@ class Model(Protocol):
         """Parameters drawn with `key`: a nested dict of arrays."""
         ...
 
-    def apply(self, params: Params, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
+    def apply(self, params: Params, x: Float[ArrayLike, "*batch i"]) -> Float[Array, "*batch o"]:
         """The network's values at the points `x`."""
         ...
 

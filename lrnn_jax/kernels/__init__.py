@@ -1,0 +1,1 @@
+"""Small pure functions that the models are made of, one subject a file."""

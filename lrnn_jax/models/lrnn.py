@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import (
     require_at_least,
@@ -139,8 +139,9 @@ class LRNN:
         """Parameters drawn with `key`: uniform, and normalisation at scale 1 and shift 0."""
         return draw(key, _plan(self))
 
-    def apply(self, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+    def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
         """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
+        x = jnp.asarray(x)
         require_points(self, x)
         if self.implementation != "reference":
             return lean_forward(self, params, x)

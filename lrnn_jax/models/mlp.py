@@ -8,7 +8,8 @@ Axis letters: n points, i inputs, o outputs, w width.
 import dataclasses
 
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_points, require_positive
 from lrnn_jax.kernels.activations import activation
@@ -53,7 +54,7 @@ class Siren:
         """W ~ U(+-1/i) first, U(+-sqrt(6/i)/omega0) then; biases U(+-1/sqrt(i))."""
         return _init(self, key)
 
-    def apply(self, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+    def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
         """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
         return _forward(self, "sin", params, x)
 
@@ -94,7 +95,7 @@ class Spder:
         """Drawn as `Siren.init`."""
         return _init(self, key)
 
-    def apply(self, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+    def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
         """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
         return _forward(self, self.activation, params, x)
 
@@ -117,7 +118,10 @@ def _init(model: Siren | Spder, key: Key) -> Params:
     return draw(key, plan)
 
 
-def _forward(model: Siren | Spder, sigma: Activation, params: Params, x: jax.Array) -> jax.Array:
+def _forward(
+    model: Siren | Spder, sigma: Activation, params: Params, points: Float[ArrayLike, "*n i"]
+) -> jax.Array:
+    x = jnp.asarray(points)
     require_points(model, x)
     for index in range(model.depth):
         weights = params[f"layer_{index}"]
