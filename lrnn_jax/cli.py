@@ -27,7 +27,7 @@ from lrnn_jax.experiments import (
 from lrnn_jax.experiments.doctor import report
 from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
-from lrnn_jax.io.trees import load_params
+from lrnn_jax.io.trees import load_tree
 from lrnn_jax.training import Training, host_field
 
 __all__ = ["main"]
@@ -67,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"lrnn-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return _BAD_INPUT
+    except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, jax.errors.JaxRuntimeError) and "emory" not in reason:
+            raise
+        print(f"lrnn-jax: not enough memory for this size: {reason[:200]}", file=sys.stderr)
+        return _BAD_INPUT
     except KeyboardInterrupt:
         print("lrnn-jax: stopped", file=sys.stderr)
         return _INTERRUPTED
@@ -83,7 +89,8 @@ def _fit(options: argparse.Namespace) -> int:
             raise InputError("--resume takes no CONFIG, no --out and only --training fields")
         outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
     else:
-        base = read_table(config_path(options.config or _DEFAULT_CONFIG))
+        name = _DEFAULT_CONFIG if options.config is None else options.config
+        base = read_table(config_path(name))
         experiment = experiment_from(merge(_without_stale_fields(base, changes), changes))
         outcome = start(experiment, options.out, display)
     return _tell(outcome)
@@ -97,7 +104,7 @@ def _decode(options: argparse.Namespace) -> int:
         )
     experiment = folder.experiment()
     template = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    params = load_params(folder.params, template)
+    params = load_tree(folder.params, template)
     field = host_field(experiment.model, params)
     size = None if options.size is None else tuple(options.size)
     print(experiment.problem.decode(field, size, options.out or folder.path / "decoded.png"))

@@ -25,8 +25,9 @@ def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:
 
 
 def psnr_from_mse(mse: float, peak: float = 1.0) -> float:
-    """10 log10(peak^2 / mse) in dB; infinite for mse 0, NaN for a NaN."""
-    return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
+    """10 log10(peak^2 / mse) in dB: inf for mse 0, -inf for an infinite one, NaN for NaN."""
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(peak**2 / np.float64(mse)))
 
 
 def psnr(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:

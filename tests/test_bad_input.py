@@ -22,11 +22,11 @@ import tifffile
 from lrnn_jax import Siren, cli
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS
 from lrnn_jax.io import write_png
-from lrnn_jax.io.trees import load_params, save_params
-from lrnn_jax.training import Training
+from lrnn_jax.io.trees import load_tree, save_tree
+from lrnn_jax.training import Checkpoints, Training
 
 ROOT = os.geteuid() == 0
-TINY = "--problem.source tiny.png --training.steps 3 "
+TINY = "--problem.source tiny.png --training.steps 3 --training.log_every 1 "
 SIREN = TINY + "--model.kind siren --model.width 4 --model.depth 1 "
 HUGE = 10**16  # of anything: more bytes than a 64-bit machine can address
 
@@ -174,6 +174,7 @@ MISSPELT = {
     "fit --model.kind siren --model.rank 4": ("model.rank", "known: ", "width"),
     "fit --model.kind lrnn siren": ("model.kind", "lrnn"),
     "fit image/quickstrat": ("image/quickstrat", "did you mean 'image/quickstart'"),
+    "fit 'two\nlines'": ("'two lines'",),
     "fit nowhere.toml": ("nowhere.toml", "known: ", "image/siren"),
     "fit ''": ("''", "image/siren"),
     "fit folder": ("folder", "image/siren"),
@@ -392,7 +393,7 @@ def test_decode_renders_at_any_size(command, run):
 
 def other_params(path):
     model = Siren(in_dim=2, out_dim=3, width=5, depth=1)
-    save_params(path / "model.safetensors", model.init(jax.random.key(0)), {})
+    save_tree(path / "model.safetensors", model.init(jax.random.key(0)), "")
 
 
 def rewrite(name, change):
@@ -405,15 +406,9 @@ def rewrite(name, change):
     return spoil
 
 
-def rewrite_checkpoint(change):
-    """Spoils the files of the newest checkpoint."""
-
-    def spoil(path):
-        for file in (path / "checkpoints" / "3").rglob("*"):
-            if file.is_file():
-                change(file)
-
-    return spoil
+def delete_checkpoints(path):
+    for file in (path / "checkpoints").iterdir():
+        file.unlink()
 
 
 CONFIG, PARAMS, METRICS = "config.toml", "model.safetensors", "metrics.jsonl"
@@ -434,11 +429,13 @@ BROKEN_PARAMS = {
     "text": (rewrite(PARAMS, lambda b: b"no tensors\n" * 9), "cannot read run/model.safetensors"),
     "other": (other_params, "belongs to another model: head/weight is float32[5, 3]"),
 }
+NEWEST = "checkpoints/3.safetensors"
 BROKEN_CHECKPOINT = {
     "missing": (lambda path: shutil.rmtree(path / "checkpoints"), "holds no checkpoint"),
-    "no-arrays": (lambda path: shutil.rmtree(path / "checkpoints/3/default"), "cannot read"),
-    "deleted": (rewrite_checkpoint(lambda file: file.unlink()), "cannot read checkpoint 3"),
-    "emptied": (rewrite_checkpoint(lambda file: file.write_bytes(b"")), "cannot read checkpoint 3"),
+    "deleted": (delete_checkpoints, "holds no checkpoint"),
+    "cut": (rewrite(NEWEST, lambda b: b[:-9]), f"cannot read run/{NEWEST}"),
+    "emptied": (rewrite(NEWEST, lambda b: b""), f"cannot read run/{NEWEST}"),
+    "text": (rewrite(NEWEST, lambda b: b"no tensors\n" * 9), f"cannot read run/{NEWEST}"),
 }
 BROKEN_METRICS = {
     "cut": rewrite(METRICS, lambda b: b[:-9]),
@@ -518,11 +515,10 @@ def test_a_picture_that_has_gone_is_named(refused, run, workplace):
     ("words", "value"),
     [
         ("", "inf"),
-        ("--model.kind spder", "nan"),
         ("--model.kind spder --training.checkpoint_every 1", "nan"),
         ("--model.kind spder --training.steps 1", "nan|not finite"),
     ],
-    ids=["inf", "nan", "checkpoint-each-step", "last-step"],
+    ids=["inf", "nan", "last-step"],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(command, workplace, words, value):
     """It tells the step and what to try, and what it keeps is good: the run goes on from there.
@@ -549,6 +545,7 @@ class Meddler:
 
     def __init__(self, moment, act):
         self._moment, self._act = moment, act
+        self.begun_at = []
 
     def _at(self, moment):
         if moment == self._moment:
@@ -556,6 +553,7 @@ class Meddler:
             self._act()
 
     def begin(self, step, steps):
+        self.begun_at.append(step)
         self._at("begin")
 
     def update(self, step, values, rate):
@@ -567,11 +565,12 @@ class Meddler:
 
 @pytest.fixture
 def meddle(monkeypatch):
-    """Makes the next runs act at a moment."""
+    """Makes the next run act at a moment, and notes where the next runs begin."""
 
     def meddle(moment, act):
         meddler = Meddler(moment, act)
         monkeypatch.setattr(cli, "display_for", lambda console: meddler)
+        return meddler
 
     return meddle
 
@@ -582,12 +581,12 @@ def rows(path):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 def test_a_stopped_run_says_how_to_go_on_and_ends_the_same(
     command, refused, meddle, finished, workplace, number
 ):
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
-    meddle("update", lambda: os.kill(os.getpid(), number))
+    meddler = meddle("update", lambda: os.kill(os.getpid(), number))
     code, said, errors = command(f"fit {SIREN} --out run")
     assert (code, errors) == (130, [])
     assert said.splitlines()[-1] == "stopped at step 1; continue with: lrnn-jax fit --resume run"
@@ -596,15 +595,18 @@ def test_a_stopped_run_says_how_to_go_on_and_ends_the_same(
     says(refused("decode run"), "--resume")
     code, _, errors = command("fit --resume run")
     assert (code, errors) == (0, [])
+    assert meddler.begun_at == [0, 1]
     assert rows(workplace / "run") == rows(finished)
     left, right = (path / PARAMS for path in (workplace / "run", finished))
     template = Siren(in_dim=2, out_dim=3, width=4, depth=1).init(jax.random.key(0))
-    pairs = jax.tree.map(np.array_equal, load_params(left, template), load_params(right, template))
+    pairs = jax.tree.map(np.array_equal, load_tree(left, template), load_tree(right, template))
     assert jax.tree.all(pairs)
     assert left.read_bytes() == right.read_bytes()
 
 
-def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(command, meddle, workplace):
+def test_a_second_signal_stops_at_once(command, meddle, finished, workplace):
+    """The last checkpoint is kept; metrics that are ahead of it are written anew."""
+
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -614,13 +616,34 @@ def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(command, meddle, 
     assert (code, errors) == (130, ["lrnn-jax: stopped"])
     assert temporary_files(workplace) == []
     assert command("fit --resume run")[0] == 0
+    assert rows(workplace / "run") == rows(finished)
+
+
+def test_ctrl_c_before_the_first_checkpoint_leaves_no_folder(command, monkeypatch, workplace):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = contents(workplace)
+    monkeypatch.setattr(Checkpoints, "save", interrupt)
+    code, _, errors = command(f"fit {SIREN} --out parent/run")
+    assert (code, errors) == (130, ["lrnn-jax: stopped"])
+    assert contents(workplace) == before
+
+
+def test_a_run_stopped_while_it_draws_can_be_finished(command, meddle, workplace):
+    meddle("end", lambda: os.kill(os.getpid(), signal.SIGINT))
+    code, _, errors = command(f"fit {SIREN} --out run")
+    assert (code, errors) == (130, ["lrnn-jax: stopped"])
+    code, said, errors = command("fit --resume run")
+    assert (code, errors) == (0, [])
+    assert "reached " in said
+    assert (workplace / "run" / "summary.json").is_file()
 
 
 def test_equal_parameters_make_equal_files(tmp_path):
     """Else a resumed run could not be told to be the same by comparing files."""
     params = Siren(in_dim=2, out_dim=1, width=2, depth=1).init(jax.random.key(0))
-    text = {"model": "siren", "lrnn_jax": "1", "more": "text"}
-    files = {save_params(tmp_path / "p", params, text).read_bytes() for _ in range(30)}
+    files = {save_tree(tmp_path / "p", params, "text").read_bytes() for _ in range(30)}
     assert len(files) == 1
 
 
@@ -675,7 +698,7 @@ def fill(folder, spare=0):
         file.truncate(max(0, file.tell() - spare))
 
 
-@pytest.mark.parametrize("spare", [0, 8192, 32768], ids=["config", "checkpoint", "more-of-it"])
+@pytest.mark.parametrize("spare", [0, 4096], ids=["config", "checkpoint"])
 def test_a_disk_that_is_full_from_the_start(command, small_disk, spare):
     fill(small_disk, spare)
     code, out, errors = command(f"fit {SIREN} --out disk/parent/run")
@@ -686,8 +709,8 @@ def test_a_disk_that_is_full_from_the_start(command, small_disk, spare):
     assert list(contents(small_disk)) == ["filler"]
 
 
-@pytest.mark.parametrize("moment", ["begin", "update", "end"])
-def test_a_disk_that_fills_up_on_the_way(command, meddle, small_disk, moment):
+@pytest.mark.parametrize(("moment", "written"), [("begin", 0), ("update", 1), ("end", 3)])
+def test_a_disk_that_fills_up_on_the_way(command, meddle, small_disk, finished, moment, written):
     """At metrics, at a later checkpoint, at the pictures: once there is room, the run can go on."""
     meddle(moment, lambda: fill(small_disk))
     code, _, errors = command(f"fit {SIREN} --training.checkpoint_every 1 --out disk/run")
@@ -695,11 +718,11 @@ def test_a_disk_that_fills_up_on_the_way(command, meddle, small_disk, moment):
     assert len(errors) == 1, errors
     says(errors[0], "lrnn-jax: ", "disk/run", "No space left on device")
     assert temporary_files(small_disk) == []
-    assert all((small_disk / "run" / METRICS).read_text().splitlines())
+    assert rows(small_disk / "run") == [row for row in rows(finished) if row["step"] < written]
     (small_disk / "filler").unlink()
     code, _, errors = command("fit --resume disk/run")
     assert (code, errors) == (0, [])
-    assert [row["step"] for row in rows(small_disk / "run")] == [0]
+    assert rows(small_disk / "run") == rows(finished)
     assert command("decode disk/run --size 3 3")[0] == 0
 
 

@@ -205,16 +205,14 @@ def test_a_unit_of_a_stack_has_the_law_of_a_unit_alone(projection_init):
 
 
 def test_units_are_drawn_independently(draw):
-    """No two components are equal; no two scalars of a neuron, or of neighbours, correlate."""
-    drawn = [leaf[..., :4, :] for leaf in jax.tree.leaves(draw.units) if np.ptp(leaf) > 0]
-    scalars = np.concatenate([leaf.reshape(-1, 4, leaf.shape[-1]) for leaf in drawn])
-    components = scalars.reshape(len(scalars), -1).T
-    assert len(np.unique(components, axis=0)) == len(components)
-    neurons = scalars.reshape(-1, scalars.shape[-1])
-    pairs = np.concatenate([neurons[:, 0::2], neurons[:, 1::2]])
-    correlation = np.corrcoef(pairs) - np.eye(len(pairs))
-    # independent columns of n entries correlate by n^(-1/2) at random
-    assert np.abs(correlation).max() < 5 / math.sqrt(pairs.shape[1])
+    """No two components are equal, and no stretch of numbers is used twice, at any distance."""
+    drawn = [leaf for leaf in jax.tree.leaves(draw.units) if np.ptp(leaf) > 0]
+    components = np.concatenate([leaf.reshape(-1, 64 * 16384) for leaf in drawn])[:, :20_000]
+    assert len(np.unique(components, axis=1).T) == 20_000
+    numbers = np.concatenate([leaf.ravel() / leaf.std() for leaf in drawn])
+    autocorrelation = np.fft.irfft(np.abs(np.fft.rfft(numbers)) ** 2) / len(numbers)
+    # n independent numbers correlate by n^(-1/2) at a lag, and by 6 times that at the worst of n
+    assert np.abs(autocorrelation[1:]).max() < 8 / math.sqrt(len(numbers))
 
 
 def test_shared_components_differ_from_each_other():

@@ -13,7 +13,7 @@ from lrnn_jax.models import LRNN
 
 __all__ = ["check_core_layer", "check_product_reduction", "report"]
 
-_PACKAGES = ("lrnn-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("lrnn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def report() -> Iterator[tuple[str, bool]]:

@@ -1,5 +1,6 @@
 """The folder of a run: what lies where, and how it is opened, checked and continued."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from typing import Any
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.spec import Experiment, experiment_from, read_table, table_of, write_table
-from lrnn_jax.io import io_errors, write_bytes
+from lrnn_jax.io import exists, io_errors, write_bytes
 
 __all__ = ["RunFolder"]
 
@@ -29,6 +30,7 @@ class RunFolder:
         self.params = path / "model.safetensors"
         self.curve = path / "training.png"
         self.summary = path / "summary.json"
+        self._made: list[Path] = []
 
     @classmethod
     def create(cls, path: Path | None, experiment: Experiment) -> "RunFolder":
@@ -39,15 +41,14 @@ class RunFolder:
         """
         table = table_of(experiment)
         run = cls(_free_path(table) if path is None else path)
-        if run.path.exists():
-            raise InputError(
-                f"{run.path} exists: name another folder, or continue it with --resume"
-            )
-        with io_errors(run.path, "make the folder"):
-            run.path.mkdir(parents=True)
+        if exists(run.path):
+            raise InputError(f"{run.path} exists: name another folder, or use --resume")
+        run._made = [folder for folder in (run.path, *run.path.parents) if not exists(folder)]
         try:
+            with io_errors(run.path, "make the folder"):
+                run.path.mkdir(parents=True)
             write_table(run.config, table)
-        except InputError:
+        except BaseException:
             run.remove()
             raise
         return run
@@ -60,7 +61,7 @@ class RunFolder:
           InputError: there is no such folder, or it is not a run's.
         """
         run = cls(path)
-        if not run.config.is_file():
+        if not exists(run.config) or not run.config.is_file():
             raise InputError(f"{path} is not a run folder: it has no config.toml")
         return run
 
@@ -69,22 +70,32 @@ class RunFolder:
         try:
             return experiment_from(read_table(self.config))
         except InputError as error:
-            raise InputError(f"{self.config}: {error}") from error
+            where = "" if str(self.config) in str(error) else f"{self.config}: "
+            raise InputError(f"{where}{error}") from error
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The lines of `metrics.jsonl`; none where there is no such file.
 
         Raises:
-          InputError: a line is not JSON.
+          InputError: a line is no JSON object of a step.
         """
-        if not self.metrics.exists():
+        if not exists(self.metrics):
             return []
         with io_errors(self.metrics, "read"):
-            lines = self.metrics.read_text().splitlines()
+            content = self.metrics.read_bytes()
         try:
-            return [json.loads(line) for line in lines]
-        except json.JSONDecodeError as error:
+            lines = [json.loads(line) for line in content.decode().splitlines()]
+            return [line | {"step": int(line["step"])} for line in lines]
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.metrics} is damaged: {error}") from error
+
+    def is_finished(self, step: int) -> bool:
+        """Whether the summary says that the run was finished at `step`."""
+        if not exists(self.summary):
+            return False
+        with io_errors(self.summary, "read"):
+            summary = json.loads(self.summary.read_text())
+        return (summary.get("status"), summary.get("step")) == ("finished", step)
 
     def rewind_metrics(self, step: int) -> list[dict[str, float]]:
         """Drops the lines of `step` and later, and returns those that stay."""
@@ -113,15 +124,18 @@ class RunFolder:
         return write_bytes(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
 
     def remove(self) -> None:
-        """Deletes the folder and all in it."""
+        """Deletes the folder and all in it, and the parents that were made for it."""
         shutil.rmtree(self.path, ignore_errors=True)
+        for parent in self._made[1:]:
+            with contextlib.suppress(FileNotFoundError):
+                parent.rmdir()
 
 
 def _free_path(table: dict[str, Any]) -> Path:
     """runs/image-lrnn, or the first of runs/image-lrnn-2, -3, ... that does not exist."""
     stem = f"{table['problem']['kind']}-{table['model']['kind']}"
     path, number = Path("runs", stem), 1
-    while path.exists():
+    while exists(path):
         number += 1
         path = Path("runs", f"{stem}-{number}")
     return path

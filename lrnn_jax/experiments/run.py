@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lrnn_jax.errors import InputError
@@ -24,8 +25,8 @@ from lrnn_jax.experiments.spec import (
     table_of,
     write_table,
 )
-from lrnn_jax.io import write_curves
-from lrnn_jax.io.trees import count_parameters, save_params
+from lrnn_jax.io import exists, write_curves
+from lrnn_jax.io.trees import count_parameters, save_tree
 from lrnn_jax.training import Checkpoints, State, host_field, initial_state, make_advance, make_step
 from lrnn_jax.typing import Data, Terms
 
@@ -91,14 +92,14 @@ def start(experiment: Experiment, path: Path | None, display: Display) -> Outcom
     Raises:
       InputError: unusable input, an existing folder, a loss that is not finite, a full disk.
     """
-    if path is not None and path.exists():
+    if path is not None and exists(path):
         raise InputError(f"{path} exists: name another folder, or use --resume")
     job = _compile(experiment, None)
     folder = RunFolder.create(path, experiment)
     try:
         checkpoints = Checkpoints(folder.checkpoints)
         checkpoints.save(job.state)
-    except InputError:
+    except BaseException:
         folder.remove()
         raise
     return _run(job, folder, checkpoints, display)
@@ -121,12 +122,14 @@ def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Out
         raise InputError(f"{folder.path} holds no checkpoint: nothing to resume from")
     checkpoints = Checkpoints(folder.checkpoints)
     state = checkpoints.restore(jax.eval_shape(lambda: _initial(experiment)))
-    if int(state.step) >= experiment.training.steps:
+    step = int(state.step)
+    if step >= experiment.training.steps and folder.is_finished(step):
         raise InputError(
             f"{folder.path} has its {experiment.training.steps} steps: ask for more with "
             "--training.steps"
         )
     job = _compile(experiment, state)
+    folder.read_metrics()
     write_table(folder.config, table)
     return _run(job, folder, checkpoints, display)
 
@@ -174,7 +177,6 @@ def _run(job: _Job, folder: RunFolder, checkpoints: Checkpoints, display: Displa
             spent = _train(job, folder, checkpoints, display, stop, before)
     finally:
         display.end()
-        checkpoints.close()
     costs = {
         "steps_per_second": (job.step - begun_at) / spent if spent else 0.0,
         "compile_seconds": job.compile_seconds,
@@ -207,14 +209,22 @@ def _train(
         spent += took
         for line in lines:
             line["seconds"] = round(before + spent, 3)
-        _raise_if_not_finite(lines[-1], checkpoints, training.learning_rate)
+        _raise_if_not_finite(job, lines[-1], checkpoints)
         folder.append_metrics(line for line in lines if line["step"] % training.log_every == 0)
         display.update(job.step, lines[-1], (job.step - begun_at) / spent)
         if job.step % training.checkpoint_every == 0:
-            checkpoints.save(job.state)
+            _save(job, checkpoints)
         count = max(1, round(_LOOK_SECONDS / took * len(lines)))
-    checkpoints.save(job.state)
+    _save(job, checkpoints)
     return spent
+
+
+def _save(job: _Job, checkpoints: Checkpoints) -> None:
+    """A checkpoint of the state, once its own loss is known to be finite."""
+    copy = jax.tree.map(jnp.copy, job.state)
+    history = job.advance(copy, job.data, job.key, np.int32(1))[1]
+    _raise_if_not_finite(job, _lines(job, job.step, jax.device_get(history), 1)[0], checkpoints)
+    checkpoints.save(job.state)
 
 
 def _lines(job: _Job, step: int, history: Terms, done: int) -> list[dict[str, float]]:
@@ -224,15 +234,13 @@ def _lines(job: _Job, step: int, history: Terms, done: int) -> list[dict[str, fl
     return [{"step": step + i, **row, **progress(row)} for i, row in enumerate(rows)]
 
 
-def _raise_if_not_finite(
-    line: dict[str, float], checkpoints: Checkpoints, learning_rate: float
-) -> None:
+def _raise_if_not_finite(job: _Job, line: dict[str, float], checkpoints: Checkpoints) -> None:
     if math.isfinite(line["loss"]):
         return
     raise InputError(
         f"the loss became {line['loss']} at step {line['step']:.0f}; the last good checkpoint, "
         f"step {checkpoints.latest()}, is in {checkpoints.folder}; try a smaller "
-        f"--training.learning_rate than {learning_rate:g}"
+        f"--training.learning_rate than {job.experiment.training.learning_rate:g}"
     )
 
 
@@ -245,7 +253,7 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
         field = host_field(experiment.model, job.state.params)
         summary["scores"] = experiment.problem.evaluate(field, job.data)
         made_by = {"version": version("lrnn-jax"), "model": table_of(experiment)["model"]}
-        save_params(folder.params, job.state.params, json.dumps(made_by))
+        save_tree(folder.params, job.state.params, json.dumps(made_by))
         experiment.problem.render(field, job.data, folder.path)
         summary["best"] = _draw_curves(folder)
     summary |= {name: round(value, 3) for name, value in costs.items()}
@@ -263,8 +271,13 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
 
 
 def _draw_curves(folder: RunFolder) -> dict[str, float]:
-    """Writes the training curve and returns the logged line of least loss (oracle-best)."""
+    """Writes the training curve and returns the logged line of least loss (oracle-best).
+
+    Nothing where no line was logged, as after the metrics of an earlier session were deleted.
+    """
     lines = folder.read_metrics()
+    if not lines:
+        return {}
     names = [name for name in lines[0] if name not in ("step", "seconds")]
     curves = {name: [line[name] for line in lines] for name in names}
     write_curves(folder.curve, [int(line["step"]) for line in lines], curves, folder.path.name)

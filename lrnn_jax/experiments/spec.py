@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from lrnn_jax.errors import InputError, suggest
-from lrnn_jax.io import io_errors, write_bytes
+from lrnn_jax.io import exists, io_errors, write_bytes
 from lrnn_jax.models import LRNN, Siren, Spder
 from lrnn_jax.problems import Image
 from lrnn_jax.training import Training
@@ -57,12 +57,7 @@ def experiment_from(table: Table) -> Experiment:
       InputError: an unknown section or field, a value of the wrong type or out of its range; the
         message gives the dotted name.
     """
-    sections = {"model", "problem", "training"}
-    for name, section in table.items():
-        if name not in sections:
-            raise InputError(f"unknown section [{name}]; {suggest(name, sections)}")
-        if not isinstance(section, dict):
-            raise InputError(f"{name}: expected a section [{name}], got {section!r}")
+    _check_sections(table)
     problem = _decode("problem", table.get("problem", {}), _kind("problem", table, PROBLEMS))
     training = _decode("training", table.get("training", {}), Training)
     model_table = dict(table.get("model", {}))
@@ -87,22 +82,30 @@ def table_of(experiment: Experiment) -> Table:
 
 
 def read_table(path: Path) -> Table:
-    """A TOML file as nested dicts.
+    """The sections of an experiment file, not yet decoded.
 
     Raises:
-      InputError: it is missing or is not TOML.
+      InputError: it is missing, is not TOML, or holds something else than the three sections.
     """
     with io_errors(path, "read"):
         content = path.read_bytes()
     try:
-        return tomllib.loads(content.decode())
+        table = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
+    _check_sections(table)
+    return table
 
 
 def write_table(path: Path, table: Table) -> Path:
-    """Writes nested dicts as TOML."""
-    return write_bytes(path, tomli_w.dumps(table).encode())
+    """Writes nested dicts as TOML.
+
+    Raises:
+      InputError: the file cannot be written, or a string is not Unicode.
+    """
+    with io_errors(path, "write"):
+        content = tomli_w.dumps(table).encode()
+    return write_bytes(path, content)
 
 
 def merge(base: Table, changes: Table) -> Table:
@@ -137,7 +140,7 @@ def config_path(name: str) -> Path:
       InputError: there is neither.
     """
     path = Path(name)
-    if path.is_file():
+    if exists(path) and path.is_file():
         return path
     known = configs()
     short = name.removeprefix("configs/").removesuffix(".toml")
@@ -152,9 +155,18 @@ def field_help(kind: type) -> dict[str, str]:
     return dict(re.findall(r"^ {6}(\w+): (.+)$", text, flags=re.MULTILINE))
 
 
+def _check_sections(table: Table) -> None:
+    sections = ("model", "problem", "training")
+    for name, section in table.items():
+        if name not in sections:
+            raise InputError(f"unknown section [{name}]; {suggest(name, sections)}")
+        if not isinstance(section, dict):
+            raise InputError(f"{name}: expected a section [{name}], got {section!r}")
+
+
 def _kind(section: str, table: Table, registry: dict[str, type]) -> type:
     kind = table.get(section, {}).get("kind", next(iter(registry)))
-    if kind not in registry:
+    if not isinstance(kind, str) or kind not in registry:
         raise InputError(
             f"{section}.kind: unknown {section} {kind!r}; {suggest(str(kind), registry)}"
         )

@@ -7,16 +7,29 @@ from pathlib import Path
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["atomic", "io_errors", "write_bytes"]
+__all__ = ["atomic", "exists", "io_errors", "write_bytes"]
 
 
 @contextlib.contextmanager
 def io_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turns an OSError of the block into one line: "cannot write PATH: No space left on device"."""
+    """Turns what the system or a codec refuses into one line: "cannot write PATH: No space ..."."""
     try:
         yield
-    except OSError as error:
-        raise InputError(f"cannot {doing} {path}: {error.strerror or error}") from error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot {doing} {path}: {reason}") from error
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything at `path`.
+
+    Raises:
+      InputError: the system will not say (a name that is too long, no permission).
+    """
+    with io_errors(path, "look at"):
+        return path.exists()
 
 
 @contextlib.contextmanager
@@ -28,8 +41,8 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
       InputError: the operating system refuses (disk full, no permission, no such folder).
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     with io_errors(path, "write"):
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         try:
             yield temporary
             temporary.replace(path)

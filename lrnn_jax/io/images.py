@@ -1,15 +1,18 @@
 """Pictures in and out: grey, grey + alpha, RGB, RGBA; 8 and 16 bits, and float TIFF."""
 
 import dataclasses
+import io
+import logging
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import imagecodecs
-import imageio.v3 as iio
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import skimage.data
-import skimage.transform
+import tifffile
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
@@ -21,7 +24,10 @@ SAMPLES = ("astronaut", "camera")
 """Photographs that are installed with scikit-image: RGB and grey, 512 x 512, public domain."""
 
 _CHANNELS = (1, 2, 3, 4)
-_TIFF = {".tif", ".tiff"}
+_PNG = b"\x89PNG\r\n\x1a\n"
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # those that Pillow reads without losing bits
+_EXPANDED = ("P", "PA", "CMYK", "YCbCr")
+_TIFF_BITS = (1, 8, 16, 32, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,27 +60,54 @@ def read_picture(source: str) -> Picture:
         raise
     except Exception as error:  # each codec has exceptions of its own; all mean the same here
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {source} as a picture: {reason}") from error
+        raise InputError(f"cannot read {source}: damaged, or no picture ({reason})") from error
     return _picture(pixels, source)
 
 
 def _decode(content: bytes, path: Path) -> np.ndarray:
-    if _is_deep_png(content):
+    """The pixels of a file as they should be seen, or an error: never something else."""
+    if content.startswith(_PNG) and content[24:25] == b"\x10":
+        if b"eXIf" in content:
+            raise InputError(f"{path} is a 16-bit PNG with a rotation mark: save it without one")
         return imagecodecs.png_decode(content)
-    if path.suffix.lower() in _TIFF:
-        return iio.imread(content, plugin="tifffile", index=0)
-    count = iio.improps(content, plugin="pillow", index=cast(int, ...)).n_images or 1
-    if count > 1:
-        raise InputError(f"{path} has {count} frames: expected a single picture")
-    options: dict[str, Any] = {"plugin": "pillow", "index": 0, "rotate": True}
-    if iio.immeta(content, plugin="pillow", index=0).get("mode") == "CMYK":
-        options["mode"] = "RGB"
-    return iio.imread(content, **options)
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        return _decode_tiff(content, path)
+    try:
+        image = PIL.Image.open(io.BytesIO(content))
+        image.load()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: damaged, or no picture") from error
+    if image.format not in _FORMATS:
+        raise InputError(f"{path} is {image.format}: expected {', '.join(_FORMATS)} or TIFF")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise InputError(f"{path} has {frames} frames: expected a single picture")
+    if image.mode in _EXPANDED:
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return np.asarray(PIL.ImageOps.exif_transpose(image))
 
 
-def _is_deep_png(content: bytes) -> bool:
-    """A PNG of 16 bits a channel; Pillow reads those in colour as 8 bits without a word."""
-    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
+def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
+    """A TIFF of one upright page in grey or RGB, of 1, 8 or 16 bits or floats."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs, it raises as well
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        if len(file.pages) != 1:
+            raise InputError(f"{path} has {len(file.pages)} pages: expected a single picture")
+        page: Any = file.pages[0]
+        orientation = page.tags.get("Orientation")
+        found = {
+            "colours": getattr(page.photometric, "name", page.photometric),
+            "bits": page.bitspersample,
+            "orientation": 1 if orientation is None else int(orientation.value),
+        }
+        expected = {"colours": ("MINISBLACK", "RGB"), "bits": _TIFF_BITS, "orientation": (1,)}
+        for name, choices in expected.items():
+            if found[name] not in choices:
+                known = ", ".join(map(str, choices))
+                raise InputError(f"{path} is a TIFF of {name} {found[name]}: expected {known}")
+        pixels = page.asarray()
+    separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3
+    return np.moveaxis(pixels, 0, -1) if separate else pixels
 
 
 def _picture(pixels: np.ndarray, source: str) -> Picture:

@@ -12,7 +12,7 @@ import safetensors.numpy
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import io_errors, write_bytes
 
-__all__ = ["count_parameters", "first_difference", "load_params", "named_leaves", "save_params"]
+__all__ = ["count_parameters", "first_difference", "load_tree", "named_leaves", "save_tree"]
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -44,21 +44,21 @@ def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> s
     return f"{extra[0]} is not a parameter of this model" if extra else None
 
 
-def save_params(path: Path, params: Any, made_by: str) -> Path:
-    """Writes parameters, and text about them as the metadata "lrnn_jax", whole or not at all.
+def save_tree(path: Path, tree: Any, made_by: str) -> Path:
+    """Writes a tree of arrays, and text about it as the metadata "lrnn_jax", whole or not at all.
 
-    Equal parameters and texts give equal files: safetensors writes several entries of metadata in
+    Equal arrays and texts give equal files: safetensors writes several entries of metadata in
     an order of its own, so there is one.
 
     Raises:
       InputError: the file cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in named_leaves(params).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(tree).items()}
     return write_bytes(path, safetensors.numpy.save(arrays, {"lrnn_jax": made_by}))
 
 
-def load_params(path: Path, template: Any) -> Any:
-    """Reads the parameters of the model that `template` (arrays or shapes) belongs to.
+def load_tree(path: Path, template: Any) -> Any:
+    """Reads a tree of arrays like `template` (arrays, or their shapes and dtypes).
 
     Raises:
       InputError: the file is missing, is not a safetensors file, or belongs to another model; the

@@ -1,15 +1,10 @@
-"""Checkpoints of a training state, through Orbax: whole or not at all, the newest two kept."""
+"""Checkpoints of a training state: safetensors files, whole or not at all, the newest two kept."""
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-import orbax.checkpoint as ocp
-
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.trees import first_difference, named_leaves
+from lrnn_jax.io.files import io_errors
+from lrnn_jax.io.trees import load_tree, save_tree
 from lrnn_jax.training.loop import State
 
 __all__ = ["Checkpoints"]
@@ -18,7 +13,7 @@ _KEPT = 2
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by their step.
+    """The checkpoints of one run, `<step>.safetensors`.
 
     Args:
       folder: where they lie; made if it is missing.
@@ -28,29 +23,29 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT, enable_async_checkpointing=False, create=True
-        )
-        with _one_line(f"cannot write checkpoints to {folder}"):
-            self._manager = ocp.CheckpointManager(
-                self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
-            )
+        self.folder = folder
+        with io_errors(folder, "make the folder"):
+            folder.mkdir(exist_ok=True)
+
+    def steps(self) -> list[int]:
+        """The steps that there are checkpoints of, in order."""
+        return sorted(int(p.stem) for p in self.folder.glob("*.safetensors") if p.stem.isdigit())
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint; None if there is none."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def save(self, state: State) -> int:
-        """Writes `state` under its step, unless it is there, and returns the step.
+        """Writes `state` under its step, drops all but the newest two, and returns the step.
 
         Raises:
           InputError: it cannot be written (disk full, no permission).
         """
         step = int(state.step)
-        if step not in self._manager.all_steps():
-            with _one_line(f"cannot write checkpoint {step} to {self.folder}"):
-                self._manager.save(step, args=ocp.args.StandardSave(_flat(state)))
+        save_tree(self._path(step), state._asdict(), "checkpoint")
+        for old in self.steps()[:-_KEPT]:
+            with io_errors(self._path(old), "remove"):
+                self._path(old).unlink()
         return step
 
     def restore(self, template: State) -> State:
@@ -65,34 +60,7 @@ class Checkpoints:
         step = self.latest()
         if step is None:
             raise InputError(f"{self.folder} holds no checkpoint: nothing to resume from")
-        wanted = _flat(template)
-        with _one_line(f"cannot read checkpoint {step} in {self.folder}"):
-            found = self._manager.item_metadata(step)
-        difference = first_difference(found, wanted)
-        if difference:
-            raise InputError(
-                f"checkpoint {step} in {self.folder} belongs to another model: {difference}"
-            )
-        shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in wanted.items()}
-        with _one_line(f"cannot read checkpoint {step} in {self.folder}"):
-            leaves = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
-        return jax.tree.unflatten(jax.tree.structure(template), [leaves[name] for name in wanted])
+        return State(**load_tree(self._path(step), template._asdict()))
 
-    def close(self) -> None:
-        """Waits for what is under way."""
-        self._manager.close()
-
-
-def _flat(state: State) -> dict[str, jax.Array]:
-    return {name.replace("/", "."): leaf for name, leaf in named_leaves(state).items()}
-
-
-@contextlib.contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Orbax and TensorStore raise many types, at great length; the first line tells it."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise InputError(f"{what}: {lines[0][:300]}") from error
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step}.safetensors"

@@ -48,6 +48,8 @@ class Training:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps", "decay_every", "log_every", "checkpoint_every")
         require_at_least(self, 0, "seed")
+        if self.seed >= 2**32:
+            raise InputError(f"seed: expected an integer below 2**32, got {self.seed}")
         require_positive(self, "learning_rate", "decay_factor")
         require_choice(self, "schedule")
         for name in ("batch", "chunk"):

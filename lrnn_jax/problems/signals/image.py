@@ -63,10 +63,12 @@ class Image:
             require_at_least(self, 1, "size")
             if self.size == (1, 1):
                 raise InputError("size: expected 2 pixels or more, got (1, 1)")
-        if self.crop is not None and (min(self.crop) < 0 or min(self.crop[2:]) < 1):
-            raise InputError(
-                f"crop: expected left, top >= 0 and width, height >= 1, got {self.crop}"
-            )
+        if self.crop is not None:
+            left, top, width, height = self.crop
+            if min(left, top) < 0 or min(width, height) < 1:
+                raise InputError(
+                    f"crop: expected left, top >= 0 and width, height >= 1, got {self.crop}"
+                )
 
     @property
     def in_dim(self) -> int:
@@ -134,6 +136,8 @@ class Image:
             raise InputError(
                 f"crop: {self.crop} leaves the picture, which is {columns} wide and {rows} high"
             )
+        if width * height < 2:
+            raise InputError(f"crop: expected 2 pixels or more, got {self.crop}")
         return picture.pixels[top : top + height, left : left + width]
 
     def _resized(self, pixels: np.ndarray) -> np.ndarray:
