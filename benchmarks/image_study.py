@@ -3,6 +3,7 @@
     python benchmarks/image_study.py sweep --source cameraman.tif   # learning rates, 128 x 128
     python benchmarks/image_study.py paper --source cameraman.tif   # the papers' learning rates
     python benchmarks/image_study.py tuned --source cameraman.tif   # the best rate of the sweep
+    python benchmarks/image_study.py time                           # a step, the three interleaved
     python benchmarks/image_study.py table                          # the rows as Markdown
 
 Every run is one row of benchmarks/results/image_study.json, written when it ends. A row has the
@@ -14,16 +15,22 @@ paper's 1000 steps.
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments import experiment_from, start
 from lrnn_jax.experiments.progress import LineDisplay
 from lrnn_jax.experiments.spec import config_path, merge, read_table
+from lrnn_jax.training import initial_state, make_advance, make_step
 
 RESULTS = Path(__file__).parent / "results" / "image_study.json"
 MODELS = ("lrnn_spder", "spder", "siren")
@@ -38,14 +45,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("sweep", "paper", "tuned", "table"))
+    parser.add_argument("stage", choices=("sweep", "paper", "tuned", "time", "table"))
     parser.add_argument("--source", default="camera", help="a picture; default: camera")
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="stop the stage 'paper' early; default: 1000")
     options = parser.parse_args()
     if options.stage == "table":
         print(table(read_rows()))
+        return 0
+    if options.stage == "time":
+        print(json.dumps(time_steps(options.source), indent=1))
         return 0
     for model in options.models:
         for changes in changes_of(options.stage, model, options):
@@ -56,10 +67,10 @@ def main() -> int:
 
 def changes_of(stage: str, model: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """What each run of a stage changes in the model's config."""
+    if stage == "paper":
+        return [{"training": {"steps": options.steps}} if options.steps else {}]
     if stage == "sweep":
         return [merge(SWEEP, {"training": {"learning_rate": rate}}) for rate in options.rates]
-    if stage == "paper":
-        return [{}]
     rate = best_rate(model, Path(options.source).name)
     return [merge(TUNED, {"training": {"learning_rate": rate}})]
 
@@ -111,6 +122,31 @@ def run(stage: str, model: str, changes: dict[str, Any]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([*read_rows(), row], indent=1) + "\n")
     print(f"  {row['psnr']:.2f} dB", flush=True)
+
+
+def time_steps(source: str, repeats: int = 5) -> dict[str, dict[str, float]]:
+    """Seconds of one full-batch step at 256 x 256, medians of `repeats` interleaved calls."""
+    runs: dict[str, Any] = {}
+    for model in MODELS:
+        table = merge(read_table(config_path(f"image/{model}")), {"problem": {"source": source}})
+        experiment = experiment_from(table)
+        training, data = experiment.training, jax.device_put(experiment.problem.load())
+        optimizer, chunk = training.optimizer(), training.chunk_points
+        step = make_step(experiment.model, experiment.problem.loss, optimizer, chunk=chunk)
+        state = initial_state(experiment.model.init(jax.random.key(0)), optimizer)
+        runs[model] = [make_advance(step, 1), state, data, []]
+    for repeat in range(repeats + 1):
+        for run in runs.values():
+            begun = time.perf_counter()
+            run[1], history, _ = run[0](run[1], run[2], jax.random.key(1), np.int32(1))
+            jax.block_until_ready(history)
+            if repeat:  # the first call compiles
+                run[3].append(time.perf_counter() - begun)
+    seconds = {model: statistics.median(run[3]) for model, run in runs.items()}
+    return {
+        model: {"seconds": round(s, 3), "to_siren": round(s / seconds["siren"], 2)}
+        for model, s in seconds.items()
+    }
 
 
 def read_rows() -> list[dict[str, Any]]:
