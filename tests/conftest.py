@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_debug_key_reuse", True)
 
 # Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
-CHECKED = ("kernels", "domains", "metrics", "training.loop", "training.predict")
+CHECKED = ("kernels", "domains", "training.loop", "training.predict")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 
 

@@ -56,7 +56,7 @@ def draw(key: Key, plan: Any) -> Params:
         if isinstance(leaf, Uniform):
             arrays.append(leaf.limit * numbers[start : start + size].reshape(leaf.shape))
         else:
-            arrays.append(jnp.full(leaf.shape, leaf.value))
+            arrays.append(jnp.full(leaf.shape, leaf.value, numbers.dtype))
         start += size
     return jax.tree.unflatten(structure, arrays)
 

@@ -23,12 +23,12 @@ def univariate(
     """g(z) of one scalar.
 
     Args:
-      params: `inner_weight` a, `inner_bias` c and `outer_weight` v, each of shape (h,);
-        `outer_bias`, shape (), if g has one.
+      params: `inner_weight` a and `outer_weight` v of shape (h,); `inner_bias` c, shape (h,), and
+        `outer_bias`, shape (), where g has them.
       z: shape ().
       activation: sigma, elementwise.
       omega0: frequency that scales the argument of sigma, its bias included.
     """
-    hidden = activation(omega0 * (params["inner_weight"] * z + params["inner_bias"]))
-    g = jnp.sum(params["outer_weight"] * hidden)
-    return g + params["outer_bias"] if "outer_bias" in params else g
+    inner = params["inner_weight"] * z + params.get("inner_bias", 0)
+    g = jnp.sum(params["outer_weight"] * activation(omega0 * inner))
+    return g + params.get("outer_bias", 0)

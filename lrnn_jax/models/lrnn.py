@@ -78,7 +78,8 @@ class LRNN:
         fastest; or 'siren' U(+-1/i) first, U(+-sqrt(6/i)/omega0) then, 10 times lower frequencies
         in deeper layers, smoother between pixels; b ~ U(+-1/sqrt(i)), never zero (open).
       inner_init: a = 1 ('ones') or U(+-1) ('uniform'); c ~ U(+-1) where there is one (open).
-      sigma_g: standard deviation of g at initialisation, through v ~ U (open).
+      sigma_g: standard deviation of g at initialisation, through v ~ U (open); exact where z = 0,
+        up to 1.2 times as much at the corners of [-1, 1]^i.
       implementation: 'lean', batched and fast; 'reference', the literal nested vmap; 'auto'.
 
     Raises:
