@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import platform
 import signal
 import sys
@@ -261,7 +262,7 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
     summary["parameters"] = count_parameters(job.state.params)
     summary["machine"] = {
         "device": jax.devices()[0].device_kind,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "jax": jax.__version__,
         "lrnn_jax": version("lrnn-jax"),
