@@ -84,6 +84,14 @@ def workplace(furniture, tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Ctrl-C is not ignored, as it is where a suite runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def finished(furniture, tmp_path_factory):
     """A run of three steps, never to be changed."""
