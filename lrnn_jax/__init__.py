@@ -7,22 +7,67 @@
 (5, 1)
 """
 
-from lrnn_jax import domains, metrics
+from lrnn_jax import domains, metrics, models
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.trees import count_parameters
-from lrnn_jax.models import LRNN, Siren, Spder
+from lrnn_jax.models import (
+    FFN,
+    KAN,
+    LRNN,
+    MLP,
+    ChebyKAN,
+    CPTensor,
+    Finer,
+    FourierNet,
+    GaborNet,
+    Gauss,
+    Grid,
+    LRNNLayer,
+    NestedActivation,
+    NestNet,
+    ReluPE,
+    Siren,
+    Spder,
+    Spinn,
+    TuckerTensor,
+    Wire,
+    Wire2D,
+    lrnn_from_cp,
+    lrnn_from_mlp,
+)
 from lrnn_jax.problems import Image
 from lrnn_jax.training import Training, fit
 
 __all__ = [
+    "FFN",
+    "KAN",
     "LRNN",
+    "MLP",
+    "CPTensor",
+    "ChebyKAN",
+    "Finer",
+    "FourierNet",
+    "GaborNet",
+    "Gauss",
+    "Grid",
     "Image",
     "InputError",
+    "LRNNLayer",
+    "NestNet",
+    "NestedActivation",
+    "ReluPE",
     "Siren",
     "Spder",
+    "Spinn",
     "Training",
+    "TuckerTensor",
+    "Wire",
+    "Wire2D",
     "count_parameters",
     "domains",
     "fit",
+    "lrnn_from_cp",
+    "lrnn_from_mlp",
     "metrics",
+    "models",
 ]

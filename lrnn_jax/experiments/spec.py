@@ -11,9 +11,9 @@ from typing import Any
 
 import tomli_w
 
+from lrnn_jax import models
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, write_bytes
-from lrnn_jax.models import LRNN, Siren, Spder
 from lrnn_jax.problems import Image
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
@@ -32,7 +32,27 @@ __all__ = [
     "write_table",
 ]
 
-MODELS: dict[str, type] = {"lrnn": LRNN, "siren": Siren, "spder": Spder}
+MODELS: dict[str, type] = {
+    "lrnn": models.LRNN,
+    "nestnet": models.NestNet,
+    "siren": models.Siren,
+    "spder": models.Spder,
+    "finer": models.Finer,
+    "gauss": models.Gauss,
+    "wire": models.Wire,
+    "wire2d": models.Wire2D,
+    "fourier_net": models.FourierNet,
+    "gabor_net": models.GaborNet,
+    "relu_pe": models.ReluPE,
+    "ffn": models.FFN,
+    "mlp": models.MLP,
+    "kan": models.KAN,
+    "cheby_kan": models.ChebyKAN,
+    "grid": models.Grid,
+    "spinn": models.Spinn,
+    "cp": models.CPTensor,
+    "tucker": models.TuckerTensor,
+}
 """Every model that `[model] kind = "..."` can name."""
 
 PROBLEMS: dict[str, type] = {"image": Image}
@@ -181,8 +201,13 @@ def _section(spec: Any, registry: dict[str, type]) -> Table:
             raise InputError(
                 f"{name}: a Python function cannot be written to a file, got {value!r}"
             )
-    plain = {n: list(v) if isinstance(v, tuple) else v for n, v in fields.items() if v is not None}
+    plain = {n: _list(v) for n, v in fields.items() if v is not None}
     return {"kind": kinds[type(spec)], **plain} if registry else plain
+
+
+def _list(value: Any) -> Any:
+    """A tuple as a list, and the tuples in it."""
+    return list(map(_list, value)) if isinstance(value, tuple) else value
 
 
 def _decode(section: str, table: Table, kind: type) -> Any:
@@ -243,6 +268,11 @@ def _structure(name: str, value: Any, hint: Any) -> Any:
     if not _is_a(value, hint):
         raise InputError(f"{name}: expected {_describe(hint)}, got {value!r}")
     if isinstance(value, list):
-        return tuple(value)
+        return _tuple(value)
     floats = float in (hint, *typing.get_args(hint)) and int not in typing.get_args(hint)
     return float(value) if floats else value
+
+
+def _tuple(value: Any) -> Any:
+    """A list as a tuple, and the lists in it."""
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -31,17 +31,22 @@ def count_parameters(params: Any) -> int:
 
 
 def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """What first sets two sets of leaves apart, in name, shape or dtype; None if nothing does."""
-    for name, leaf in expected.items():
+    """What first sets two sets of leaves apart; None if nothing does.
+
+    Compared are names and shapes, and dtypes where the expected leaf has one.
+    """
+    for name, want in expected.items():
         if name not in found:
             return f"{name} is missing"
-        got, want = found[name], leaf
-        if got.shape != want.shape or got.dtype != want.dtype:
-            return (
-                f"{name} is {got.dtype}{list(got.shape)}, expected {want.dtype}{list(want.shape)}"
-            )
+        got, dtype = found[name], getattr(want, "dtype", None)
+        if np.shape(got) != want.shape or (dtype is not None and got.dtype != dtype):
+            return f"{name} is {_describe(got)}, expected {dtype or ''}{list(want.shape)}"
     extra = [name for name in found if name not in expected]
     return f"{extra[0]} is not a parameter of this model" if extra else None
+
+
+def _describe(leaf: Any) -> str:
+    return f"{getattr(leaf, 'dtype', '')}{list(np.shape(leaf))}"
 
 
 def save_tree(path: Path, tree: Any, made_by: str) -> Path:

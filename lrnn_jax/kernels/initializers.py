@@ -11,10 +11,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lrnn_jax.typing import Key, Params
 
-__all__ = ["Constant", "Uniform", "draw", "fan_in_limit", "siren_limit"]
+__all__ = [
+    "Constant",
+    "Fixed",
+    "Normal",
+    "Uniform",
+    "draw",
+    "fan_in_limit",
+    "glorot_limit",
+    "he_limit",
+    "linear",
+    "plan_size",
+    "siren_limit",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +39,27 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
+class Normal:
+    """An array of N(0, scale^2)."""
+
+    shape: tuple[int, ...]
+    scale: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Constant:
     """An array of one value."""
 
     shape: tuple[int, ...]
     value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """An array of given values, repeated to a shape."""
+
+    shape: tuple[int, ...]
+    values: Any
 
 
 def draw(key: Key, plan: Any) -> Params:
@@ -41,7 +70,7 @@ def draw(key: Key, plan: Any) -> Params:
 
     Args:
       key: where the numbers come from.
-      plan: a pytree of `Uniform` and `Constant`.
+      plan: a pytree of `Uniform`, `Normal`, `Constant` and `Fixed`.
 
     Example:
       >>> params = draw(jax.random.key(0), {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
@@ -49,21 +78,66 @@ def draw(key: Key, plan: Any) -> Params:
       ((2, 3), [0.0, 0.0, 0.0])
     """
     leaves, structure = jax.tree.flatten(plan)
-    sizes = [math.prod(leaf.shape) if isinstance(leaf, Uniform) else 0 for leaf in leaves]
-    numbers = jax.random.uniform(key, (sum(sizes),), minval=-1.0, maxval=1.0)
+    random = [isinstance(leaf, Uniform | Normal) for leaf in leaves]
+    sizes = [math.prod(leaf.shape) * drawn for leaf, drawn in zip(leaves, random, strict=True)]
+    dtype = jnp.zeros(()).dtype
+    open_end = np.nextafter(np.asarray(-1, dtype), np.asarray(0, dtype))
+    numbers = jax.random.uniform(key, (sum(sizes),), minval=open_end, maxval=1.0)
     arrays, start = [], 0
     for leaf, size in zip(leaves, sizes, strict=True):
-        if isinstance(leaf, Uniform):
-            arrays.append(leaf.limit * numbers[start : start + size].reshape(leaf.shape))
-        else:
-            arrays.append(jnp.full(leaf.shape, leaf.value, numbers.dtype))
+        arrays.append(
+            _array(leaf, numbers[start : start + size].reshape(leaf.shape if size else 0))
+        )
         start += size
     return jax.tree.unflatten(structure, arrays)
+
+
+def _array(leaf: Any, numbers: jax.Array) -> jax.Array:
+    """The array of a leaf, from as many numbers of U(-1, 1) as it needs."""
+    if isinstance(leaf, Uniform):
+        return leaf.limit * numbers.reshape(leaf.shape)
+    if isinstance(leaf, Normal):
+        return leaf.scale * math.sqrt(2) * jax.lax.erf_inv(numbers.reshape(leaf.shape))
+    if isinstance(leaf, Constant):
+        return jnp.full(leaf.shape, leaf.value, numbers.dtype)
+    return jnp.broadcast_to(jnp.asarray(leaf.values, numbers.dtype), leaf.shape)
+
+
+def plan_size(plan: Any) -> int:
+    """The numbers that a plan draws.
+
+    >>> plan_size({"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
+    9
+    """
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(plan))
+
+
+def linear(fan_in: int, fan_out: int, limit: float, bias: float | None = None) -> dict[str, Any]:
+    """The plan of a dense layer: W ~ U(+-limit), b ~ U(+-bias), by default U(+-1/sqrt(fan_in))."""
+    bias = fan_in_limit(fan_in) if bias is None else bias
+    return {"weight": Uniform((fan_in, fan_out), limit), "bias": Uniform((fan_out,), bias)}
 
 
 def fan_in_limit(fan_in: int) -> float:
     """1 / sqrt(fan_in): PyTorch's default limit for the weight and bias of a linear layer."""
     return 1 / math.sqrt(fan_in)
+
+
+def he_limit(fan_in: int) -> float:
+    """sqrt(6 / fan_in): keeps the variance of a ReLU layer.
+
+    References: He et al., "Delving Deep into Rectifiers", ICCV 2015 (arXiv 1502.01852), eq. 10.
+    """
+    return math.sqrt(6 / fan_in)
+
+
+def glorot_limit(fan_in: int, fan_out: int) -> float:
+    """sqrt(6 / (fan_in + fan_out)).
+
+    References: Glorot and Bengio, "Understanding the difficulty of training deep feedforward
+    neural networks", AISTATS 2010, eq. 16.
+    """
+    return math.sqrt(6 / (fan_in + fan_out))
 
 
 def siren_limit(fan_in: int, omega0: float, first: bool) -> float:

@@ -1,6 +1,6 @@
-"""A learnable function R -> R: one hidden layer, the building block of product neurons.
+"""A learnable function R -> R, the building block of product neurons and of nested activations.
 
-g(z) = sum_h v_h sigma(omega0 (a_h z + c_h))
+g(z) = sum_h v_h sigma(omega0 (a_h z + c_h)) + d
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lrnn_jax.kernels.dense import dot
 from lrnn_jax.typing import Params
 
 __all__ = ["univariate"]
@@ -24,11 +25,17 @@ def univariate(
 
     Args:
       params: `inner_weight` a and `outer_weight` v of shape (h,); `inner_bias` c, shape (h,), and
-        `outer_bias`, shape (), where g has them.
+        `outer_bias` d, shape (), where g has them. With `hidden_weight` (t, h, h) and `hidden_bias`
+        (t, h) there are t more hidden layers between.
       z: shape ().
       activation: sigma, elementwise.
       omega0: frequency that scales the argument of sigma, its bias included.
     """
     inner = params["inner_weight"] * z + params.get("inner_bias", 0)
-    g = jnp.sum(params["outer_weight"] * activation(omega0 * inner))
+    units = activation(omega0 * inner)
+    for weight, bias in zip(
+        params.get("hidden_weight", ()), params.get("hidden_bias", ()), strict=True
+    ):
+        units = activation(omega0 * (dot(weight, units) + bias))
+    g = jnp.sum(params["outer_weight"] * units)
     return g + params.get("outer_bias", 0)

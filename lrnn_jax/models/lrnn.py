@@ -5,9 +5,9 @@
     g_j^l   = sum_h v_h sigma(omega0 (a_h z + c_h))            one component function
     y(x)    = S LayerNorm(phi^(L)) o ... o LayerNorm(phi^(1)) (x) + s
 
-The literal form is four pure functions on one point, smallest first: `component`, `neuron` (the
-component under `jax.vmap` over k), `layer` (the neuron under `jax.vmap` over r), `forward`. It is
-what the tests hold `lean_forward`, the same arithmetic on a batch, to.
+The literal form is three pure functions on one point, smallest first: `component`, `neuron` (the
+component under `jax.vmap` over k), `layer` (the neuron under `jax.vmap` over r). It is what the
+tests hold the lean form, the same arithmetic on a batch, to.
 
 Axis letters: n points, i inputs of a layer, o outputs, r rank, k components, h hidden units.
 
@@ -18,37 +18,36 @@ ICLR 2026. What the paper's slides leave open is a field of `LRNN` with a docume
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from lrnn_jax.checks import (
     require_at_least,
     require_choice,
-    require_points,
     require_positive,
 )
 from lrnn_jax.errors import InputError
-from lrnn_jax.kernels.activations import activation, root_mean_square
+from lrnn_jax.kernels.activations import activation, root_mean_square, smoothness
 from lrnn_jax.kernels.dense import affine, dot, layer_norm
 from lrnn_jax.kernels.initializers import (
     Constant,
     Uniform,
-    draw,
     fan_in_limit,
     siren_limit,
 )
 from lrnn_jax.kernels.product import pairwise_product
 from lrnn_jax.kernels.univariate import univariate
-from lrnn_jax.typing import Activation, Key, Params
+from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.typing import Activation, Params
 
-__all__ = ["LRNN", "component", "forward", "layer", "lean_forward", "neuron"]
+__all__ = ["LRNN", "LRNNLayer", "component", "layer", "neuron"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LRNN:
+class LRNN(Network):
     """A deep LRNN R^in_dim -> R^out_dim; `depth=1` is the shallow one.
 
     Parameters: a nested dict `{"layer_0": {"projection": {weight (i, k, r), bias (k, r)},
@@ -91,6 +90,10 @@ class LRNN:
       >>> model.apply(params, jnp.zeros((5, 2))).shape
       (5, 1)
     """
+
+    citation: ClassVar[str] = (
+        "Maharaj, Nair: Deep Learning with Learnable Product-Structured Activations. ICLR 2026."
+    )
 
     in_dim: int
     out_dim: int
@@ -136,23 +139,96 @@ class LRNN:
         """gamma, the factor of every component function."""
         return self.components**-0.5 if self.gamma is None else self.gamma
 
-    def init(self, key: Key) -> Params:
-        """Parameters drawn with `key`: uniform, and normalisation at scale 1 and shift 0."""
-        return draw(key, _plan(self))
+    @property
+    def smoothness(self) -> float:
+        """That of the inner activation: 1 for 'spder', whose second derivative diverges at 0."""
+        return smoothness(self.activation)
 
-    def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
-        """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
-        x = jnp.asarray(x)
-        require_points(self, x)
-        if self.implementation != "reference":
-            return lean_forward(self, params, x)
-        point = functools.partial(forward, self, params)
-        for _ in x.shape[:-1]:
-            point = jax.vmap(point)
-        return point(x)
+    def plan(self) -> dict[str, Any]:
+        """Uniform throughout, and normalisation at scale 1 and shift 0."""
+        return _plan(self)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The product layers, in the form that `implementation` names, and the linear head."""
+        form = _literal_layer if self.implementation == "reference" else _lean_layer
+        layers: list[Layer] = [
+            functools.partial(form, self, params[f"layer_{index}"], index=index)
+            for index in range(self.depth)
+        ]
+        head = params["head"]
+        return [*layers, lambda h: affine(h, head["weight"], head.get("bias"))]
 
 
-# The literal form, on one point ---------------------------------------------------------------
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LRNNLayer(Network):
+    """One product layer without a head, to stand inside another network: out_dim is the rank.
+
+    y_l = LayerNorm(prod_{j=1..k} (1 + k^(-1/2) g_j^l(w_j^l . x + b_j^l))). Parameters: those of one
+    layer of `LRNN`.
+
+    Args:
+      in_dim: inputs, >= 1.
+      rank: neurons, >= 1.
+      components: factors k of each neuron.
+      hidden: as in `LRNN`.
+      activation: as in `LRNN`; 'sin' by default, which is smooth.
+      omega0: as in `LRNN`; 1 by default, for inputs that are features and not coordinates.
+      sharing: as in `LRNN`.
+      norm: as in `LRNN`.
+      sigma_g: as in `LRNN`.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    Example:
+      >>> model = LRNNLayer(in_dim=64, rank=32)
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, jnp.ones((5, 64))).shape
+      (5, 32)
+    """
+
+    citation: ClassVar[str] = LRNN.citation
+
+    in_dim: int
+    rank: int
+    components: int = 4
+    hidden: int = 1
+    activation: Activation = "sin"
+    omega0: float = 1.0
+    sharing: Literal["flex", "shared"] = "flex"
+    norm: Literal["layer", "none"] = "layer"
+    sigma_g: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "rank")
+        _ = self._network
+
+    @property
+    def out_dim(self) -> int:
+        """The rank."""
+        return self.rank
+
+    @property
+    def smoothness(self) -> float:
+        """That of the inner activation."""
+        return smoothness(self.activation)
+
+    @property
+    def _network(self) -> LRNN:
+        """The network of this layer and a head."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return LRNN(out_dim=1, depth=1, **own)
+
+    def plan(self) -> dict[str, Any]:
+        """That of a layer of `LRNN`."""
+        return _layer_plan(self._network, self.in_dim, self.rank, 0)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The layer."""
+        return [functools.partial(_lean_layer, self._network, params, index=0)]
+
+
+# The literal form, on one point ------------------------------------------------------------------
 
 
 def component(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, ""]:
@@ -176,21 +252,17 @@ def layer(model: LRNN, params: Params, x: Float[Array, "i"], index: int) -> Floa
     return _normalise(model, params, phi, index)
 
 
-def forward(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, "o"]:
-    """y(x) of one point."""
-    for index in range(model.depth):
-        x = layer(model, params[f"layer_{index}"], x, index)
-    return affine(x, params["head"]["weight"], params["head"].get("bias"))
+def _literal_layer(
+    model: LRNN, params: Params, x: Float[Array, "*n i"], index: int
+) -> Float[Array, "*n r"]:
+    """`layer` under `jax.vmap` over every batch axis."""
+    point = functools.partial(layer, model, params, index=index)
+    for _ in x.shape[:-1]:
+        point = jax.vmap(point)
+    return point(x)
 
 
 # The same arithmetic on a batch: one (n, k r) slab a layer, no (n, r, k, h) array -----------------
-
-
-def lean_forward(model: LRNN, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
-    """y(x), equal to `forward` under `jax.vmap` up to rounding."""
-    for index in range(model.depth):
-        x = _lean_layer(model, params[f"layer_{index}"], x, index)
-    return affine(x, params["head"]["weight"], params["head"].get("bias"))
 
 
 def _lean_layer(model: LRNN, params: Params, x: jax.Array, index: int) -> jax.Array:

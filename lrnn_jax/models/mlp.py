@@ -1,30 +1,103 @@
-"""MLPs with periodic activations: SIREN and SPDER, as their authors initialise them.
+"""MLPs with a fixed activation, each initialised as its authors do.
 
-    h^(1) = sigma(omega0 (W x + b)), ..., y = V h^(L) + v
+    h^(1) = sigma(W gamma(x) + b), ..., y = V h^(L) + v
+
+`Siren`, `Spder`, `Finer` and `Gauss` take the coordinates as they are (gamma = id) and have an
+activation that carries high frequencies; `FFN` and `ReluPE` encode the coordinates and are ReLU
+networks after that; `MLP` is the plain one.
 
 Axis letters: n points, i inputs, o outputs, w width.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_points, require_positive
-from lrnn_jax.kernels.activations import activation
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.kernels.activations import activation, sin, smoothness
 from lrnn_jax.kernels.dense import affine
-from lrnn_jax.kernels.initializers import Uniform, draw, fan_in_limit, siren_limit
-from lrnn_jax.typing import Activation, Key, Params
+from lrnn_jax.kernels.features import gaussian_features, positional_encoding
+from lrnn_jax.kernels.initializers import (
+    fan_in_limit,
+    glorot_limit,
+    he_limit,
+    linear,
+    siren_limit,
+)
+from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.typing import Activation, Params
 
-__all__ = ["Siren", "Spder"]
+__all__ = ["FFN", "MLP", "Finer", "Gauss", "ReluPE", "Siren", "Spder"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Siren:
-    """SIREN: an MLP whose activation is sin(omega0 (W x + b)).
+class MLP(Network):
+    """The plain MLP: h = sigma(W x + b), without any encoding of the coordinates.
 
     Parameters: `{"layer_0": {weight (i, w), bias (w,)}, ..., "head": {weight (w, o), bias (o,)}}`.
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: neurons of each hidden layer.
+      depth: hidden layers.
+      activation: sigma: 'tanh' (the usual PINN), 'relu', 'sin', ..., or any function.
+      weight_init: 'glorot', U(+-sqrt(6 / (i + o))), biases 0; 'he', U(+-sqrt(6 / i)), biases 0;
+        'fan_in', weights and biases U(+-1 / sqrt(i)), PyTorch's default.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    citation: ClassVar[str] = (
+        "Rumelhart, Hinton, Williams: Learning representations by back-propagating errors. "
+        "Nature 323, 1986."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 256
+    depth: int = 3
+    activation: Activation = "tanh"
+    weight_init: Literal["glorot", "he", "fan_in"] = "glorot"
+
+    def __post_init__(self) -> None:
+        _check(self)
+        require_choice(self, "weight_init")
+        activation(self.activation)
+
+    @property
+    def smoothness(self) -> float:
+        """That of the activation."""
+        return smoothness(self.activation)
+
+    def plan(self) -> dict[str, Any]:
+        """As `weight_init` says."""
+
+        def dense(fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
+            if self.weight_init == "fan_in":
+                return linear(fan_in, fan_out, fan_in_limit(fan_in))
+            glorot = self.weight_init == "glorot"
+            limit = glorot_limit(fan_in, fan_out) if glorot else he_limit(fan_in)
+            return linear(fan_in, fan_out, limit, bias=0.0)
+
+        return _stack(self, self.in_dim, dense)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The hidden layers and the linear head."""
+        return _layers(self, params, activation(self.activation))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Siren(Network):
+    """SIREN: an MLP whose activation is sin(omega0 (W x + b)).
+
+    Parameters: `{"layer_0": {weight (i, w), bias (w,)}, ..., "head": {weight (w, o), bias (o,)}}`,
+    W ~ U(+-1/i) first, U(+-sqrt(6/i)/omega0) then; biases U(+-1/sqrt(i)).
 
     Args:
       in_dim: inputs, >= 1.
@@ -36,10 +109,12 @@ class Siren:
 
     Raises:
       InputError: a field is out of its range.
-
-    References: Sitzmann et al., "Implicit Neural Representations with Periodic Activation
-    Functions", NeurIPS 2020 (arXiv 2006.09661).
     """
+
+    citation: ClassVar[str] = (
+        "Sitzmann, Martel, Bergman, Lindell, Wetzstein: Implicit Neural Representations with "
+        "Periodic Activation Functions. NeurIPS 2020, arXiv 2006.09661."
+    )
 
     in_dim: int
     out_dim: int
@@ -48,19 +123,19 @@ class Siren:
     omega0: float = 30.0
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check(self, "omega0")
 
-    def init(self, key: Key) -> Params:
-        """W ~ U(+-1/i) first, U(+-sqrt(6/i)/omega0) then; biases U(+-1/sqrt(i))."""
-        return _init(self, key)
+    def plan(self) -> dict[str, Any]:
+        """SIREN's limits."""
+        return _siren_stack(self)
 
-    def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
-        """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
-        return _forward(self, "sin", params, x)
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The sine layers and the linear head."""
+        return _layers(self, params, lambda z: sin(self.omega0 * z))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spder:
+class Spder(Network):
     """SPDER: SIREN with the damped activation sin(u) sqrt|u| or sin(u) arctan(u).
 
     Parameters and initialisation are those of `Siren`.
@@ -75,10 +150,12 @@ class Spder:
 
     Raises:
       InputError: a field is out of its range.
-
-    References: Shah and Sitawarin, "SPDER: Semiperiodic Damping-Enabled Object Representation",
-    ICLR 2024 (arXiv 2306.15242).
     """
+
+    citation: ClassVar[str] = (
+        "Shah, Sitawarin: SPDER: Semiperiodic Damping-Enabled Object Representation. "
+        "ICLR 2024, arXiv 2306.15242."
+    )
 
     in_dim: int
     out_dim: int
@@ -88,42 +165,267 @@ class Spder:
     activation: Activation = "spder"
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check(self, "omega0")
         activation(self.activation)
 
-    def init(self, key: Key) -> Params:
-        """Drawn as `Siren.init`."""
-        return _init(self, key)
+    @property
+    def smoothness(self) -> float:
+        """That of the activation: 1 for 'spder', whose second derivative diverges at 0."""
+        return smoothness(self.activation)
 
-    def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
-        """y(x) for a point (in_dim,) or any batch of points (..., in_dim)."""
-        return _forward(self, self.activation, params, x)
+    def plan(self) -> dict[str, Any]:
+        """SIREN's limits."""
+        return _siren_stack(self)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The activated layers and the linear head."""
+        sigma = activation(self.activation)
+        return _layers(self, params, lambda z: sigma(self.omega0 * z))
 
 
-def _check(model: Siren | Spder) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finer(Network):
+    """FINER: an MLP with the variable-periodic activation sin(omega0 (|z| + 1) z), z = W x + b.
+
+    Parameters and weights are those of `Siren`.
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: neurons of each hidden layer.
+      depth: activated layers, the first one counted.
+      omega0: frequency, > 0, in every layer.
+      first_bias: the first layer's biases are U(+-first_bias), the larger the higher the
+        frequencies; None is SIREN's U(+-1/sqrt(i)), the authors' default.
+      scale_gradient: the derivative is that of the function; False holds |z| + 1 constant in it,
+        as the authors' code does unless told otherwise, and is unfit for differential equations.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    citation: ClassVar[str] = (
+        "Liu, Zhu, Zhang, Fu, Deng, Ma, Guo, Cao: FINER: Flexible Spectral-bias Tuning in Implicit "
+        "Neural Representation by Variable-periodic Activation Functions. CVPR 2024, "
+        "arXiv 2312.02434."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 256
+    depth: int = 4
+    omega0: float = 30.0
+    first_bias: float | None = None
+    scale_gradient: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self, "omega0")
+        if self.first_bias is not None:
+            require_positive(self, "first_bias")
+
+    @property
+    def smoothness(self) -> float:
+        """1: |z| z has a jump in its second derivative."""
+        return 1
+
+    def plan(self) -> dict[str, Any]:
+        """SIREN's limits, and `first_bias`."""
+        return _siren_stack(self, self.first_bias)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The activated layers and the linear head."""
+
+        def sigma(z: jax.Array) -> jax.Array:
+            scale = jnp.abs(z) + 1
+            scale = scale if self.scale_gradient else jax.lax.stop_gradient(scale)
+            return sin(self.omega0 * scale * z)
+
+        return _layers(self, params, sigma)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gauss(Network):
+    """The Gaussian MLP: h = exp(-(scale (W x + b))^2), weights and biases U(+-1 / sqrt(i)).
+
+    Parameters: those of `MLP`.
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: neurons of each hidden layer.
+      depth: hidden layers.
+      scale: > 0; 10 in WIRE's experiments, 30 in FINER's.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    citation: ClassVar[str] = (
+        "Ramasinghe, Lucey: Beyond Periodicity: Towards a Unifying Framework for Activations in "
+        "Coordinate-MLPs. ECCV 2022, arXiv 2111.15135."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 256
+    depth: int = 3
+    scale: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check(self, "scale")
+
+    def plan(self) -> dict[str, Any]:
+        """PyTorch's default."""
+        return _stack(self, self.in_dim, _fan_in_layer)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The Gaussian layers and the linear head."""
+        return _layers(self, params, lambda z: jnp.exp(-jnp.square(self.scale * z)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReluPE(Network):
+    """ReLU+PE: a ReLU MLP on [x, sin(2^m pi x), cos(2^m pi x)], m = 0..frequencies - 1.
+
+    Parameters: those of `MLP` with in_dim (1 + 2 frequencies) inputs, all U(+-1 / sqrt(i)).
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: neurons of each hidden layer.
+      depth: hidden layers.
+      frequencies: per axis, >= 1; WIRE takes floor(log2(side / 4)) for a picture: 6 for 256 pixels.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    citation: ClassVar[str] = (
+        "Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi, Ng: NeRF: Representing Scenes as "
+        "Neural Radiance Fields for View Synthesis. ECCV 2020, arXiv 2003.08934."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 256
+    depth: int = 3
+    frequencies: int = 6
+
+    def __post_init__(self) -> None:
+        _check(self)
+        require_at_least(self, 1, "frequencies")
+
+    @property
+    def smoothness(self) -> float:
+        """0: ReLU has kinks."""
+        return 0
+
+    def plan(self) -> dict[str, Any]:
+        """PyTorch's default."""
+        return _stack(self, self.in_dim * (1 + 2 * self.frequencies), _fan_in_layer)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The encoding, the ReLU layers and the linear head."""
+        encode = lambda x: positional_encoding(x, self.frequencies)  # noqa: E731
+        return [encode, *_layers(self, params, jax.nn.relu)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FFN(Network):
+    """Fourier feature network: a ReLU MLP on [cos(2 pi B x), sin(2 pi B x)], B ~ N(0, sigma^2).
+
+    Parameters: those of `MLP` with 2 features inputs, weights U(+-sqrt(6 / (i + o))), biases 0.
+    B is fixed: it is drawn from `seed`, is no parameter, and is equal for every key of `init`. The
+    authors end with a sigmoid for pictures in [0, 1]; this network's output is linear.
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: neurons of each hidden layer.
+      depth: hidden layers.
+      features: rows of B.
+      sigma: standard deviation of the frequencies, > 0, in periods per unit of x: the authors' 10
+        on [0, 1) is 5 on [-1, 1).
+      seed: of B, >= 0.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    citation: ClassVar[str] = (
+        "Tancik, Srinivasan, Mildenhall, Fridovich-Keil, Raghavan, Singhal, Ramamoorthi, Barron, "
+        "Ng: Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional "
+        "Domains. NeurIPS 2020, arXiv 2006.10739."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 256
+    depth: int = 3
+    features: int = 128
+    sigma: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, "sigma")
+        require_at_least(self, 1, "features")
+        require_at_least(self, 0, "seed")
+
+    @property
+    def smoothness(self) -> float:
+        """0: ReLU has kinks."""
+        return 0
+
+    def plan(self) -> dict[str, Any]:
+        """Glorot's limits, as in the authors' `stax.Dense`, uniform where that is normal."""
+
+        def dense(fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
+            return linear(fan_in, fan_out, glorot_limit(fan_in, fan_out), bias=0.0)
+
+        return _stack(self, 2 * self.features, dense)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The features, the ReLU layers and the linear head."""
+        encode = lambda x: gaussian_features(x, self.features, self.sigma, self.seed)  # noqa: E731
+        return [encode, *_layers(self, params, jax.nn.relu)]
+
+
+def _check(model: Any, *positive: str) -> None:
     require_at_least(model, 1, "in_dim", "out_dim", "width", "depth")
-    require_positive(model, "omega0")
+    require_positive(model, *positive)
 
 
-def _init(model: Siren | Spder, key: Key) -> Params:
-    widths = (model.in_dim, *(model.width,) * model.depth, model.out_dim)
-    plan = {}
-    for index in range(model.depth + 1):
-        fan_in, fan_out = widths[index], widths[index + 1]
+def _stack(
+    model: Any, fan_in: int, dense: Callable[[int, int, int], dict[str, Any]]
+) -> dict[str, Any]:
+    """The plan of `depth` layers and the head, of dense(fan_in, fan_out, index) each."""
+    widths = (fan_in, *(model.width,) * model.depth, model.out_dim)
+    names = [*(f"layer_{index}" for index in range(model.depth)), "head"]
+    return {
+        name: dense(widths[index], widths[index + 1], index) for index, name in enumerate(names)
+    }
+
+
+def _fan_in_layer(fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
+    del index
+    return linear(fan_in, fan_out, fan_in_limit(fan_in))
+
+
+def _siren_stack(model: Any, first_bias: float | None = None) -> dict[str, Any]:
+    def dense(fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
         limit = siren_limit(fan_in, model.omega0, first=index == 0)
-        plan[f"layer_{index}" if index < model.depth else "head"] = {
-            "weight": Uniform((fan_in, fan_out), limit),
-            "bias": Uniform((fan_out,), fan_in_limit(fan_in)),
-        }
-    return draw(key, plan)
+        return linear(fan_in, fan_out, limit, first_bias if index == 0 else None)
+
+    return _stack(model, model.in_dim, dense)
 
 
-def _forward(
-    model: Siren | Spder, sigma: Activation, params: Params, points: Float[ArrayLike, "*n i"]
-) -> jax.Array:
-    x = jnp.asarray(points)
-    require_points(model, x)
-    for index in range(model.depth):
-        weights = params[f"layer_{index}"]
-        x = activation(sigma)(model.omega0 * affine(x, weights["weight"], weights["bias"]))
-    return affine(x, params["head"]["weight"], params["head"]["bias"])
+def _layers(model: Any, params: Params, sigma: Callable[[jax.Array], jax.Array]) -> list[Layer]:
+    """h -> sigma(W h + b) for each hidden layer, and the linear head."""
+
+    def dense(name: str) -> Layer:
+        return lambda h: affine(h, params[name]["weight"], params[name]["bias"])
+
+    def hidden(name: str) -> Layer:
+        return lambda h: sigma(dense(name)(h))
+
+    return [*(hidden(f"layer_{index}") for index in range(model.depth)), dense("head")]

@@ -1,0 +1,73 @@
+"""Fixed maps of coordinates to features, for networks that would learn low frequencies first.
+
+None of them has parameters, so nothing fixed can be trained or decayed by mistake.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lrnn_jax.kernels.activations import cos, sin
+from lrnn_jax.kernels.dense import dot
+
+__all__ = ["gaussian_features", "harmonics", "positional_encoding"]
+
+
+def harmonics(x: Float[Array, "*n i"], frequencies: int, period: float) -> Float[Array, "*n f"]:
+    """Fourier features with alpha_i = 1 and beta_i = i on each axis: f = 2 i frequencies.
+
+    gamma(x) = [cos(2 pi m u_a), sin(2 pi m u_a)], u = (x + period / 2) / period, for every axis a
+    and m = 1..frequencies.
+
+    Args:
+      x: coordinates; [-period / 2, period / 2) is one period, so its two ends have equal features.
+      frequencies: how many, the integers from 1.
+      period: in units of x.
+
+    References: Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low
+    Dimensional Domains", NeurIPS 2020 (arXiv 2006.10739), eq. 5.
+    """
+    u = (x + period / 2) / period
+    angle = _outer(2 * np.pi * np.arange(1, frequencies + 1), u)
+    return jnp.concatenate([cos(angle), sin(angle)], axis=-1)
+
+
+def positional_encoding(x: Float[Array, "*n i"], frequencies: int) -> Float[Array, "*n f"]:
+    """[x, sin(2^m pi x_a), cos(2^m pi x_a)] for every axis a and m = 0..frequencies - 1.
+
+    References: Mildenhall et al., "NeRF", ECCV 2020 (arXiv 2003.08934), eq. 4.
+    """
+    angle = _outer(np.pi * 2.0 ** np.arange(frequencies), x)
+    return jnp.concatenate([x, sin(angle), cos(angle)], axis=-1)
+
+
+def gaussian_features(
+    x: Float[Array, "*n i"], features: int, sigma: float, seed: int
+) -> Float[Array, "*n f"]:
+    """[cos(2 pi B x), sin(2 pi B x)], B fixed with entries of N(0, sigma^2): f = 2 features.
+
+    Args:
+      x: coordinates.
+      features: rows of B.
+      sigma: standard deviation of the frequencies, in periods per unit of x.
+      seed: of B, so that the matrix is part of the network's description and never trained.
+
+    References: Tancik et al., NeurIPS 2020 (arXiv 2006.10739), section 6.1.
+    """
+    matrix = 2 * np.pi * sigma * _standard_normal(seed, x.shape[-1], features)
+    angle = dot(x, jnp.asarray(matrix, x.dtype))
+    return jnp.concatenate([cos(angle), sin(angle)], axis=-1)
+
+
+def _outer(factors: np.ndarray, x: jax.Array) -> Float[Array, "*n fi"]:
+    """Every factor times every coordinate, on one axis."""
+    product = jnp.asarray(factors, x.dtype)[:, None] * x[..., None, :]
+    return product.reshape(*x.shape[:-1], -1)
+
+
+@functools.cache
+def _standard_normal(seed: int, rows: int, columns: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, columns))

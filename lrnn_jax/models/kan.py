@@ -1,0 +1,244 @@
+"""Kolmogorov-Arnold networks: a learnable univariate function on every edge.
+
+    y_o = sum_i phi_{i,o}(x_i)
+    phi(x) = w_b silu(x) + w_s sum_m c_m B_m(x)          KAN, B-splines B_m on a grid
+    phi(x) = sum_m c_m T_m(tanh x)                       ChebyKAN, Chebyshev polynomials T_m
+
+Axis letters: n points, i inputs of a layer, o outputs, m basis functions.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.checks import require_at_least, require_points, require_positive
+from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.dense import dot
+from lrnn_jax.kernels.initializers import Constant, Normal, Uniform, glorot_limit
+from lrnn_jax.kernels.splines import b_splines, chebyshev, extend_knots
+from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.typing import Params
+
+__all__ = ["KAN", "ChebyKAN"]
+
+Knots = tuple[tuple[tuple[float, ...], ...], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KAN(Network):
+    """The KAN of B-splines; [2, 5, 1] in the paper's notation is depth 1, width 5.
+
+    Parameters: `{"layer_0": {base_weight w_b (i, o), spline_weight w_s (i, o), coefficients c
+    (i, m, o)}, ...}` with m = intervals + order; layers 0..depth, the last one to the outputs.
+    w_b ~ U(+-sqrt(6 / (i + o))), w_s = 1, c ~ N(0, noise^2).
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: nodes of each hidden layer.
+      depth: hidden layers.
+      intervals: grid intervals G, >= 1.
+      order: degree of the splines, >= 1.
+      noise: standard deviation of c, > 0.
+      knots: intervals + 1 increasing numbers for each input of each layer, as `update_grid` returns
+        them; None is equally spaced on [-1, 1] everywhere. Beyond its knots a function is w_b silu.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    citation: ClassVar[str] = (
+        "Liu, Wang, Vaidya, Ruehle, Halverson, Soljacic, Hou, Tegmark: KAN: Kolmogorov-Arnold "
+        "Networks. ICLR 2025, arXiv 2404.19756."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 16
+    depth: int = 1
+    intervals: int = 5
+    order: int = 3
+    noise: float = 0.1
+    knots: Knots | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "in_dim", "out_dim", "width", "depth", "intervals", "order")
+        require_positive(self, "noise")
+        if self.knots is not None:
+            self._check_knots(self.knots)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Nodes of every layer, inputs and outputs among them."""
+        return (self.in_dim, *(self.width,) * self.depth, self.out_dim)
+
+    @property
+    def smoothness(self) -> float:
+        """order - 1, that of its splines."""
+        return self.order - 1
+
+    def plan(self) -> dict[str, Any]:
+        """The paper's section 2.2: spline near 0 and w_b of Glorot's size."""
+        terms = self.intervals + self.order
+        return {
+            f"layer_{index}": {
+                "base_weight": Uniform((i, o), glorot_limit(i, o)),
+                "spline_weight": Constant((i, o), 1.0),
+                "coefficients": Normal((i, terms, o), self.noise),
+            }
+            for index, (i, o) in enumerate(itertools.pairwise(self.widths))
+        }
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """One spline layer after another."""
+        return [
+            functools.partial(self._layer, params[f"layer_{index}"], self._extended(index))
+            for index in range(self.depth + 1)
+        ]
+
+    def update_grid(
+        self,
+        params: Params,
+        x: Float[ArrayLike, "n i"],
+        *,
+        intervals: int | None = None,
+        uniform: float = 0.02,
+    ) -> tuple[Self, Params]:
+        """Moves every grid to where its inputs are, and fits the splines there to what they were.
+
+        Args:
+          params: the parameters.
+          x: points (n, in_dim) of the data, on the host.
+          intervals: of the new grids; None keeps their number. More is the paper's grid extension.
+          uniform: share of the equally spaced grid between the extremes of an input; the rest is
+            its quantiles.
+
+        Returns:
+          The model with the new knots, and its parameters.
+
+        Raises:
+          InputError: too few points, or an input that is constant.
+        """
+        count = self.intervals if intervals is None else intervals
+        h = jnp.asarray(x)
+        require_points(self, h)
+        if h.ndim != 2 or h.shape[0] < count + self.order:
+            raise InputError(
+                f"x: expected shape (n, {self.in_dim}) with {count + self.order} points or more, "
+                f"got {h.shape}"
+            )
+        knots, fitted = [], {}
+        for index, layer in enumerate(self.layers(params, h)):
+            own, points = params[f"layer_{index}"], np.asarray(h, np.float64)
+            knots.append(_knots_at(points, count, uniform, index))
+            old = np.asarray(b_splines(h, self._extended(index), self.order), np.float64)
+            grid = extend_knots(knots[-1], self.order)
+            new = np.asarray(b_splines(h, grid, self.order), np.float64)
+            coefficients = _refit(old, new, np.asarray(own["coefficients"], np.float64))
+            dtype = own["coefficients"].dtype
+            fitted[f"layer_{index}"] = own | {"coefficients": jnp.asarray(coefficients, dtype)}
+            h = layer(h)
+        spec = tuple(tuple(map(tuple, grid.tolist())) for grid in knots)
+        return dataclasses.replace(self, knots=spec, intervals=count), fitted
+
+    def _layer(self, params: Params, knots: np.ndarray, x: jax.Array) -> jax.Array:
+        basis = b_splines(x, knots, self.order)
+        spline = params["coefficients"] * params["spline_weight"][:, None, :]
+        flat = dot(basis.reshape(*x.shape[:-1], -1), spline.reshape(-1, spline.shape[-1]))
+        return flat + dot(jax.nn.silu(x), params["base_weight"])
+
+    def _extended(self, index: int) -> np.ndarray:
+        """The knots of a layer's inputs, `order` more at each end."""
+        if self.knots is not None:
+            return extend_knots(np.array(self.knots[index]), self.order)
+        grid = np.linspace(-1, 1, self.intervals + 1)
+        return extend_knots(np.tile(grid, (self.widths[index], 1)), self.order)
+
+    def _check_knots(self, knots: Knots) -> None:
+        shape = [[len(grid) for grid in layer] for layer in knots]
+        if shape != [[self.intervals + 1] * i for i in self.widths[:-1]]:
+            raise InputError(
+                f"knots: expected {self.intervals + 1} for each of {list(self.widths[:-1])} inputs "
+                f"of the layers, got {shape}"
+            )
+        for grid in itertools.chain.from_iterable(knots):
+            if not all(a < b for a, b in itertools.pairwise(grid)):
+                raise InputError(f"knots: expected increasing numbers, got {list(grid)}")
+
+
+def _knots_at(x: np.ndarray, intervals: int, uniform: float, index: int) -> np.ndarray:
+    """Quantiles of each input, mixed with equally spaced knots."""
+    low, high = x.min(axis=0), x.max(axis=0)
+    if not np.all(high > low):
+        raise InputError(f"x: input {int(np.argmin(high - low))} of layer {index} is constant")
+    adaptive = np.quantile(x, np.linspace(0, 1, intervals + 1), axis=0).T
+    share = np.linspace(0, 1, intervals + 1)
+    even = low[:, None] + (high - low)[:, None] * share
+    return uniform * even + (1 - uniform) * adaptive
+
+
+def _refit(old: np.ndarray, new: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Least squares, input by input: new basis times the result = old basis times coefficients."""
+    values = np.einsum("nim,imo->ino", old, coefficients)
+    pairs = zip(new.transpose(1, 0, 2), values, strict=True)
+    return np.stack([np.linalg.lstsq(basis, y, rcond=None)[0] for basis, y in pairs])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChebyKAN(Network):
+    """The KAN of Chebyshev polynomials of tanh x.
+
+    Parameters: `{"layer_0": {"coefficients": (i, degree + 1, o)}, ...}`, layers 0..depth, the last
+    one to the outputs; c ~ N(0, 1 / (i (degree + 1))^2).
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: nodes of each hidden layer.
+      depth: hidden layers.
+      degree: of the polynomials, >= 1.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    citation: ClassVar[str] = (
+        "Sidharth, Keerthana, Gokul, Anas: Chebyshev Polynomial-Based Kolmogorov-Arnold Networks: "
+        "An Efficient Architecture for Nonlinear Function Approximation. arXiv 2405.07200, 2024."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 16
+    depth: int = 1
+    degree: int = 4
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "in_dim", "out_dim", "width", "depth", "degree")
+
+    def plan(self) -> dict[str, Any]:
+        """The authors'."""
+        widths = (self.in_dim, *(self.width,) * self.depth, self.out_dim)
+        terms = self.degree + 1
+        return {
+            f"layer_{index}": {"coefficients": Normal((i, terms, o), 1 / (i * terms))}
+            for index, (i, o) in enumerate(itertools.pairwise(widths))
+        }
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """One polynomial layer after another."""
+
+        def layer(c: jax.Array, x: jax.Array) -> jax.Array:
+            basis = chebyshev(jnp.tanh(x), self.degree)
+            size = math.prod(c.shape[:2])
+            return dot(basis.reshape(*x.shape[:-1], size), c.reshape(size, -1))
+
+        own = (params[f"layer_{index}"]["coefficients"] for index in range(self.depth + 1))
+        return [functools.partial(layer, c) for c in own]

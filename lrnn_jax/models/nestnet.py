@@ -1,0 +1,389 @@
+"""NestNet: networks whose neurons are activated by small trainable networks.
+
+    h^(1) = rho^(1)(W gamma(x) + b), ..., y = V h^(L) + v
+    rho(z) = w2 . relu(w1 z + b1) + b2                                       height 2
+    rho_s(z) = w2 . rho_{s-1}(w1 z + b1) + b2,  rho_1 = relu                 height s
+
+The literal form is pure functions on one point, smallest first: `subnetwork` of
+`kernels.nested` (recursive in height), `layer` (it under `jax.vmap` over neurons). It is what the
+tests hold the lean form, the same function unrolled on a batch, to.
+
+Axis letters: n points, i inputs of a layer, o outputs, w width, g subnetworks, h their width.
+
+References: Zhang, Shen and Yang, "Neural Network Architecture Beyond Width and Depth", NeurIPS 2022
+(arXiv 2205.09459); "Unveiling the Potential of Superexpressive Networks in Implicit Neural
+Representations" (arXiv 2503.21166). What they leave open is a field of `NestNet`.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.dense import affine
+from lrnn_jax.kernels.features import harmonics
+from lrnn_jax.kernels.initializers import (
+    Fixed,
+    Uniform,
+    fan_in_limit,
+    he_limit,
+    linear,
+)
+from lrnn_jax.kernels.nested import lean_subnetwork, levels, subnetwork
+from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.typing import Params
+
+__all__ = ["NestNet", "NestedActivation", "layer", "prescribed_start"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NestNet(Network):
+    """A NestNet R^in_dim -> R^out_dim; `height=1` is a ReLU MLP on the same features.
+
+    Parameters: `{"layer_0": {weight (i, w), bias (w,), "subnetwork": rho}, ..., "head": {weight
+    (w, o), bias (o,)}}` with the levels of rho as in `kernels.nested`; `sharing="net"` has one
+    "subnetwork" beside the layers instead. The default for 2 -> 3 counts 153,121.
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+      width: neurons of each hidden layer.
+      depth: hidden layers, the first one counted: the papers' "2 hidden layers" are 3 here.
+      height: s >= 1; the activation has height s - 1 levels of subnetworks.
+      frequencies: integer Fourier features per axis, cos and sin of 2 pi m u for m = 1..frequencies
+        with u = (x + period / 2) / period; 0 takes the coordinates as they are. The papers do not
+        state how many; 20 gives their 153 thousand parameters.
+      period: length of the domain of x; 2 is [-1, 1), where u runs through [0, 1). A field with
+        features of integer frequency repeats itself beyond.
+      raw: the coordinates stand beside their features.
+      sharing: 'layer', every layer has subnetworks of its own; 'net', one set for all layers.
+      groups: subnetworks in a set, 1..width: neuron j has number j groups // nested neurons.
+      fraction: share of a layer's neurons, in (0, 1], that is activated by subnetworks, the first
+        round(fraction width); ReLU activates the rest.
+      sub_width: hidden units of a subnetwork; >= 3 with the prescribed start.
+      sub_depth: hidden layers of a subnetwork.
+      sub_init: 'prescribed', w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: see
+        `prescribed_start`; 'random', the ablation: U(+-1 / sqrt(fan-in)) throughout.
+      recursion: of the prescribed start, for height > 2. 'A', every level the same constants; 'B',
+        outer levels that pass the inner ones on unchanged, so that the net starts as one of height
+        2; 'C', as A with w2 scaled so that E[rho(z)^2] = 1/2 for z ~ N(0, 1), as for ReLU.
+      weight_init: of the layers: 'fan_in', U(+-1 / sqrt(i)), PyTorch's default; 'he',
+        U(+-sqrt(6 / i)) with biases U(+-1 / sqrt(i)).
+      implementation: 'lean', batched and fast; 'reference', the literal nested vmap; 'auto'.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    Example:
+      >>> model = NestNet(in_dim=2, out_dim=3)
+      >>> model.parameter_count
+      153121
+    """
+
+    citation: ClassVar[str] = (
+        "Zhang, Shen, Yang: Neural Network Architecture Beyond Width and Depth. NeurIPS 2022, "
+        "arXiv 2205.09459. As a neural representation: Unveiling the Potential of Superexpressive "
+        "Networks in Implicit Neural Representations, arXiv 2503.21166."
+    )
+
+    in_dim: int
+    out_dim: int
+    width: int = 256
+    depth: int = 3
+    height: int = 2
+    frequencies: int = 20
+    period: float = 2.0
+    raw: bool = False
+    sharing: Literal["layer", "net"] = "layer"
+    groups: int = 1
+    fraction: float = 1.0
+    sub_width: int = 3
+    sub_depth: int = 1
+    sub_init: Literal["prescribed", "random"] = "prescribed"
+    recursion: Literal["A", "B", "C"] = "A"
+    weight_init: Literal["fan_in", "he"] = "fan_in"
+    implementation: Literal["auto", "lean", "reference"] = "auto"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "in_dim", "out_dim", "width", "depth")
+        require_at_least(self, 0, "frequencies")
+        require_positive(self, "period")
+        require_choice(self, "sharing", "weight_init", "implementation")
+        _check_subnetwork(self)
+
+    @property
+    def nested(self) -> int:
+        """How many neurons of a layer are activated by subnetworks."""
+        return _nested(self)
+
+    @property
+    def smoothness(self) -> float:
+        """0: it is piecewise linear in its features."""
+        return 0
+
+    def plan(self) -> dict[str, Any]:
+        """As `weight_init`, `sub_init` and `recursion` say."""
+        features = 2 * self.in_dim * self.frequencies
+        features += self.in_dim * (self.raw or not self.frequencies)
+        widths = (features, *(self.width,) * self.depth, self.out_dim)
+        limit = fan_in_limit if self.weight_init == "fan_in" else he_limit
+        dense = [linear(i, o, limit(i)) for i, o in itertools.pairwise(widths)]
+        *hidden, head = dense
+        rho = {"subnetwork": _subnetwork_plan(self)} if self.height > 1 else {}
+        own, common = (rho, {}) if self.sharing == "layer" else ({}, rho)
+        layers = {f"layer_{index}": plan | own for index, plan in enumerate(hidden)}
+        return layers | {"head": head} | common
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The features, the nested layers, in the form of `implementation`, and the head."""
+        form = _literal_layer if self.implementation == "reference" else _lean_layer
+
+        def hidden(index: int) -> Layer:
+            own = params[f"layer_{index}"]
+            rho = own.get("subnetwork", params.get("subnetwork", {}))
+            return functools.partial(form, self, own | {"subnetwork": rho})
+
+        head = params["head"]
+        return [
+            self._encode,
+            *map(hidden, range(self.depth)),
+            lambda h: affine(h, head["weight"], head["bias"]),
+        ]
+
+    def _encode(self, x: Float[Array, "*n i"]) -> Float[Array, "*n f"]:
+        if not self.frequencies:
+            return x
+        features = harmonics(x, self.frequencies, self.period)
+        return jnp.concatenate([x, features], axis=-1) if self.raw else features
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NestedActivation(Network):
+    """The learned activation of a NestNet as a layer of its own: y_j = rho(x_j).
+
+    Parameters: `{"level_1": {inner_weight, inner_bias, outer_weight (g, h), outer_bias (g,)}}`, and
+    a level more for each unit of height.
+
+    Args:
+      width: inputs, and outputs.
+      height: as in `NestNet`, >= 2.
+      groups: subnetworks, 1..width.
+      fraction: share of the neurons that is activated by subnetworks; ReLU activates the rest.
+      sub_width: hidden units of a subnetwork.
+      sub_depth: hidden layers of a subnetwork.
+      sub_init: as in `NestNet`.
+      recursion: as in `NestNet`.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    Example:
+      >>> model = NestedActivation(width=2)
+      >>> params = model.init(jax.random.key(0))
+      >>> model.apply(params, jnp.array([-1.0, 1.0])).round(4).tolist()
+      [0.0, 0.7]
+    """
+
+    citation: ClassVar[str] = NestNet.citation
+
+    width: int
+    height: int = 2
+    groups: int = 1
+    fraction: float = 1.0
+    sub_width: int = 3
+    sub_depth: int = 1
+    sub_init: Literal["prescribed", "random"] = "prescribed"
+    recursion: Literal["A", "B", "C"] = "A"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "width")
+        require_at_least(self, 2, "height")
+        _check_subnetwork(self)
+
+    @property
+    def in_dim(self) -> int:
+        """The width."""
+        return self.width
+
+    @property
+    def out_dim(self) -> int:
+        """The width."""
+        return self.width
+
+    @property
+    def smoothness(self) -> float:
+        """0: it is piecewise linear."""
+        return 0
+
+    def plan(self) -> dict[str, Any]:
+        """As `sub_init` and `recursion` say."""
+        return _subnetwork_plan(self)
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        """The activation."""
+        return [functools.partial(_activate, self, params)]
+
+
+def _nested(model: NestNet | NestedActivation) -> int:
+    return round(model.fraction * model.width)
+
+
+def _check_subnetwork(model: NestNet | NestedActivation) -> None:
+    require_at_least(model, 1, "height", "groups", "sub_width", "sub_depth")
+    require_choice(model, "sub_init", "recursion")
+    require_positive(model, "fraction")
+    if not 1 <= _nested(model) <= model.width:
+        raise InputError(
+            f"fraction: expected a share in (0, 1] that is a neuron or more of {model.width}, "
+            f"got {model.fraction!r}"
+        )
+    if model.groups > _nested(model):
+        raise InputError(
+            f"groups: expected 1 to {_nested(model)}, the nested neurons of a layer, "
+            f"got {model.groups}"
+        )
+    if model.sub_init == "prescribed" and model.sub_width < 3:
+        raise InputError(
+            "sub_width: the prescribed start has 3 units or more: expected an integer >= 3, or "
+            f"sub_init 'random', got {model.sub_width}"
+        )
+    if model.height > 9:
+        raise InputError(f"height: expected 1 to 9, got {model.height}")
+
+
+# The literal form, on one point ------------------------------------------------------------------
+
+
+def layer(model: NestNet, params: Params, x: Float[Array, "i"]) -> Float[Array, "w"]:
+    """rho(w_j . x + b_j) of all neurons j of a layer, ReLU where the neuron is not nested."""
+    z = affine(x, params["weight"], params["bias"])
+    nested, rest = z[: model.nested], z[model.nested :]
+    if not params["subnetwork"]:
+        return jax.nn.relu(z)
+    number = np.arange(model.nested) * model.groups // model.nested
+    own = [jax.tree.map(lambda leaf: leaf[number], level) for level in levels(params["subnetwork"])]
+    return jnp.concatenate([jax.vmap(subnetwork)(own, nested), jax.nn.relu(rest)])
+
+
+def _literal_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> jax.Array:
+    """`layer` under `jax.vmap` over every batch axis."""
+    point: Callable[[jax.Array], jax.Array] = functools.partial(layer, model, params)
+    for _ in x.shape[:-1]:
+        point = jax.vmap(point)
+    return point(x)
+
+
+# The same function on a batch --------------------------------------------------------------------
+
+
+def _lean_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n w"]:
+    return _activate(model, params["subnetwork"], affine(x, params["weight"], params["bias"]))
+
+
+def _activate(
+    model: NestNet | NestedActivation, rho: Params, z: Float[Array, "*n w"]
+) -> Float[Array, "*n w"]:
+    if not rho:
+        return jax.nn.relu(z)
+    nested, rest = jnp.split(z, [_nested(model)], axis=-1)
+    if not rest.shape[-1]:
+        return lean_subnetwork(rho, z)
+    return jnp.concatenate([lean_subnetwork(rho, nested), jax.nn.relu(rest)], axis=-1)
+
+
+# Initialisation ----------------------------------------------------------------------------------
+
+
+def _subnetwork_plan(model: NestNet | NestedActivation) -> dict[str, Any]:
+    h, extra, groups = model.sub_width, model.sub_depth - 1, model.groups
+    shapes = {
+        "inner_weight": (h,),
+        "inner_bias": (h,),
+        "outer_weight": (h,),
+        "outer_bias": (),
+    }
+    if extra:
+        shapes |= {"hidden_weight": (extra, h, h), "hidden_bias": (extra, h)}
+    if model.sub_init == "prescribed":
+        start = prescribed_start(model.height, model.recursion, h, model.sub_depth)
+        return {
+            level: {name: Fixed((groups, *shapes[name]), values[name]) for name in shapes}
+            for level, values in start.items()
+        }
+    limits = {name: fan_in_limit(1 if name.startswith("inner") else h) for name in shapes}
+    return {
+        f"level_{number}": {name: Uniform((groups, *shapes[name]), limits[name]) for name in shapes}
+        for number in range(1, model.height)
+    }
+
+
+@functools.cache
+def prescribed_start(
+    height: int, recursion: str = "A", sub_width: int = 3, sub_depth: int = 1
+) -> dict[str, dict[str, np.ndarray]]:
+    """The levels of a subnetwork at the start that the papers prescribe, outermost first.
+
+    w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: rho(z) is 0 for z < 0, falls to
+    -0.1 at 0.1, stays there to 0.2, and rises as z - 0.3. The papers have height 2, width 3 and one
+    hidden layer; the rest is our choice: see `NestNet` for the recursions; units beyond the third
+    start with outer weight 0 at knots 0.3, 0.4, ...; of two hidden layers the start is rho(rho(z)).
+
+    Args:
+      height: >= 2.
+      recursion: 'A', 'B' or 'C'.
+      sub_width: >= 3.
+      sub_depth: >= 1.
+    """
+    knots = np.array([0.2, 0.1, 0.0, *(0.1 * np.arange(3, sub_width))])
+    weight = np.array([1.0, 1.0, -1.0, *np.zeros(sub_width - 3)])
+    paper = _level(knots, weight, sub_depth)
+    if recursion == "B":
+        identity = _level(np.array([0.0, 0.1, 0.2, *knots[3:]]), np.eye(sub_width)[0], sub_depth)
+        nested = [identity] * (height - 2) + [paper]
+    else:
+        nested = [paper] * (height - 1)
+    if recursion == "C":
+        nested = _with_unit_gain(nested)
+    return {f"level_{number}": level for number, level in enumerate(nested, start=1)}
+
+
+def _level(knots: np.ndarray, weight: np.ndarray, sub_depth: int) -> dict[str, np.ndarray]:
+    h, extra = len(knots), sub_depth - 1
+    return {
+        "inner_weight": np.ones(h),
+        "inner_bias": -knots,
+        "outer_weight": weight,
+        "outer_bias": np.zeros(()),
+        "hidden_weight": np.tile(weight, (extra, h, 1)),
+        "hidden_bias": np.tile(-knots, (extra, 1)),
+    }
+
+
+def _with_unit_gain(nested: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The levels with w2 scaled, innermost first, so that each has E[rho(z)^2] = 1/2."""
+    z = np.linspace(-8, 8, 16001)
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    scaled: list[dict[str, np.ndarray]] = []
+    for level in reversed(nested):
+        square = np.sum(density * _evaluate([level, *scaled], z) ** 2)
+        scaled.insert(0, level | {"outer_weight": level["outer_weight"] / math.sqrt(2 * square)})
+    return scaled
+
+
+def _evaluate(nested: list[dict[str, np.ndarray]], z: np.ndarray) -> np.ndarray:
+    if not nested:
+        return np.maximum(z, 0)
+    level, rest = nested[0], nested[1:]
+    units = _evaluate(rest, z[..., None] * level["inner_weight"] + level["inner_bias"])
+    for weight, bias in zip(level["hidden_weight"], level["hidden_bias"], strict=True):
+        units = _evaluate(rest, units @ weight.T + bias)
+    return units @ level["outer_weight"] + level["outer_bias"]

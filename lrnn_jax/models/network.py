@@ -1,0 +1,89 @@
+"""What the networks of the zoo share: drawing, checking, counting."""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.checks import require_points
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.trees import first_difference, named_leaves
+from lrnn_jax.kernels.cost import count_flops
+from lrnn_jax.kernels.initializers import draw, plan_size
+from lrnn_jax.typing import Key, Params
+
+__all__ = ["Layer", "Network"]
+
+Layer = Callable[[Any], Any]
+"""One layer bound to its parameters: the output of the layer before it to its own."""
+
+
+class Network(abc.ABC):
+    """A network as a plan for its parameters and a sequence of layers.
+
+    The models of the zoo are frozen, keyword-only dataclasses that define `plan` and `layers`;
+    they are final. Of all of them it holds that equal specs are equal values and compile once.
+    """
+
+    in_dim: int
+    out_dim: int
+    citation: ClassVar[str]
+    """The publication that the network is from."""
+
+    @abc.abstractmethod
+    def plan(self) -> dict[str, Any]:
+        """How each parameter is drawn: a nested dict with the structure of the parameters."""
+
+    @abc.abstractmethod
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> Sequence[Layer]:
+        """The layers, bound to their parameters, whose composition is the network.
+
+        Args:
+          params: the parameters.
+          x: the points, for networks whose later layers see them too.
+        """
+
+    @property
+    def smoothness(self) -> float:
+        """How many continuous derivatives y(x) has: 0 is a function with kinks."""
+        return math.inf
+
+    @property
+    def parameter_count(self) -> int:
+        """The real numbers among the parameters."""
+        return plan_size(self.plan())
+
+    def flops(self, n_points: int = 1) -> int:
+        """Floating-point operations of the forward pass at `n_points` points.
+
+        A multiplication, an addition and an elementary function count as one each.
+        """
+        params = jax.eval_shape(self.init, jax.random.key(0))
+        x = jax.ShapeDtypeStruct((n_points, self.in_dim), jnp.float32)
+        return count_flops(self.apply, params, x)
+
+    def init(self, key: Key) -> Params:
+        """Parameters drawn with `key` in JAX's default float dtype."""
+        return draw(key, self.plan())
+
+    def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
+        """y(x) for a point (in_dim,) or any batch of points (..., in_dim).
+
+        Raises:
+          InputError: `x` has another number of coordinates, or `params` are another model's.
+        """
+        x = jnp.asarray(x)
+        require_points(self, x)
+        self._require_own(params)
+        for layer in self.layers(params, x):
+            x = layer(x)
+        return x
+
+    def _require_own(self, params: Params) -> None:
+        difference = first_difference(named_leaves(params), named_leaves(self.plan()))
+        if difference:
+            raise InputError(f"params belong to another model than this {self!r}: {difference}")

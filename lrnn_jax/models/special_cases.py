@@ -1,0 +1,99 @@
+"""What the slides call special cases of an LRNN, as exact constructors.
+
+An MLP is an LRNN of one component whose function is fixed: with gamma = 1, a = v = 1, c = 0 and the
+output bias -1, a neuron 1 + g(z) is sigma(omega0 z). A separated representation (CP) is a shallow
+LRNN whose projections pick the coordinates: component a of neuron l is the factor of axis a.
+"""
+
+import jax.numpy as jnp
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.splines import hat_form
+from lrnn_jax.models.lrnn import LRNN
+from lrnn_jax.models.mlp import MLP, Siren, Spder
+from lrnn_jax.models.separable import CPTensor
+from lrnn_jax.typing import Params
+
+__all__ = ["lrnn_from_cp", "lrnn_from_mlp"]
+
+
+def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Params]:
+    """An LRNN that computes what an MLP computes, up to rounding, and its parameters.
+
+    Example:
+      >>> import jax
+      >>> mlp = Siren(in_dim=2, out_dim=1, width=8)
+      >>> x, params = jnp.ones((5, 2)), mlp.init(jax.random.key(0))
+      >>> lrnn, same = lrnn_from_mlp(mlp, params)
+      >>> bool(jnp.allclose(lrnn.apply(same, x), mlp.apply(params, x), atol=1e-5))
+      True
+    """
+    if not isinstance(model, MLP | Siren | Spder):
+        raise InputError(f"model: expected an MLP, a Siren or a Spder, got {type(model).__name__}")
+    lrnn = LRNN(
+        in_dim=model.in_dim,
+        out_dim=model.out_dim,
+        depth=model.depth,
+        rank=model.width,
+        components=1,
+        activation="sin" if isinstance(model, Siren) else model.activation,
+        omega0=1.0 if isinstance(model, MLP) else model.omega0,
+        gamma=1.0,
+        norm="none",
+        inner_bias=False,
+        outer_bias=True,
+    )
+
+    def layer(own: Params) -> Params:
+        unit = jnp.ones_like(own["bias"])[None]
+        return {
+            "projection": {"weight": own["weight"][:, None, :], "bias": own["bias"][None]},
+            "component": {
+                "inner_weight": unit[None],
+                "outer_weight": unit[None],
+                "outer_bias": -unit,
+            },
+        }
+
+    layers = {f"layer_{index}": layer(params[f"layer_{index}"]) for index in range(model.depth)}
+    return lrnn, layers | {"head": params["head"]}
+
+
+def lrnn_from_cp(model: CPTensor, params: Params) -> tuple[LRNN, Params]:
+    """A shallow LRNN that computes what a CP tensor computes on [-1, 1]^d, and its parameters.
+
+    A table of N nodes is a sum of N - 1 ReLUs, so the component functions have as many hidden units
+    as the longest table has pieces; components = in_dim, rank = rank.
+    """
+    if not isinstance(model, CPTensor):
+        raise InputError(f"model: expected a CPTensor, got {type(model).__name__}")
+    d, rank = model.in_dim, model.rank
+    tables = [params[f"factor_{a}"] for a in range(d)]
+    hidden = max(len(table) for table in tables) - 1
+    lrnn = LRNN(
+        in_dim=d,
+        out_dim=model.out_dim,
+        depth=1,
+        rank=rank,
+        components=d,
+        hidden=hidden,
+        activation="relu",
+        omega0=1.0,
+        gamma=1.0,
+        norm="none",
+        outer_bias=True,
+    )
+    weight, shift, constant = zip(*(hat_form(table, hidden) for table in tables), strict=True)
+    dtype = tables[0].dtype
+    component = {
+        "inner_weight": jnp.ones((hidden, d, rank), dtype),
+        "inner_bias": jnp.stack([jnp.tile(c[:, None], (1, rank)) for c in shift], axis=1),
+        "outer_weight": jnp.stack(weight, axis=1),
+        "outer_bias": jnp.stack(constant) - 1,
+    }
+    projection = {
+        "weight": jnp.tile(jnp.eye(d, dtype=dtype)[:, :, None], (1, 1, rank)),
+        "bias": jnp.zeros((d, rank), dtype),
+    }
+    layer = {"projection": projection, "component": component}
+    return lrnn, {"layer_0": layer, "head": params["head"]}
