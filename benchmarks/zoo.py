@@ -4,7 +4,7 @@
     python benchmarks/zoo.py fit      # PSNR after 250 and 1000 steps at the best rate of the sweep
     python benchmarks/zoo.py table    # both as Markdown
 
-The picture is scikit-image's astronaut at 64 x 64, RGB. All models have the same optimiser (Adam, the
+The picture is scikit-image's astronaut at 64 x 64, RGB. All models have one optimiser (Adam, the
 rate decayed to 0 along a cosine), the same chunk of points and the same sweep of learning rates;
 the sweep is decided by the final PSNR after 250 steps, and that rate is then run for 1000. At 200k
 the networks' sweep has the three lower rates only, for time; the tables of numbers have all. The

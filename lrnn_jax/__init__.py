@@ -7,7 +7,7 @@
 (5, 1)
 """
 
-from lrnn_jax import domains, metrics, models
+from lrnn_jax import domains, metrics, models, operators
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.trees import count_parameters
 from lrnn_jax.models import (
@@ -70,4 +70,5 @@ __all__ = [
     "lrnn_from_mlp",
     "metrics",
     "models",
+    "operators",
 ]

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from lrnn_jax import LRNN, InputError, Siren, Training, fit
+from lrnn_jax import LRNN, InputError, NestNet, Siren, Training, fit
+from lrnn_jax.io.trees import named_leaves
 from lrnn_jax.training import host_field, initial_state, make_advance, make_step
 
 MODEL = LRNN(in_dim=1, out_dim=1, rank=3, components=2, activation="sin", omega0=3.0)
@@ -212,3 +213,25 @@ def test_a_siren_reaches_a_wave():
     _, losses = fit(model, mse, wave(), optax.adam(3e-3), key=jax.random.key(0), steps=300)
     assert losses[0] > 0.1
     assert losses[-1] < 1e-4
+
+
+def test_subnetworks_learn_at_their_own_rate():
+    model = NestNet(in_dim=1, out_dim=1, width=4, depth=2, frequencies=2)
+    params = model.init(jax.random.key(0))
+    grads = jax.tree.map(jnp.ones_like, params)
+
+    def updates(**fields):
+        optimizer = Training(learning_rate=1e-2, schedule="constant", **fields).optimizer()
+        return optimizer.update(grads, optimizer.init(params), params)[0]
+
+    plain, scaled = updates(), updates(subnetwork_rate=0.2)
+    for name, leaf in named_leaves(scaled).items():
+        factor = 0.2 if "subnetwork" in name else 1.0
+        np.testing.assert_allclose(leaf, factor * named_leaves(plain)[name], rtol=1e-6)
+    assert any("subnetwork" in name for name in named_leaves(scaled))
+
+
+def test_a_rate_for_subnetworks_needs_some():
+    optimizer = Training(subnetwork_rate=0.2).optimizer()
+    with pytest.raises(InputError, match="subnetwork_rate: the model has no subnetworks"):
+        optimizer.init(Siren(in_dim=1, out_dim=1, width=4).init(jax.random.key(0)))

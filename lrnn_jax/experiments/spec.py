@@ -255,12 +255,19 @@ def _describe(hint: Any) -> str:
         return " or ".join(filter(None, map(_describe, arguments)))
     if origin is typing.Literal:
         return "one of " + ", ".join(map(repr, arguments))
-    if origin is tuple and arguments[-1] is ...:
-        return f"a list of {_describe(arguments[0])}s".replace("of an ", "of ")
     if origin is tuple:
-        return f"a list of {len(arguments)} {_describe(arguments[0])}s".replace(" an ", " ")
+        return f"a list of {_plural(hint)}"
     words = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     return words.get(hint, "")
+
+
+def _plural(hint: Any) -> str:
+    """What a list of that annotation has in it, in words."""
+    arguments = typing.get_args(hint)
+    count = "" if arguments[-1] is ... else f"{len(arguments)} "
+    words = {int: "integers", float: "numbers", str: "strings"}
+    entry = arguments[0]
+    return count + (words[entry] if entry in words else f"lists of {_plural(entry)}")
 
 
 def _structure(name: str, value: Any, hint: Any) -> Any:

@@ -144,7 +144,7 @@ def smoothness(choice: Activation) -> float:
 
     A function that is not in ACTIVATIONS counts as smooth.
     """
-    known = {jax.nn.relu: 0, spder: 1}
+    known = {jax.nn.relu: 0.0, spder: 1.0}
     return known.get(activation(choice), float("inf"))
 
 

@@ -73,7 +73,8 @@ def unroll(params: Params) -> Unrolled:
         shift = form.shift[:, :, None] * level["inner_weight"][:, None, :]
         shift = shift + level["inner_bias"][:, None, :]
         constant = form.constant + form.weight.sum(axis=1) * level["outer_bias"]
-        form = Unrolled(*(a.reshape(groups, -1) for a in (weight, slope, shift)), constant)
+        weight, slope, shift = (a.reshape(groups, -1) for a in (weight, slope, shift))
+        form = Unrolled(weight, slope, shift, constant)
     return form
 
 
@@ -99,7 +100,7 @@ def _sum_of_relus(rows: Unrolled, z: jax.Array) -> jax.Array:
     @jax.checkpoint
     def block(z: jax.Array, *terms: jax.Array) -> jax.Array:
         parts = [w * jax.nn.relu(a * z + c) for w, a, c in zip(*terms, strict=True)]
-        return sum(parts[1:], parts[0])
+        return functools.reduce(jnp.add, parts)
 
     count = terms[0].shape[0]
     if count <= _UNROLLED_TERMS or count % _UNROLLED_TERMS:

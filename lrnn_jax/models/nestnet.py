@@ -189,8 +189,8 @@ class NestedActivation(Network):
     Example:
       >>> model = NestedActivation(width=2)
       >>> params = model.init(jax.random.key(0))
-      >>> model.apply(params, jnp.array([-1.0, 1.0])).round(4).tolist()
-      [0.0, 0.7]
+      >>> print(model.apply(params, jnp.array([-1.0, 1.5])).round(2))  # z - 0.3 from 0.2 on
+      [0.  1.2]
     """
 
     citation: ClassVar[str] = NestNet.citation

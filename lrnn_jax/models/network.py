@@ -76,12 +76,13 @@ class Network(abc.ABC):
         Raises:
           InputError: `x` has another number of coordinates, or `params` are another model's.
         """
-        x = jnp.asarray(x)
-        require_points(self, x)
+        points = jnp.asarray(x)
+        require_points(self, points)
         self._require_own(params)
-        for layer in self.layers(params, x):
-            x = layer(x)
-        return x
+        h: Any = points
+        for layer in self.layers(params, points):
+            h = layer(h)
+        return h
 
     def _require_own(self, params: Params) -> None:
         difference = first_difference(named_leaves(params), named_leaves(self.plan()))

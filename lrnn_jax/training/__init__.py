@@ -3,7 +3,7 @@
 from lrnn_jax.training.checkpoints import Checkpoints
 from lrnn_jax.training.loop import State, Step, fit, initial_state, make_advance, make_step
 from lrnn_jax.training.predict import host_field
-from lrnn_jax.training.settings import Training
+from lrnn_jax.training.settings import Training, scale_subnetworks
 
 __all__ = [
     "Checkpoints",
@@ -15,4 +15,5 @@ __all__ = [
     "initial_state",
     "make_advance",
     "make_step",
+    "scale_subnetworks",
 ]

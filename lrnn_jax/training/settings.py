@@ -1,15 +1,17 @@
 """How a model is trained: the [training] section of an experiment."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Hashable
+from typing import Any, Literal
 
 import jax
 import optax
 
 from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.errors import InputError
+from lrnn_jax.typing import Params
 
-__all__ = ["Training"]
+__all__ = ["Training", "scale_subnetworks"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Training:
       chunk: points whose gradient is computed at a time: bounds memory and changes no result but
         its rounding; none is 512 on a CPU and 65536 elsewhere.
       seed: of the initial parameters, of batches and of losses that draw, >= 0.
+      subnetwork_rate: factor of the learning rate for the subnetworks of a NestNet, > 0; 0.2 in the
+        NeurIPS 2022 paper.
       log_every: steps between two lines of metrics.jsonl.
       checkpoint_every: steps between two checkpoints.
 
@@ -42,6 +46,7 @@ class Training:
     batch: int | None = None
     chunk: int | None = None
     seed: int = 0
+    subnetwork_rate: float = 1.0
     log_every: int = 10
     checkpoint_every: int = 250
 
@@ -50,7 +55,7 @@ class Training:
         require_at_least(self, 0, "seed")
         if self.seed >= 2**32:
             raise InputError(f"seed: expected an integer below 2**32, got {self.seed}")
-        require_positive(self, "learning_rate", "decay_factor")
+        require_positive(self, "learning_rate", "decay_factor", "subnetwork_rate")
         require_choice(self, "schedule")
         for name in ("batch", "chunk"):
             if getattr(self, name) is not None:
@@ -77,4 +82,35 @@ class Training:
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam (beta 0.9 and 0.999, epsilon 1e-8) at that rate."""
-        return optax.adam(self.rate())
+        adam = optax.adam(self.rate())
+        if self.subnetwork_rate == 1:
+            return adam
+        return optax.chain(adam, scale_subnetworks(self.subnetwork_rate))
+
+
+def scale_subnetworks(factor: float) -> optax.GradientTransformation:
+    """An optax transformation that multiplies the updates of NestNet's subnetworks by `factor`.
+
+    Example:
+      >>> optimizer = optax.chain(optax.adam(5e-3), scale_subnetworks(0.2))
+    """
+    parts: dict[Hashable, Any] = {"subnetwork": optax.scale(factor), "rest": optax.identity()}
+    return optax.partition(parts, _label_subnetworks)
+
+
+def _label_subnetworks(params: Params) -> Params:
+    """'subnetwork' for every leaf under a key of that name or a level of one, 'rest' for others.
+
+    Raises:
+      InputError: there is no subnetwork.
+    """
+
+    def label(path: Any, _: Any) -> str:
+        keys = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        nested = any(key == "subnetwork" or key.startswith("level_") for key in keys)
+        return "subnetwork" if nested else "rest"
+
+    labels = jax.tree_util.tree_map_with_path(label, params)
+    if "subnetwork" not in jax.tree.leaves(labels):
+        raise InputError("subnetwork_rate: the model has no subnetworks; leave it at 1")
+    return labels

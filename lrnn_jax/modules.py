@@ -1,0 +1,132 @@
+"""Any model as a Flax module: one layer, or a whole network, inside a network of your own.
+
+    module(x) = model.apply(params, x)
+
+Nothing is computed here: a module holds a model, which is static, and its parameters, each of
+them a parameter of Flax under the name that it has in the model.
+"""
+
+import types
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.trees import first_difference, named_leaves
+from lrnn_jax.typing import Model, Params
+
+__all__ = ["LinenModule", "NNXModule"]
+
+
+class NNXModule(nnx.Module):
+    """A model as a module of Flax NNX.
+
+    `params` has the structure of the model's parameters with an `nnx.Param` at each leaf, so a
+    leaf has the path ("params", "layer_0", "projection", "weight") in `nnx.state(module)`.
+
+    Args:
+      model: any model; hashable, it is the static part of the module.
+      rngs: draws the parameters: `model.init` of the next key of its stream "params".
+      params: the parameters, e.g. trained ones, in place of `rngs`: a nested dict of arrays, or
+        the `params` of another module; dtypes are kept.
+
+    Raises:
+      InputError: `model` is no model, `params` are another model's, or not exactly one of `rngs`
+        and `params` is given.
+
+    Example:
+      >>> from lrnn_jax import LRNN
+      >>> module = NNXModule(LRNN(in_dim=2, out_dim=3, rank=4, components=2), rngs=nnx.Rngs(0))
+      >>> module(jnp.zeros((5, 2))).shape
+      (5, 3)
+      >>> module.params["head"]["weight"].shape
+      (4, 3)
+    """
+
+    def __init__(self, model: Model, *, rngs: nnx.Rngs | None = None, params: Params = None):
+        _require_model(model)
+        if (rngs is None) == (params is None):
+            given = "neither" if rngs is None else "both"
+            raise InputError(f"rngs, params: expected one of the two, got {given}")
+        drawn = _own(model, params) if rngs is None else model.init(rngs.params())
+        self.model = model
+        self.params = nnx.data(jax.tree.map(nnx.Param, drawn))
+
+    def __call__(self, x: Float[ArrayLike, "*batch i"]) -> Float[Array, "*batch o"]:
+        """The model's values at `x`, with any leading batch axes."""
+        return self.model.apply(self.plain_params(), x)
+
+    def plain_params(self) -> Params:
+        """The way back: the parameters as `model.apply` takes them, a nested dict of arrays.
+
+        >>> from lrnn_jax import LRNN
+        >>> model, x = LRNN(in_dim=2, out_dim=3, rank=4, components=2), jnp.ones((5, 2))
+        >>> module = NNXModule(model, rngs=nnx.Rngs(0))
+        >>> bool(jnp.all(module(x) == model.apply(module.plain_params(), x)))
+        True
+        """
+        return nnx.as_pure(self.params)
+
+
+class LinenModule(nn.Module):
+    """A model as a module of Flax Linen.
+
+    Its collection "params" is the model's nested dict, nothing around it. So the way back is
+    `model.apply(variables["params"], x)`, and trained parameters go in as `{"params": params}`.
+
+    Args:
+      model: any model; hashable, as all fields of a Linen module.
+
+    Raises:
+      InputError: `model` is no model.
+
+    Example:
+      >>> from lrnn_jax import LRNN
+      >>> module = LinenModule(LRNN(in_dim=2, out_dim=3, rank=4, components=2))
+      >>> variables = module.init(jax.random.key(0), jnp.zeros((5, 2)))
+      >>> module.apply(variables, jnp.zeros((5, 2))).shape
+      (5, 3)
+      >>> variables["params"]["head"]["weight"].shape
+      (4, 3)
+    """
+
+    model: Model
+
+    def __post_init__(self) -> None:
+        _require_model(self.model)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Float[ArrayLike, "*batch i"]) -> Float[Array, "*batch o"]:
+        """The model's values at `x`, with any leading batch axes."""
+        if self.is_initializing():
+            groups = self.model.init(self.make_rng("params"))
+        else:
+            groups = self.variables.get("params", {})
+        params = {name: self.param(name, lambda _, g=group: g) for name, group in groups.items()}
+        return self.model.apply(params, x)
+
+
+def _require_model(model: Any) -> None:
+    if not isinstance(model, Model):
+        raise InputError(f"model: expected one such as LRNN(in_dim=2, out_dim=1), got {model!r}")
+    try:
+        hash(model)
+    except TypeError as error:
+        raise InputError(f"model: expected a hashable one, got {model!r}: {error}") from error
+
+
+def _own(model: Model, params: Params) -> Params:
+    """`params` with the model's structure, after a look at their names and shapes."""
+    template = jax.eval_shape(model.init, jax.random.key(0))
+    found, expected = named_leaves(nnx.as_pure(params)), named_leaves(template)
+    shapes = {name: types.SimpleNamespace(shape=leaf.shape) for name, leaf in expected.items()}
+    difference = first_difference(found, shapes)
+    if difference:
+        raise InputError(f"params belong to another model than this {model!r}: {difference}")
+    leaves = [jnp.asarray(found[name]) for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
