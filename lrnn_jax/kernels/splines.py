@@ -3,6 +3,8 @@
 Axis letters: n points, i inputs, m basis functions, o outputs.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,32 +22,34 @@ def extend_knots(knots: Float[np.ndarray, "i m"], order: int) -> Float[np.ndarra
 
 def b_splines(
     x: Float[Array, "*n i"], knots: Float[np.ndarray, "i M"], order: int
-) -> Float[Array, "*n i m"]:
+) -> list[Float[Array, "*n i"]]:
     """The m = M - order - 1 B-splines of degree `order` on each input's knots.
 
     B_{m,0}(x) = 1 where t_m <= x < t_{m+1}, and
     B_{m,p}(x) = (x - t_m) / (t_{m+p} - t_m) B_{m,p-1}(x)
                + (t_{m+p+1} - x) / (t_{m+p+1} - t_{m+1}) B_{m+1,p-1}(x).
-    They are 0 outside all knots, and sum to 1 between the inner ones.
+    They are 0 outside all knots, and sum to 1 between the inner ones. One array for each basis
+    function: an axis of a few entries behind the inputs would be slow on a CPU.
 
     References: de Boor, "A Practical Guide to Splines", 1978, chapter X, eqs. 4 and 5.
     """
-    t = jnp.asarray(knots, x.dtype)
-    x = x[..., None]
-    basis = ((x >= t[:, :-1]) & (x < t[:, 1:])).astype(x.dtype)
+    t = list(jnp.asarray(knots.T, x.dtype))
+    basis = [((x >= a) & (x < b)).astype(x.dtype) for a, b in itertools.pairwise(t)]
     for p in range(1, order + 1):
-        rise = (x - t[:, : -p - 1]) / (t[:, p:-1] - t[:, : -p - 1])
-        fall = (t[:, p + 1 :] - x) / (t[:, p + 1 :] - t[:, 1:-p])
-        basis = rise * basis[..., :-1] + fall * basis[..., 1:]
+        basis = [
+            (x - t[m]) / (t[m + p] - t[m]) * left
+            + (t[m + p + 1] - x) / (t[m + p + 1] - t[m + 1]) * right
+            for m, (left, right) in enumerate(itertools.pairwise(basis))
+        ]
     return basis
 
 
-def chebyshev(x: Float[Array, "*n i"], degree: int) -> Float[Array, "*n i m"]:
+def chebyshev(x: Float[Array, "*n i"], degree: int) -> list[Float[Array, "*n i"]]:
     """T_0(x), ..., T_degree(x): T_m(x) = 2 x T_{m-1}(x) - T_{m-2}(x), for x in [-1, 1]."""
     terms = [jnp.ones_like(x), x]
     while len(terms) <= degree:
         terms.append(2 * x * terms[-1] - terms[-2])
-    return jnp.stack(terms[: degree + 1], axis=-1)
+    return terms[: degree + 1]
 
 
 def interpolate(values: Float[Array, "m o"], x: Float[Array, "*n"]) -> Float[Array, "*n o"]:

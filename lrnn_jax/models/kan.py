@@ -10,7 +10,6 @@ Axis letters: n points, i inputs of a layer, o outputs, m basis functions.
 import dataclasses
 import functools
 import itertools
-import math
 from typing import Any, ClassVar, Self
 
 import jax
@@ -138,10 +137,9 @@ class KAN(Network):
         for index, layer in enumerate(self.layers(params, h)):
             own, points = params[f"layer_{index}"], np.asarray(h, np.float64)
             knots.append(_knots_at(points, count, uniform, index))
-            old = np.asarray(b_splines(h, self._extended(index), self.order), np.float64)
-            grid = extend_knots(knots[-1], self.order)
-            new = np.asarray(b_splines(h, grid, self.order), np.float64)
-            coefficients = _refit(old, new, np.asarray(own["coefficients"], np.float64))
+            grids = self._extended(index), extend_knots(knots[-1], self.order)
+            old, new = (np.stack(b_splines(h, grid, self.order), -1) for grid in grids)
+            coefficients = _refit(old, new, np.asarray(own["coefficients"]))
             dtype = own["coefficients"].dtype
             fitted[f"layer_{index}"] = own | {"coefficients": jnp.asarray(coefficients, dtype)}
             h = layer(h)
@@ -149,10 +147,9 @@ class KAN(Network):
         return dataclasses.replace(self, knots=spec, intervals=count), fitted
 
     def _layer(self, params: Params, knots: np.ndarray, x: jax.Array) -> jax.Array:
-        basis = b_splines(x, knots, self.order)
         spline = params["coefficients"] * params["spline_weight"][:, None, :]
-        flat = dot(basis.reshape(*x.shape[:-1], -1), spline.reshape(-1, spline.shape[-1]))
-        return flat + dot(jax.nn.silu(x), params["base_weight"])
+        base = dot(jax.nn.silu(x), params["base_weight"])
+        return base + _combine(b_splines(x, knots, self.order), spline)
 
     def _extended(self, index: int) -> np.ndarray:
         """The knots of a layer's inputs, `order` more at each end."""
@@ -186,6 +183,7 @@ def _knots_at(x: np.ndarray, intervals: int, uniform: float, index: int) -> np.n
 
 def _refit(old: np.ndarray, new: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     """Least squares, input by input: new basis times the result = old basis times coefficients."""
+    old, new, coefficients = (np.asarray(a, np.float64) for a in (old, new, coefficients))
     values = np.einsum("nim,imo->ino", old, coefficients)
     pairs = zip(new.transpose(1, 0, 2), values, strict=True)
     return np.stack([np.linalg.lstsq(basis, y, rcond=None)[0] for basis, y in pairs])
@@ -235,10 +233,16 @@ class ChebyKAN(Network):
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """One polynomial layer after another."""
 
-        def layer(c: jax.Array, x: jax.Array) -> jax.Array:
-            basis = chebyshev(jnp.tanh(x), self.degree)
-            size = math.prod(c.shape[:2])
-            return dot(basis.reshape(*x.shape[:-1], size), c.reshape(size, -1))
+        def layer(coefficients: jax.Array, x: jax.Array) -> jax.Array:
+            return _combine(chebyshev(jnp.tanh(x), self.degree), coefficients)
 
         own = (params[f"layer_{index}"]["coefficients"] for index in range(self.depth + 1))
-        return [functools.partial(layer, c) for c in own]
+        return [functools.partial(layer, coefficients) for coefficients in own]
+
+
+def _combine(
+    basis: list[Float[Array, "*n i"]], coefficients: Float[Array, "i m o"]
+) -> Float[Array, "*n o"]:
+    """sum_{i,m} c_{imo} B_m(x_i), as one matrix product."""
+    rows = jnp.swapaxes(coefficients, 0, 1).reshape(-1, coefficients.shape[-1])
+    return dot(jnp.concatenate(basis, axis=-1), rows)

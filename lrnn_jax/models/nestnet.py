@@ -189,8 +189,9 @@ class NestedActivation(Network):
     Example:
       >>> model = NestedActivation(width=2)
       >>> params = model.init(jax.random.key(0))
-      >>> print(model.apply(params, jnp.array([-1.0, 1.5])).round(2))  # z - 0.3 from 0.2 on
-      [0.  1.2]
+      >>> y = model.apply(params, jnp.array([-1.0, 1.5]))
+      >>> [round(float(value), 2) for value in y]  # 0 below 0, z - 0.3 from 0.2 on
+      [0.0, 1.2]
     """
 
     citation: ClassVar[str] = NestNet.citation
