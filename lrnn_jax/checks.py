@@ -6,7 +6,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["require_at_least", "require_choice", "require_points", "require_positive"]
+__all__ = [
+    "require_at_least",
+    "require_choice",
+    "require_per_axis",
+    "require_points",
+    "require_positive",
+]
 
 
 def require_at_least(spec: Any, least: int, *names: str) -> None:
@@ -21,6 +27,20 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
         for entry in entries:
             if not isinstance(entry, int) or isinstance(entry, bool) or entry < least:
                 raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
+
+
+def require_per_axis(spec: Any, *names: str) -> None:
+    """Each named field that is a tuple has an entry for each of the inputs.
+
+    Raises:
+      InputError: naming the first field that has another number of them.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if isinstance(value, tuple) and len(value) != spec.in_dim:
+            raise InputError(
+                f"{name}: expected one number or {spec.in_dim} of them (in_dim), got {len(value)}"
+            )
 
 
 def require_points(spec: Any, x: Any) -> None:

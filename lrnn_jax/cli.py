@@ -148,8 +148,10 @@ def _tell(outcome: Outcome) -> int:
         f"{summary['parameters']:,} parameters",
     ]
     print(f"cost      {', '.join(costs)}")
-    print(f"pictures  {folder / 'reconstruction.png'}, error.png, training.png")
+    print(f"pictures  {folder / 'reconstruction.png'}, error.png, training.png, diagnostics.png")
     print(f"run       {folder}")
+    for warning in summary["diagnostics"]["warnings"]:
+        print(f"warning   {warning}")
     return 0
 
 

@@ -269,6 +269,32 @@ def test_impossible_values_are_named_with_what_would_be_right(refused, words):
     says(refused(f"fit {TINY} {words}"), IMPOSSIBLE[words])
 
 
+NESTNET = "--model.kind nestnet --problem.source tiny.png"
+IMPOSSIBLE_NESTNETS = {
+    "--model.height 0": f"model.height: {INTEGER} 0",
+    "--model.height 12": "model.height: expected 1 to 9, got 12",
+    "--model.sharing neuron": "model.sharing: expected one of 'layer', 'net', got 'neuron'",
+    "--model.groups 300": "model.groups: expected 1 to 256, the nested neurons of a layer, got 300",
+    "--model.fraction 0": f"model.fraction: {POSITIVE} 0",
+    "--model.fraction 1.5": "model.fraction: expected a share in (0, 1]",
+    "--model.sub_width 2": "model.sub_width: the prescribed start has 3 units or more",
+    "--model.recursion D": "model.recursion: expected one of 'A', 'B', 'C', got 'D'",
+    "--model.frequencies -1": "model.frequencies: expected an integer >= 0, got -1",
+    "--model.period 0": f"model.period: {POSITIVE} 0",
+    "--model.sub_init paper": "model.sub_init: expected one of 'prescribed', 'random'",
+    "--training.subnetwork_rate 0": f"training.subnetwork_rate: {POSITIVE} 0",
+}
+
+
+@pytest.mark.parametrize("words", IMPOSSIBLE_NESTNETS)
+def test_impossible_nestnets_are_named(refused, words):
+    says(refused(f"fit {NESTNET} {words}"), IMPOSSIBLE_NESTNETS[words])
+
+
+def test_a_rate_for_subnetworks_that_are_not_there_is_refused(refused):
+    says(refused(f"fit {TINY} --training.subnetwork_rate 0.2"), "the model has no subnetworks")
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -110,6 +110,7 @@ def test_a_run_leaves_what_it_promises(tiny, tmp_path):
         "reconstruction.png",
         "error.png",
         "training.png",
+        "diagnostics.png",
         "summary.json",
     }
     assert RunFolder.open(folder).experiment() == tiny
@@ -126,6 +127,17 @@ def test_a_run_leaves_what_it_promises(tiny, tmp_path):
         assert summary[cost] > 0
     assert read_picture(str(folder / "reconstruction.png")).pixels.shape == (9, 12, 3)
     assert start(tiny, None, SilentDisplay()).folder.path.name == "image-siren-2"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff\xfe\xff"])
+def test_a_damaged_summary_is_named(tmp_path, content):
+    folder = RunFolder(tmp_path)
+    assert not folder.is_finished(3)
+    folder.summary.write_bytes(content)
+    with pytest.raises(InputError, match=r"summary\.json is damaged"):
+        folder.is_finished(3)
+    folder.write_summary({"status": "finished", "step": 3})
+    assert folder.is_finished(3) and not folder.is_finished(4)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tiny, tmp_path):

@@ -12,9 +12,9 @@ FLOORS = (
     ("errors",),
     ("checks", "typing"),
     ("domains", "io", "kernels"),
-    ("metrics", "models"),
-    ("problems", "training"),
-    ("experiments",),
+    ("metrics", "models", "operators"),
+    ("diagnostics", "problems", "training"),
+    ("experiments", "modules"),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -90,12 +90,20 @@ class RunFolder:
             raise InputError(f"{self.metrics} is damaged: {error}") from error
 
     def is_finished(self, step: int) -> bool:
-        """Whether the summary says that the run was finished at `step`."""
+        """Whether the summary says that the run was finished at `step`.
+
+        Raises:
+          InputError: the summary is no JSON object of a run.
+        """
         if not exists(self.summary):
             return False
         with io_errors(self.summary, "read"):
-            summary = json.loads(self.summary.read_text())
-        return (summary.get("status"), summary.get("step")) == ("finished", step)
+            content = self.summary.read_bytes()
+        try:
+            summary = json.loads(content)
+            return (summary["status"], summary["step"]) == ("finished", step)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.summary} is damaged: {error}; delete it to go on") from error
 
     def rewind_metrics(self, step: int) -> list[dict[str, float]]:
         """Drops the lines of `step` and later, and returns those that stay."""

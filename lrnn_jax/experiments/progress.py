@@ -17,7 +17,6 @@ def _text(step: int, steps: int, values: dict[str, float], rate: float) -> str:
 
 
 _HIDDEN = ("step", "seconds")
-_UNITS = {"psnr": "{:.2f} dB"}
 
 
 def _number(value: float) -> str:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrnn_jax.diagnostics import report as diagnose
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.folder import RunFolder
 from lrnn_jax.experiments.spec import (
@@ -267,8 +268,17 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
         "jax": jax.__version__,
         "lrnn_jax": version("lrnn-jax"),
     }
+    if status == "finished":
+        summary["diagnostics"] = _diagnose(job, folder)
     folder.write_summary(summary)
     return Outcome(status, folder, summary)
+
+
+def _diagnose(job: _Job, folder: RunFolder) -> dict[str, Any]:
+    """What the model has learned since its start, which is drawn once more."""
+    model = job.experiment.model
+    initial = model.init(_keys(job.experiment)[0])
+    return diagnose(model, job.state.params, folder.path, initial)
 
 
 def _draw_curves(folder: RunFolder) -> dict[str, float]:

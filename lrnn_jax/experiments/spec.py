@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from lrnn_jax import models
+import lrnn_jax.models as models
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, write_bytes
 from lrnn_jax.problems import Image

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lrnn_jax.io.files import atomic
 
-__all__ = ["write_curves", "write_error_map"]
+__all__ = ["save_figure", "write_curves", "write_error_map"]
 
 
 def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
@@ -28,7 +28,7 @@ def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title:
     axes.set_xticks([])
     axes.set_yticks([])
     figure.colorbar(shown, ax=axes, label="absolute error (levels of 255)", extend="max")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def write_curves(
@@ -45,10 +45,11 @@ def write_curves(
         axes.grid(alpha=0.3)
     panels[0].set_title(title)
     panels[-1].set_xlabel("step")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a figure, whole or not at all; equal figures give equal files."""
     with atomic(path) as temporary:
         figure.savefig(temporary, bbox_inches="tight", metadata={"Software": None})
     return path

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least
-from lrnn_jax.errors import InputError
+from lrnn_jax.checks import require_at_least, require_per_axis
 from lrnn_jax.kernels.initializers import Uniform
 from lrnn_jax.models.network import Layer, Network
 from lrnn_jax.typing import Params
@@ -46,11 +45,7 @@ class Grid(Network):
     def __post_init__(self) -> None:
         require_at_least(self, 1, "in_dim", "out_dim")
         require_at_least(self, 2, "resolution")
-        if isinstance(self.resolution, tuple) and len(self.resolution) != self.in_dim:
-            raise InputError(
-                f"resolution: expected one number or {self.in_dim} of them (in_dim), "
-                f"got {len(self.resolution)}"
-            )
+        require_per_axis(self, "resolution")
 
     @property
     def shape(self) -> tuple[int, ...]:

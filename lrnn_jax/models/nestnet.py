@@ -336,7 +336,9 @@ def prescribed_start(
     w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: rho(z) is 0 for z < 0, falls to
     -0.1 at 0.1, stays there to 0.2, and rises as z - 0.3. The papers have height 2, width 3 and one
     hidden layer; the rest is our choice: see `NestNet` for the recursions; units beyond the third
-    start with outer weight 0 at knots 0.3, 0.4, ...; of two hidden layers the start is rho(rho(z)).
+    start with outer weight 0 at knots 0.3, 0.4, ...; further hidden layers start as the identity,
+    which at height 2 changes nothing. (Starting as rho after rho would leave a net dead: rho of the
+    small numbers that reach it is 0 or negative.)
 
     Args:
       height: >= 2.
@@ -364,8 +366,8 @@ def _level(knots: np.ndarray, weight: np.ndarray, sub_depth: int) -> dict[str, n
         "inner_bias": -knots,
         "outer_weight": weight,
         "outer_bias": np.zeros(()),
-        "hidden_weight": np.tile(weight, (extra, h, 1)),
-        "hidden_bias": np.tile(-knots, (extra, 1)),
+        "hidden_weight": np.tile(np.eye(h), (extra, 1, 1)),
+        "hidden_bias": np.zeros((extra, h)),
     }
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least
+from lrnn_jax.checks import require_at_least, require_per_axis
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import activation, smoothness
 from lrnn_jax.kernels.dense import affine
@@ -152,7 +152,8 @@ class CPTensor(Network):
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "in_dim", "out_dim", "rank")
-        _check_resolution(self)
+        require_at_least(self, 2, "resolution")
+        require_per_axis(self, "resolution")
 
     @property
     def smoothness(self) -> float:
@@ -201,8 +202,8 @@ class TuckerTensor(Network):
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "in_dim", "out_dim", "rank")
-        _check_resolution(self)
-        _check_length(self, "rank")
+        require_at_least(self, 2, "resolution")
+        require_per_axis(self, "rank", "resolution")
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -233,19 +234,6 @@ class TuckerTensor(Network):
             return total
 
         return [contract]
-
-
-def _check_resolution(model: CPTensor | TuckerTensor) -> None:
-    require_at_least(model, 2, "resolution")
-    _check_length(model, "resolution")
-
-
-def _check_length(model: CPTensor | TuckerTensor, name: str) -> None:
-    value = getattr(model, name)
-    if isinstance(value, tuple) and len(value) != model.in_dim:
-        raise InputError(
-            f"{name}: expected one number or {model.in_dim} of them (in_dim), got {len(value)}"
-        )
 
 
 def _nodes(model: CPTensor | TuckerTensor) -> tuple[int, ...]:

@@ -1,0 +1,33 @@
+"""What a trained model has learned: relevance, spectra, learned activations, effective rank."""
+
+from lrnn_jax.diagnostics.nested import (
+    LearnedActivation,
+    collapsed,
+    input_quantiles,
+    learned_activations,
+)
+from lrnn_jax.diagnostics.products import (
+    Spectrum,
+    component_relevance,
+    effective_rank,
+    effective_rank_of,
+    neuron_spectrum,
+)
+from lrnn_jax.diagnostics.report import report
+from lrnn_jax.diagnostics.variance import LayerVariance, layer_outputs, variance_by_layer
+
+__all__ = [
+    "LayerVariance",
+    "LearnedActivation",
+    "Spectrum",
+    "collapsed",
+    "component_relevance",
+    "effective_rank",
+    "effective_rank_of",
+    "input_quantiles",
+    "layer_outputs",
+    "learned_activations",
+    "neuron_spectrum",
+    "report",
+    "variance_by_layer",
+]

@@ -1,0 +1,172 @@
+"""The picture of what a model has learned: one panel for each question, drawn from plain arrays."""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from lrnn_jax.diagnostics.nested import LearnedActivation
+from lrnn_jax.diagnostics.products import Spectrum
+from lrnn_jax.diagnostics.variance import LayerVariance
+
+__all__ = [
+    "draw_activations",
+    "draw_effective_rank",
+    "draw_relevance",
+    "draw_spectrum",
+    "draw_variance",
+]
+
+_BANDS = 3  # layers whose spread can be told apart in a picture
+_TICKED = 6  # components whose sums and differences can be told apart in a picture
+_START = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}
+
+
+def draw_relevance(axes: Axes, shares: Sequence[Float[np.ndarray, "k r"]]) -> None:
+    """Sorted relevance: the median neuron of each layer, and the middle 80 % of its neurons."""
+    k = len(shares[0])
+    for index, share in enumerate(shares):
+        ranked = -np.sort(-100 * share, axis=0)
+        low, median, high = np.percentile(ranked, (10, 50, 90), axis=1)
+        place, colour = np.arange(1, k + 1), _colour(index, len(shares))
+        axes.plot(place, median, "o-", markersize=3, color=colour, label=f"layer {index}")
+        if len(shares) <= _BANDS:
+            axes.fill_between(place, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(100 / k, label="even split", **_START)
+    axes.set_title("What the components carry")
+    axes.set_xlabel("component of a neuron, most relevant first")
+    axes.set_ylabel("share of the variance (%)")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    title = "median, 80 % of neurons" if len(shares) <= _BANDS else "median neuron"
+    axes.legend(title=title, **_legend(len(shares)))
+
+
+def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int]) -> None:
+    """Bars of the effective rank within those of the rank."""
+    place = np.arange(len(ranks))
+    axes.bar(place, widths, color="0.9", edgecolor="0.6", label="neurons")
+    axes.bar(place, ranks, color="C0", label="effective rank")
+    for x, rank in zip(place[:24], ranks, strict=False):
+        text = {"ha": "center", "va": "top", "color": "white", "fontsize": 8}
+        axes.annotate(f"{rank:.3g}", (x, rank), (0, -3), textcoords="offset points", **text)
+    axes.set_title("Dimensions that a layer fills")
+    axes.set_ylabel("dimensions")
+    axes.set_xlim(-0.7, len(ranks) - 0.3)
+    axes.set_ylim(0, 1.3 * max(widths))
+    _layer_axis(axes, [str(index) for index in range(len(ranks))])
+    axes.legend(loc="upper right", ncols=2, fontsize=8)
+
+
+def draw_spectrum(axes: Axes, spectrum: Spectrum, title: str) -> None:
+    """Amplitudes over frequencies, from 1e-4 of the largest, with a tick for each fundamental."""
+    amplitudes, fundamentals = spectrum.amplitudes[1:], spectrum.fundamentals.ravel()
+    axes.plot(spectrum.frequencies[1:], amplitudes, linewidth=0.8, label="the product")
+    axes.set_yscale("log")
+    top = max(float(amplitudes.max()), 1e-12)
+    shown = np.flatnonzero(amplitudes > 1e-3 * top)
+    end = spectrum.frequencies[1:][shown[-1]] if len(shown) else spectrum.frequencies[-1]
+    axes.set_xlim(0, 1.05 * max(float(end), float(fundamentals.max())))
+    axes.set_ylim(1e-4 * top, 6 * top)
+    ticks = {"fundamental of each component": (fundamentals, "C3")}
+    if 1 < len(fundamentals) <= _TICKED:
+        first, second = fundamentals[np.array(list(combinations(range(len(fundamentals)), 2))).T]
+        both = np.concatenate([first + second, np.abs(first - second)])
+        ticks["sums and differences of two"] = (both, "0.6")
+    for row, (label, (places, colour)) in enumerate(ticks.items()):
+        height = np.full(len(places), top * 3 / 1.8**row)
+        axes.plot(places, height, "|", markersize=9, color=colour, label=label)
+    axes.set_title(title)
+    axes.set_xlabel("frequency (periods per unit of x)")
+    axes.set_ylabel("amplitude")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper right", fontsize=8)
+
+
+def draw_activations(
+    axes: Axes,
+    learned: Sequence[LearnedActivation],
+    initial: Sequence[LearnedActivation],
+    met: Float[np.ndarray, "g m"],
+) -> None:
+    """The activations of one layer over what they meet, beside their start."""
+    low, high = float(met.min()), float(met.max())
+    margin = 0.25 * max(high - low, 1e-3)
+    ends = np.array([low - margin, high + margin])
+    axes.axvspan(low, high, color="C2", alpha=0.1, linewidth=0, label="98 % of its inputs")
+    for index, rho in enumerate(initial[:1]):
+        z = _points(rho, ends)
+        axes.plot(z, rho(z), label="start" if index == 0 else None, **_START)
+    alpha = max(0.15, len(learned) ** -0.5)
+    for index, rho in enumerate(learned):
+        z = _points(rho, ends)
+        label = "learned" if index == 0 else None
+        axes.plot(z, rho(z), color="C0", linewidth=1.4, alpha=alpha, label=label)
+        if rho.exact and len(learned) <= 4:
+            inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
+            knots = rho.knots[inside]
+            mark = "knots" if index == 0 else None
+            axes.plot(knots, rho.values[inside], "o", markersize=4, color="C3", label=mark)
+    axes.set_xlim(*ends)
+    count = "" if len(learned) == 1 else f", {len(learned)} activations"
+    axes.set_title(learned[0].where.replace("_", " ") + count)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel("input z")
+    axes.set_ylabel("rho(z)")
+    axes.grid(alpha=0.3)
+
+
+def draw_variance(
+    axes: Axes,
+    name: str,
+    layers: Sequence[str],
+    final: LayerVariance,
+    initial: LayerVariance | None,
+) -> None:
+    """The course of one variance, "output" or "gradient", over the layers."""
+    courses = {"start": (initial, _START), "trained": (final, {"color": "C0"})}
+    seen = [1.0]
+    for label, (variance, style) in courses.items():
+        if variance is not None:
+            course = getattr(variance, name)
+            shown = np.where(np.isfinite(course) & (course > 0), course, np.nan)
+            seen += list(shown[np.isfinite(shown)])
+            axes.plot(shown, marker="o", markersize=4, label=label, **style)
+    axes.set_yscale("log")
+    axes.set_ylim(0.3 * min(seen), 3 * max(seen) * (max(seen) / min(seen)) ** 0.25)
+    title, label = {
+        "output": ("Signal through the layers", "variance of a layer's output"),
+        "gradient": ("Gradient through the layers", "variance of the gradient there"),
+    }[name]
+    axes.set_title(title)
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
+    _layer_axis(axes, layers)
+    axes.legend(loc="upper center", ncols=2, fontsize=8)
+
+
+def _points(rho: LearnedActivation, ends: Float[np.ndarray, "2"]) -> Float[np.ndarray, "m"]:
+    """Where a piecewise linear curve must be evaluated to be drawn whole."""
+    inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
+    return np.concatenate([ends[:1], rho.knots[inside], ends[1:]])
+
+
+def _colour(index: int, count: int) -> Any:
+    """One colour a layer, dark to light where there are many."""
+    return f"C{index}" if count <= 4 else (0.1, 0.9 * index / count, 0.8, 1.0)
+
+
+def _legend(entries: int) -> dict[str, Any]:
+    return {"fontsize": 8 if entries <= 6 else 6, "ncols": 1 + entries // 8, "title_fontsize": 8}
+
+
+def _layer_axis(axes: Axes, names: Sequence[str]) -> None:
+    """Layers by their name, the last one for certain, as many as can be read."""
+    places = range(len(names) - 1, -1, -math.ceil(len(names) / 12))
+    axes.set_xticks(places, [names[place] for place in places], fontsize=8)
+    axes.set_xlabel("layer")

@@ -1,0 +1,174 @@
+"""What a run says about its model when it ends: one picture and a few numbers."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrnn_jax.diagnostics.nested import collapsed, input_quantiles, learned_activations
+from lrnn_jax.diagnostics.plots import (
+    draw_activations,
+    draw_effective_rank,
+    draw_relevance,
+    draw_spectrum,
+    draw_variance,
+)
+from lrnn_jax.diagnostics.products import component_relevance, effective_rank, neuron_spectrum
+from lrnn_jax.diagnostics.variance import variance_by_layer
+from lrnn_jax.io import save_figure
+from lrnn_jax.models.lrnn import LRNN
+from lrnn_jax.models.nestnet import NestNet
+from lrnn_jax.models.network import Network
+from lrnn_jax.typing import Model, Params
+
+__all__ = ["report"]
+
+_POINTS = 1024
+_PANELS = 6  # layers of a NestNet that are drawn, from the first one to the last
+
+
+def report(
+    model: Model, params: Params, folder: Path, initial: Params | None = None
+) -> dict[str, Any]:
+    """Writes `diagnostics.png` and returns what a summary should say, as plain numbers.
+
+    Every quantity is taken over 1024 points of U([-1, 1]^in_dim), the same in every run. Entries:
+
+      * "variance_by_layer", "initial" and "final", of every network of the zoo, and the names of
+        its "layers": their numbers, "head", and "features" for what stands before number 0;
+      * "effective_rank" and "relevance_top_share", the largest share in a neuron, in the mean over
+        neurons, for each layer of an LRNN;
+      * "knots", how many an activation has, in the mean for each layer of a NestNet;
+      * "warnings", a line each; none is good.
+
+    A number that is not finite is None.
+
+    Args:
+      model: any model; of one that is no `Network` nothing is said or drawn.
+      params: its parameters.
+      folder: where to write, an existing folder.
+      initial: the parameters that the training started from.
+
+    Raises:
+      InputError: `params` are another model's, or the picture cannot be written.
+    """
+    if not isinstance(model, Network):
+        return {"warnings": []}
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (_POINTS, model.in_dim)))
+    stages = {"initial": initial, "final": params}
+    variances = {
+        stage: variance_by_layer(model, drawn, x, jax.random.key(0))
+        for stage, drawn in stages.items()
+        if drawn is not None
+    }
+    layers = _layer_names(params, len(variances["final"].output))
+    by_stage = {stage: variance._asdict() for stage, variance in variances.items()}
+    broken = [
+        f"layer {name}: the variance of its output is {variance}"
+        for name, variance in zip(layers, variances["final"].output, strict=True)
+        if not math.isfinite(variance)
+    ]
+    found: dict[str, Any] = {"warnings": broken, "variance_by_layer": {"layers": layers} | by_stage}
+    figure = Figure(dpi=120)
+    if broken:
+        axes = _grid(figure, 2, columns=2)
+    elif isinstance(model, LRNN):
+        axes = _grid(figure, 5, columns=2, wide_first=True)
+        found |= _of_products(model, params, x, axes[:3])
+    elif isinstance(model, NestNet) and model.height > 1:
+        shown = min(_PANELS, model.depth if model.sharing == "layer" else 1)
+        axes = _grid(figure, shown + 2, columns=2 if shown == 2 else 3)
+        found |= _of_nested(model, params, x, axes[:shown], initial)
+    else:
+        axes = _grid(figure, 2, columns=2)
+    for name, panel in zip(("output", "gradient"), axes[-2:], strict=True):
+        draw_variance(panel, name, layers, variances["final"], variances.get("initial"))
+    save_figure(figure, folder / "diagnostics.png")
+    return _plain(found)
+
+
+def _layer_names(params: Params, count: int) -> list[str]:
+    """Layers by the number of their parameters, "features" before them and the head behind.
+
+    >>> _layer_names({"layer_0": {}, "layer_1": {}, "head": {}}, 4)
+    ['features', '0', '1', 'head']
+    """
+    numbered = sum(name.startswith("layer_") for name in params)
+    before = ["features"] if 0 < numbered == count - 2 else []
+    return [*before, *map(str, range(count - 1 - len(before))), "head"]
+
+
+def _grid(figure: Figure, panels: int, columns: int, wide_first: bool = False) -> list[Axes]:
+    """Panels row by row; the first one as wide as the figure where asked."""
+    cells = panels + (columns - 1) * wide_first
+    rows = math.ceil(cells / columns)
+    figure.set_size_inches(4.6 * columns, 3.1 * rows)
+    grid = figure.add_gridspec(rows, columns, hspace=0.45, wspace=0.3)
+    axes = [figure.add_subplot(grid[0, :])] if wide_first else []
+    start = columns if wide_first else 0
+    return axes + [figure.add_subplot(grid[divmod(cell, columns)]) for cell in range(start, cells)]
+
+
+def _of_products(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Axes]) -> dict[str, Any]:
+    shares = component_relevance(model, params, x)
+    ranks = effective_rank(model, params, x)
+    number = _weightiest(params)
+    spectrum = neuron_spectrum(model, params, 0, number)
+    title = f"Layer 0, neuron {number} along the first axis: the product of its components"
+    draw_spectrum(axes[0], spectrum, title)
+    draw_relevance(axes[1], shares)
+    draw_effective_rank(axes[2], ranks, model.ranks)
+    return {
+        "effective_rank": ranks,
+        "relevance_top_share": [float(share.max(axis=0).mean()) for share in shares],
+        "warnings": [
+            f"layer_{index}: {constant} of {share.shape[1]} neurons are constant over the points"
+            for index, share in enumerate(shares)
+            if (constant := int(np.sum(share.sum(axis=0) == 0)))
+        ],
+    }
+
+
+def _weightiest(params: Params) -> int:
+    """The first layer's neuron with the largest weights behind it."""
+    after = params["layer_1"]["projection"] if "layer_1" in params else params["head"]
+    weight = np.asarray(after["weight"])
+    return int(np.argmax(np.linalg.norm(weight.reshape(len(weight), -1), axis=1)))
+
+
+def _of_nested(
+    model: NestNet, params: Params, x: jax.Array, axes: Sequence[Axes], initial: Params | None
+) -> dict[str, Any]:
+    met = input_quantiles(model, params, x)
+    learned = learned_activations(model, params)
+    before = [] if initial is None else learned_activations(model, initial)
+    by_layer = {where: [rho for rho in learned if rho.where == where] for where in met}
+    drawn = np.linspace(0, len(by_layer) - 1, len(axes)).round().astype(int)
+    for panel, number in zip(axes, drawn, strict=True):
+        where = list(by_layer)[number]
+        start = [rho for rho in before if rho.where == where]
+        draw_activations(panel, by_layer[where], start, met[where])
+    axes[0].legend(fontsize=8)
+    found: dict[str, Any] = {"warnings": collapsed(model, params, x, initial)}
+    if model.sub_depth == 1:
+        found["knots"] = [
+            float(np.mean([len(rho.knots) for rho in here])) for here in by_layer.values()
+        ]
+    return found
+
+
+def _plain(found: Any) -> Any:
+    """Dicts, lists, strings and rounded numbers, as JSON has them."""
+    if isinstance(found, dict):
+        return {name: _plain(entry) for name, entry in found.items()}
+    if isinstance(found, list | np.ndarray):
+        return [_plain(entry) for entry in found]
+    if isinstance(found, float):
+        return float(f"{found:.5g}") if math.isfinite(found) else None
+    return found

@@ -1,0 +1,113 @@
+"""How a signal and its gradient fare on their way through a network's layers."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from lrnn_jax.checks import require_points
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.trees import first_difference, named_leaves
+from lrnn_jax.models.network import Network
+from lrnn_jax.typing import Key, Params
+
+__all__ = ["LayerVariance", "layer_outputs", "variance_by_layer"]
+
+
+class LayerVariance(NamedTuple):
+    """One number for each layer, the head last: the mean over its units of Var over the points."""
+
+    output: Float[np.ndarray, "layers"]
+    gradient: Float[np.ndarray, "layers"]
+
+
+def layer_outputs(model: Network, params: Params, x: Float[ArrayLike, "n i"]) -> list[Any]:
+    """What each layer makes of the points: `x` itself, then every layer's output, y(x) the last.
+
+    Raises:
+      InputError: `x` has another number of coordinates, or `params` are another model's.
+    """
+    x = require_fit(model, params, x)
+    return _outputs(model, params, x)
+
+
+def variance_by_layer(
+    model: Network, params: Params, x: Float[ArrayLike, "n i"], key: Key
+) -> LayerVariance:
+    """The variance of each layer's output, and of a gradient with respect to that output.
+
+    The gradient is that of sum_{n,o} c_{no} y_o(x_n), c ~ N(0, 1): a cotangent of variance 1 at
+    every point, so that the head's own entry is about 1, however large y is.
+    A variance is taken over the points, for each unit by itself, and averaged over the units;
+    that of a complex unit is E|h|^2 - |E h|^2.
+
+    Args:
+      model: any network of the zoo.
+      params: its parameters, as drawn or as trained.
+      x: points, shape (n, in_dim).
+      key: draws c.
+
+    Raises:
+      InputError: `x` has another number of coordinates, or `params` are another model's.
+
+    Example:
+      >>> from lrnn_jax import Siren
+      >>> model = Siren(in_dim=2, out_dim=1, width=64, depth=2)
+      >>> x = jax.random.uniform(jax.random.key(0), (256, 2), minval=-1, maxval=1)
+      >>> variance = variance_by_layer(model, model.init(jax.random.key(1)), x, jax.random.key(2))
+      >>> variance.output.round(1).tolist()  # SIREN's start gives every sine layer 1/2
+      [0.5, 0.5, 0.1]
+    """
+    x = require_fit(model, params, x)
+    found = jax.device_get(_variances(model, params, x, key))
+    return LayerVariance(*(np.asarray(row, dtype=float) for row in found))
+
+
+def require_fit(model: Network, params: Params, x: ArrayLike) -> jax.Array:
+    """`x` as (n, in_dim), once it is known that the model takes it with these parameters."""
+    x = jnp.asarray(x)
+    require_points(model, x)
+    require_own(model, params)
+    return x.reshape(-1, model.in_dim)
+
+
+def require_own(model: Network, params: Params) -> None:
+    """The parameters have the names and the shapes of the model's.
+
+    Raises:
+      InputError: naming the first that has not.
+    """
+    difference = first_difference(named_leaves(params), named_leaves(model.plan()))
+    if difference:
+        raise InputError(f"params belong to another model than this {model!r}: {difference}")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(model: Network, params: Params, x: jax.Array) -> list[Any]:
+    outputs: list[Any] = [x]
+    for layer in model.layers(params, x):
+        outputs.append(layer(outputs[-1]))
+    return outputs
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _variances(model: Network, params: Params, x: jax.Array, key: Key) -> tuple[Any, Any]:
+    state: Any = x
+    outputs, pulls = [], []
+    for layer in model.layers(params, x):
+        state, pull = jax.vjp(layer, state)
+        outputs.append(state)
+        pulls.append(pull)
+    gradients = [jax.random.normal(key, state.shape, state.dtype)]
+    for pull in pulls[:0:-1]:
+        gradients += pull(gradients[-1])
+    return [_spread(h) for h in outputs], [_spread(g) for g in reversed(gradients)]
+
+
+def _spread(state: Any) -> jax.Array:
+    """The mean over units of the variance over points; a state may be several arrays."""
+    per_unit = [jnp.var(h.reshape(len(h), -1), axis=0) for h in jax.tree.leaves(state)]
+    return jnp.mean(jnp.concatenate(per_unit))
