@@ -9,6 +9,7 @@ from lrnn_jax.errors import InputError
 __all__ = [
     "require_at_least",
     "require_choice",
+    "require_flag",
     "require_per_axis",
     "require_points",
     "require_positive",
@@ -27,6 +28,18 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
         for entry in entries:
             if not isinstance(entry, int) or isinstance(entry, bool) or entry < least:
                 raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
+
+
+def require_flag(spec: Any, *names: str) -> None:
+    """Each named field is True or False.
+
+    Raises:
+      InputError: naming the first field that is not.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if not isinstance(value, bool):
+            raise InputError(f"{name}: expected True or False, got {value!r}")
 
 
 def require_per_axis(spec: Any, *names: str) -> None:

@@ -4,6 +4,7 @@ Every refusal is driven through `lrnn_jax.cli.main`, as the command itself is.
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -795,7 +796,7 @@ def test_help_lists_every_field_with_its_default(capsys):
         for kind, spec in registry.items():
             heading = f"{section}, --{section}.kind {kind}" if kind else section
             part = text.split(f"\n{heading}:\n")[1].split("\n\n")[0]
-            for field in spec.__dataclass_fields__:
+            for field in (field.name for field in dataclasses.fields(spec)):
                 entry = part.split(f"  --{section}.{field}  ")[1].split("\n  --")[0]
                 assert re.search(r"\w.*\sDefault:\s+\S.*\.$", entry, flags=re.DOTALL)
 

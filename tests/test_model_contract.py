@@ -2,20 +2,55 @@
 
 import dataclasses
 import functools
+import itertools
 import pickle
+import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
-from oracles.lrnn import SIGMA, lrnn
-from oracles.mlp import mlp
+from oracles.zoo import oracle
 
-from lrnn_jax import LRNN, InputError, Siren, Spder, count_parameters
+from lrnn_jax import (
+    FFN,
+    KAN,
+    LRNN,
+    MLP,
+    ChebyKAN,
+    CPTensor,
+    Finer,
+    FourierNet,
+    GaborNet,
+    Gauss,
+    Grid,
+    InputError,
+    LRNNLayer,
+    NestedActivation,
+    NestNet,
+    ReluPE,
+    Siren,
+    Spder,
+    Spinn,
+    TuckerTensor,
+    Wire,
+    Wire2D,
+    count_parameters,
+    models,
+)
+from lrnn_jax.io.trees import named_leaves
+from lrnn_jax.models.network import Network
 from lrnn_jax.typing import Model
 
 SMALL = {"in_dim": 2, "out_dim": 3}
+NARROW = SMALL | {"width": 6, "depth": 2}
+NEST = NARROW | {"frequencies": 2}
+KNOTS = (
+    ((-1.0, -0.3, 0.1, 1.1), (-2.0, 0.0, 0.5, 0.8)),
+    tuple((-1.0 - i / 8, -0.2, 0.3, 0.9) for i in range(5)),
+)
+
 LRNNS = {
     "lrnn": LRNN(**SMALL, rank=4, components=4),
     "lrnn-one-component": LRNN(**SMALL, rank=5, components=1),
@@ -40,94 +75,250 @@ LRNNS = {
         **SMALL, depth=1, rank=3, components=3, activation="sin_arctan", omega0=5.0
     ),
     "lrnn-reference": LRNN(**SMALL, rank=5, components=4, implementation="reference"),
+    "lrnn-layer": LRNNLayer(in_dim=2, rank=4, components=3),
 }
-MLPS = {
+NESTS = {
+    "nest-relu": NestNet(**NEST, height=1),
+    "nest": NestNet(**NEST),
+    "nest-height-3": NestNet(**NEST, height=3, raw=True),
+    "nest-height-4": NestNet(**NEST | {"width": 4, "depth": 1}, height=4, recursion="C"),
+    "nest-net-groups": NestNet(**NEST, sharing="net", groups=2, fraction=0.6),
+    "nest-deep-sub": NestNet(**NEST | {"depth": 1}, height=3, sub_depth=2, groups=2),
+    "nest-reference": NestNet(**NEST, height=3, groups=3, implementation="reference"),
+    "nested-activation": NestedActivation(width=5, height=3, groups=2, sub_init="random"),
+}
+OTHERS = {
     "siren": Siren(**SMALL, width=8, depth=3),
     "spder": Spder(**SMALL, width=8, depth=3),
     "spder-sound": Spder(**SMALL, width=8, depth=2, activation="sin_arctan"),
+    "finer": Finer(**NARROW, omega0=5.0, first_bias=2.0),
+    "gauss": Gauss(**NARROW, scale=3.0),
+    "relu-pe": ReluPE(**NARROW, frequencies=3),
+    "ffn": FFN(**NARROW, features=5, sigma=2.0, seed=7),
+    "mlp": MLP(**NARROW),
+    "mlp-relu": MLP(**NARROW, activation="relu", weight_init="he"),
+    "wire": Wire(**NARROW),
+    "wire-broad": Wire(**NARROW | {"depth": 3}, omega0=3.0, sigma0=1.0),
+    "wire-2d": Wire2D(**NARROW, omega0=3.0, sigma0=1.0),
+    "fourier-net": FourierNet(**NARROW, input_scale=8.0),
+    "gabor-net": GaborNet(in_dim=3, out_dim=2, width=6, depth=3, input_scale=8.0),
+    "kan": KAN(**SMALL, width=4),
+    "kan-knots": KAN(**SMALL, width=5, intervals=3, order=2, knots=KNOTS),
+    "kan-hats": KAN(in_dim=1, out_dim=2, width=3, intervals=2, order=1),
+    "cheby-kan": ChebyKAN(**SMALL, width=4, degree=3),
+    "grid": Grid(**SMALL, resolution=5),
+    "grid-3d": Grid(in_dim=3, out_dim=2, resolution=(3, 4, 2)),
+    "spinn": Spinn(in_dim=3, out_dim=2, rank=3, width=4),
+    "cp": CPTensor(**SMALL, rank=4, resolution=(5, 3)),
+    "tucker": TuckerTensor(in_dim=3, out_dim=2, rank=(2, 3, 1), resolution=(3, 4, 5)),
 }
-MODELS = LRNNS | MLPS
-# sin and sin_arctan are smooth; spder is once continuously differentiable.
-TWICE = ("lrnn-sin", "lrnn-sin-arctan", "siren", "spder-sound")
+MODELS = LRNNS | NESTS | OTHERS
+# Further variants, put through the comparison with the oracle in float64 alone.
+MORE = {
+    "nest-b": NestNet(**NEST, height=3, recursion="B", period=1.5, weight_init="he"),
+    "nest-c-wide-sub": NestNet(**NEST, height=3, recursion="C", sub_width=5),
+    "nest-wide-sub": NestNet(**NEST, sub_width=9),
+    "nest-net": NestNet(**NEST, sharing="net", height=3),
+    "nest-fraction": NestNet(**NEST, fraction=0.34, groups=2),
+    "nest-random": NestNet(**NEST, sub_init="random", sub_width=2, height=3),
+    "nest-coordinates": NestNet(**NARROW, frequencies=0),
+    "nest-deeper-sub": NestNet(**NEST | {"depth": 1}, sub_depth=3, sub_width=4),
+    "nest-reference-deep": NestNet(**NEST, sub_depth=2, fraction=0.7, implementation="reference"),
+    "nested-high": NestedActivation(width=3, height=5, recursion="B"),
+    "lrnn-layer-shared": LRNNLayer(in_dim=3, rank=4, sharing="shared", norm="none", hidden=2),
+    "grid-1d": Grid(in_dim=1, out_dim=1, resolution=2),
+    "gabor-one-filter": GaborNet(**NARROW | {"depth": 1}, input_scale=4.0),
+    "kan-deep": KAN(**SMALL, width=3, depth=2, intervals=1, order=4),
+    "cp-1d": CPTensor(in_dim=1, out_dim=2, rank=3, resolution=4),
+}
 
 all_models = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
+TWICE = {type(model): name for name, model in MODELS.items() if model.smoothness >= 2}
+
+
+def test_the_table_holds_every_model_of_the_zoo():
+    zoo = {kind for kind in vars(models).values() if isinstance(kind, type)} - {Network}
+    assert {type(model) for model in MODELS.values()} == zoo
+
+
+@functools.cache
+def jitted_init(model):
+    return jax.jit(model.init)
 
 
 @functools.cache
 def drawn(model, points=4):
-    params_key, x_key = jax.random.split(jax.random.key(3))
-    return jax.jit(model.init)(params_key), jax.random.uniform(
-        x_key, (points, 2), minval=-1, maxval=1
+    """The model's own draw, moved so that no parameter has a special value, and points."""
+    rng = np.random.default_rng(3)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.02 * rng.standard_normal(leaf.shape).astype(np.float32),
+        jax.device_get(jitted_init(model)(jax.random.key(3))),
     )
+    return params, rng.uniform(-1.2, 1.2, (points, model.in_dim)).astype(np.float32)
 
 
-def doubled(model, points=4):
-    """The same in float64."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), drawn(model, points))
+def in_float64(tree):
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
 
 
-def oracle(model, params, x):
-    if isinstance(model, LRNN):
-        return lrnn(model, params, x)
-    sigma = "sin" if isinstance(model, Siren) else model.activation
-    return mlp(params, x, SIGMA[sigma], model.omega0)
+def random_like(tree, seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.uniform(-1, 1, np.shape(leaf)), tree)
+
+
+def inner(a, b):
+    return sum(jnp.vdot(u, v) for u, v in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+
+
+def moved(tree, *steps):
+    """tree + sum of size * direction."""
+    for size, direction in steps:
+        tree = jax.tree.map(lambda leaf, d, size=size: leaf + size * d, tree, direction)
+    return tree
+
+
+# Values ------------------------------------------------------------------------------------------
+
+
+class Forms(NamedTuple):
+    """y at six points: as one batch, as two of three, under vmap, and of the first point alone."""
+
+    batch: jax.Array
+    batches: jax.Array
+    vmapped: jax.Array
+    point: jax.Array
+
+
+@functools.cache
+def forms(model):
+    def every(params, x):
+        return Forms(
+            model.apply(params, x),
+            model.apply(params, x.reshape(2, 3, -1)),
+            jax.vmap(model.apply, (None, 0))(params, x),
+            model.apply(params, x[0]),
+        )
+
+    return jax.jit(every)(*drawn(model, points=6))
 
 
 @all_models
 def test_values_agree_with_the_oracle(model):
-    params, x = drawn(model)
     # float32 rounding of an argument of about 30 moves the sine by about 2e-6, a few times a layer
-    found = jax.jit(model.apply)(params, x)
-    np.testing.assert_allclose(found, oracle(model, params, x), rtol=2e-4, atol=2e-4)
-
-
-@pytest.mark.parametrize("name", ["lrnn", "siren"])
-def test_eager_values_agree_with_jitted_ones(name):
-    params, x = drawn(MODELS[name])
-    found = MODELS[name].apply(params, x)
-    np.testing.assert_allclose(found, jax.jit(MODELS[name].apply)(params, x), rtol=1e-4, atol=1e-5)
-
-
-@all_models
-def test_values_agree_with_the_oracle_in_float64(model, x64):
-    params, x = doubled(model)
-    y = jax.jit(model.apply)(params, x)
-    assert y.dtype == jnp.float64
-    np.testing.assert_allclose(y, oracle(model, params, x), rtol=1e-9, atol=1e-11)
+    expected = oracle(model, *drawn(model, points=6))
+    assert forms(model).batch.dtype == jnp.float32
+    np.testing.assert_allclose(forms(model).batch, expected, rtol=2e-4, atol=2e-4)
 
 
 @all_models
 def test_leading_axes_are_batch_axes(model):
-    params, x = drawn(model, points=6)
-    apply = jax.jit(model.apply)
-    batch = apply(params, x.reshape(2, 3, 2))
-    points = jnp.stack([apply(params, point) for point in x])
-    vmapped = jax.jit(jax.vmap(model.apply, (None, 0)))(params, x)
-    assert batch.shape == (2, 3, model.out_dim)
-    np.testing.assert_allclose(batch.reshape(6, -1), points, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(vmapped, points, rtol=1e-4, atol=1e-5)
+    found = forms(model)
+    assert found.batches.shape == (2, 3, model.out_dim)
+    assert found.point.shape == (model.out_dim,)
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-4)
+    close(found.batches.reshape(6, -1), found.batch)
+    close(found.vmapped, found.batch)
+    close(found.point, found.batch[0])
+
+
+@pytest.mark.parametrize("name", ["lrnn", "siren", "nest-height-3"])
+def test_eager_values_agree_with_jitted_ones(name):
+    params, x = jax.tree.map(jnp.asarray, drawn(MODELS[name], points=6))
+    found = MODELS[name].apply(params, x)
+    np.testing.assert_allclose(found, forms(MODELS[name]).batch, rtol=1e-4, atol=1e-5)
 
 
 @all_models
-@pytest.mark.parametrize("shape", [(3,), (4, 3), (4, 1), ()])
-def test_points_of_another_dimension_are_named(model, shape):
-    params, _ = drawn(model)
-    with pytest.raises(InputError, match=r"x: expected shape \(..., 2\), got"):
-        model.apply(params, jnp.zeros(shape))
+def test_points_of_another_dimension_are_named(model):
+    params, x = drawn(model)
+    for wrong in (x[:, :-1], np.concatenate([x, x], axis=1), np.zeros(()), x[..., None, :, :0]):
+        shape = re.escape(str(wrong.shape))
+        message = rf"^x: expected shape \(..., {model.in_dim}\), got {shape}$"
+        with pytest.raises(InputError, match=message):
+            model.apply(params, wrong)
+
+
+@pytest.mark.parametrize("model", MORE.values(), ids=MORE.keys())
+def test_values_of_further_variants_agree_with_the_oracle_in_float64(model, x64):
+    at = in_float64(drawn(model, points=2))
+    found = jax.jit(model.apply)(*at)
+    assert found.dtype == jnp.float64
+    np.testing.assert_allclose(found, oracle(model, *at), rtol=1e-9, atol=1e-11)
+
+
+# Derivatives -------------------------------------------------------------------------------------
+
+
+class First(NamedTuple):
+    y: jax.Array
+    forward: jax.Array
+    reverse: jax.Array
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def first(model, at, along, weights):
+    """y, <weights, dy> along a direction, and the gradient of <weights, y>, at (params, x)."""
+    y, tangent = jax.jvp(model.apply, at, along)
+    gradient = jax.grad(lambda at: jnp.vdot(weights, model.apply(*at)))(at)
+    return First(y, jnp.vdot(weights, tangent), gradient)
 
 
 @all_models
-def test_first_derivatives_agree_with_differences_forward_and_reverse(model, x64):
-    params, x = doubled(model, points=2)
-    smooth = dataclasses.replace(model, omega0=2.0)
-    check_grads(jax.jit(smooth.apply), (params, x), order=1, modes=("fwd", "rev"), eps=1e-6)
+def test_values_and_first_derivatives_agree_with_the_oracle_in_float64(model, x64):
+    """Forward and reverse, by the parameters and the points, against differences of the oracle.
+
+    The points are away from the kinks of the piecewise linear models: no step of 1e-6 meets one.
+    """
+    at = in_float64(drawn(model, points=2))
+    along, weights = random_like(at, 4), random_like(np.zeros((2, model.out_dim)), 5)
+    found = first(model, at, along, weights)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float64)}
+    np.testing.assert_allclose(found.y, oracle(model, *at), rtol=1e-9, atol=1e-11)
+    ahead, behind = (np.vdot(weights, oracle(model, *moved(at, (e, along)))) for e in (1e-6, -1e-6))
+    difference = (ahead - behind) / 2e-6
+    np.testing.assert_allclose(found.forward, difference, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(inner(found.reverse, along), found.forward, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", TWICE)
-def test_second_derivatives_agree_with_differences(name, x64):
-    model = dataclasses.replace(MODELS[name], omega0=2.0)
-    params, x = doubled(model, points=2)
-    check_grads(jax.jit(model.apply), (params, x), order=2, modes=("fwd", "rev"), eps=1e-6)
+@functools.partial(jax.jit, static_argnums=0)
+def second(model, at, u, v, weights):
+    """d^2 <weights, y> along u and v, forward over forward and forward over reverse."""
+
+    def value(at):
+        return jnp.vdot(weights, model.apply(*at))
+
+    def along_u(at):
+        return jax.jvp(value, (at,), (u,))[1]
+
+    return (
+        jax.jvp(along_u, (at,), (v,))[1],
+        inner(jax.jvp(jax.grad(value), (at,), (v,))[1], u),
+    )
+
+
+@pytest.mark.parametrize("name", TWICE.values())
+def test_second_derivatives_agree_with_the_oracle(name, x64):
+    """Of every model that says it has them; frequencies are low, so that differences are exact."""
+    model = MODELS[name]
+    low = {"omega0": 2.0, "scale": 1.5, "input_scale": 4.0}
+    fields = {field.name for field in dataclasses.fields(model)} & low.keys()
+    model = dataclasses.replace(model, **{field: low[field] for field in fields})
+    at = in_float64(drawn(MODELS[name], points=2))
+    u, v, weights = (
+        random_like(tree, seed)
+        for tree, seed in ((at, 6), (at, 7), (np.zeros((2, model.out_dim)), 8))
+    )
+    e = 1e-4
+    corners = {
+        (a, b): np.vdot(weights, oracle(model, *moved(at, (a * e, u), (b * e, v))))
+        for a, b in itertools.product((1, -1), repeat=2)
+    }
+    difference = sum(a * b * value for (a, b), value in corners.items()) / (4 * e * e)
+    for found in second(model, at, u, v, weights):
+        np.testing.assert_allclose(found, difference, rtol=1e-5, atol=1e-5)
+
+
+# Values of the language --------------------------------------------------------------------------
 
 
 @all_models
@@ -136,8 +327,11 @@ def test_it_is_a_value(model):
     assert isinstance(model, Model)
     assert twin == model
     assert hash(twin) == hash(model)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        model.in_dim = 3
+    for name in ("in_dim", dataclasses.fields(model)[-1].name):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(model, name, 3)
+    with pytest.raises(TypeError):
+        type(model)(*dataclasses.astuple(model))
 
 
 @all_models
@@ -150,74 +344,121 @@ def test_equal_specs_compile_once(model):
 
     jitted = jax.jit(apply, static_argnums=0)
     params, x = drawn(model)
-    jitted(model, params, x)
-    jitted(dataclasses.replace(model), params, x)
+    jitted.trace(model, params, x)
+    jitted.trace(dataclasses.replace(model), params, x)
     assert len(traces) == 1
+
+
+# Parameters --------------------------------------------------------------------------------------
 
 
 @all_models
 def test_init_depends_on_the_key_alone(model):
-    init = jax.jit(model.init)
+    init = jitted_init(model)
     same, again, other = (init(jax.random.key(seed)) for seed in (5, 5, 6))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, same, again))
-    assert not jnp.array_equal(same["head"]["weight"], other["head"]["weight"])
     assert {leaf.dtype for leaf in jax.tree.leaves(same)} == {jnp.dtype(jnp.float32)}
+    # a leaf is either drawn, and another key gives another, or the same for every key
+    plan = named_leaves(model.plan())
+    size = {name: getattr(leaf, "limit", getattr(leaf, "scale", 0)) for name, leaf in plan.items()}
+    drawn_leaves = {name for name in plan if size[name]}
+    drawn_leaves |= {name for name in plan if name.endswith("precision")}
+    others = named_leaves(other)
+    for name, leaf in named_leaves(same).items():
+        moves = not jnp.any(leaf == others[name])
+        unmoved = bool(jnp.array_equal(leaf, others[name]))
+        assert moves if name in drawn_leaves else unmoved, name
 
 
 @all_models
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_narrow_dtypes_are_kept(model, dtype):
+def test_init_has_the_default_float_and_the_planned_shapes(model, x64):
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float64)}
+    planned = {name: leaf.shape for name, leaf in named_leaves(model.plan()).items()}
+    assert {name: leaf.shape for name, leaf in named_leaves(shapes).items()} == planned
+    assert model.parameter_count == count_parameters(shapes)
+
+
+@all_models
+def test_params_of_another_model_are_refused(model):
     params, x = drawn(model)
-    narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-    y = jax.jit(model.apply)(narrow, x.astype(dtype))
-    assert y.dtype == dtype
-    assert bool(jnp.isfinite(y).all())
+    names = list(named_leaves(params))
+
+    def changed(name, leaf):
+        """`params` with one leaf replaced; left out if it is None."""
+        tree = jax.tree.map(lambda own: own, params)
+        *path, last = name.split("/")
+        place = functools.reduce(lambda node, key: node[key], path, tree)
+        place.pop(last, None)
+        if leaf is not None:
+            place[last] = leaf
+        return tree
+
+    middle = names[len(names) // 2]
+    found, expected = [9, 9, 9, 9, 9, 9], list(named_leaves(params)[middle].shape)
+    cases = {
+        f"{middle} is missing": changed(middle, None),
+        f"{middle} is float32{found}, expected {expected}": changed(
+            middle, np.zeros(found, np.float32)
+        ),
+        "stranger is not a parameter of this model": changed("stranger", np.zeros(1)),
+        f"{names[0]} is missing": {},
+    }
+    for difference, tree in cases.items():
+        with pytest.raises(InputError, match=re.escape(f": {difference}")) as error:
+            model.apply(tree, x)
+        assert str(error.value).startswith(f"params belong to another model than this {model!r}: ")
 
 
-@pytest.mark.parametrize("name", ["in_dim", "out_dim", "depth"])
-@pytest.mark.parametrize("kind", [LRNN, Siren, Spder])
-@pytest.mark.parametrize("value", [0, -1, 2.5, "2", True])
-def test_impossible_sizes_are_named(kind, name, value):
-    with pytest.raises(InputError, match=rf"{name}: expected an integer >= 1, got"):
-        kind(**(SMALL | {name: value}))
+# Dtypes ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields", "message"),
-    [
-        (LRNN, {"rank": 0}, "rank: expected an integer >= 1, got 0"),
-        (LRNN, {"rank": (4, 4, 4)}, "rank: expected one rank or 2 of them"),
-        (LRNN, {"rank": ()}, "rank: expected an integer >= 1"),
-        (LRNN, {"components": 0}, "components: expected an integer >= 1"),
-        (LRNN, {"hidden": 0}, "hidden: expected an integer >= 1"),
-        (LRNN, {"omega0": float("nan")}, "omega0: expected a finite number > 0"),
-        (LRNN, {"sigma_g": 0.0}, "sigma_g: expected a finite number > 0"),
-        (LRNN, {"gamma": float("inf")}, "gamma: expected a finite number > 0"),
-        (LRNN, {"sharing": "flx"}, "sharing: expected one of 'flex', 'shared', got 'flx'"),
-        (LRNN, {"activation": "sine"}, "activation: unknown name 'sine'; did you mean 'sin'"),
-        (Siren, {"width": 0}, "width: expected an integer >= 1"),
-        (Siren, {"omega0": -1.0}, "omega0: expected a finite number > 0"),
-        (Spder, {"activation": "tan"}, "activation: unknown name 'tan'"),
-    ],
-)
-def test_other_impossible_fields_are_named(kind, fields, message):
-    with pytest.raises(InputError, match=message):
-        kind(**SMALL, **fields)
+@all_models
+def test_narrow_dtypes_are_kept(model):
+    params, x = drawn(model)
+
+    @jax.jit
+    def narrow(params, x):
+        dtypes = (jnp.bfloat16, jnp.float16)
+        trees = [jax.tree.map(lambda a, d=dtype: a.astype(d), (params, x)) for dtype in dtypes]
+        return [model.apply(*tree) for tree in trees]
+
+    values = narrow(params, x)
+    assert [y.dtype for y in values] == [jnp.bfloat16, jnp.float16]
+    for y in values:
+        assert bool(jnp.isfinite(y).all())
 
 
-def test_parameter_counts():
-    """lrnn_facts 1.3: the arithmetic behind the paper's "~197k", and its baselines."""
+@all_models
+@pytest.mark.parametrize("dtypes", [("float16", "float32"), ("float32", "bfloat16")])
+def test_dtypes_of_points_and_params_are_promoted(model, dtypes):
+    params, x = drawn(model)
+    found = jax.eval_shape(
+        model.apply, jax.tree.map(lambda leaf: leaf.astype(dtypes[0]), params), x.astype(dtypes[1])
+    )
+    assert found.dtype == jnp.promote_types(*dtypes)
 
-    def count(model):
-        return count_parameters(jax.eval_shape(model.init, jax.random.key(0)))
 
-    assert count(LRNN(in_dim=2, out_dim=1)) == 197_267
-    assert count(LRNN(in_dim=2, out_dim=1, norm_affine=False)) == 196_843
-    assert count(LRNN(in_dim=2, out_dim=1, outer_bias=True)) == 200_659
-    assert count(LRNN(in_dim=2, out_dim=3)) == 197_481
-    assert count(LRNN(in_dim=1, out_dim=1)) == 195_571
-    assert count(LRNN(in_dim=2, out_dim=1, rank=27)) == 16_120
-    assert count(LRNN(in_dim=2, out_dim=1, rank=79, components=8)) == 56_644
-    assert count(Siren(in_dim=2, out_dim=1)) == 198_401
-    assert count(Siren(in_dim=2, out_dim=1, depth=3)) == 132_609
-    assert count(Spder(in_dim=2, out_dim=1)) == 198_401
+# Facts -------------------------------------------------------------------------------------------
+
+
+@all_models
+def test_flops_grow_by_the_same_for_every_point(model):
+    one, two, four = (model.flops(points) for points in (1, 2, 4))
+    assert isinstance(one, int)
+    assert 0 < two - one <= one
+    assert four - two == 2 * (two - one)
+
+
+def test_flops_of_a_small_siren():
+    """Of a layer i -> o: (2 i - 1) o for the product, then bias, omega0 and sine; of the head,
+    product and bias."""
+    layers = (2 * 2 - 1) * 8 + 3 * 8 + (2 * 8 - 1) * 8 + 3 * 8
+    assert Siren(**SMALL, width=8, depth=2).flops(5) == 5 * (layers + (2 * 8 - 1) * 3 + 3)
+
+
+@all_models
+def test_it_cites_a_publication_of_a_year(model):
+    assert re.search(r"\b(19|20)\d\d\b", model.citation)
+    assert model.citation.endswith(".")
+    assert "\n" not in model.citation

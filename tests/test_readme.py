@@ -1,7 +1,7 @@
 """Every Python block of the README and the docs runs as it stands, and docstring examples hold."""
 
 import doctest
-import importlib
+import importlib.util
 import pkgutil
 import re
 from pathlib import Path
@@ -61,3 +61,12 @@ def test_public_names_are_documented(name):
         thing = getattr(module, public)
         if callable(thing) and getattr(thing, "__module__", "").startswith("lrnn_jax"):
             assert thing.__doc__, f"{name}.{public} has no docstring"
+
+
+def test_the_table_of_the_zoo_is_that_of_its_results():
+    spec = importlib.util.spec_from_file_location("zoo", ROOT / "benchmarks" / "zoo.py")
+    zoo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(zoo)
+    page = (ROOT / "docs" / "zoo.md").read_text()
+    table = page.split("<!-- table -->\n")[1].split("\n<!-- /table -->")[0]
+    assert table == zoo.table(zoo.read_rows())

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.diagnostics.variance import layer_outputs, require_own
+from lrnn_jax.diagnostics.variance import layer_outputs
 from lrnn_jax.kernels.nested import levels, subnetwork, unroll
 from lrnn_jax.models.nestnet import NestNet
 from lrnn_jax.typing import Params
@@ -80,7 +80,7 @@ def learned_activations(model: NestNet, params: Params) -> list[LearnedActivatio
       >>> rho.knots.round(3).tolist(), rho.slopes.round(3).tolist()
       ([0.0, 0.1, 0.2], [0.0, -1.0, 0.0, 1.0])
     """
-    require_own(model, params)
+    model.require_own(params)
     shape = _pieces if model.sub_depth == 1 else _samples
     return [
         LearnedActivation(where, group, *pieces, exact=model.sub_depth == 1)
@@ -218,7 +218,7 @@ def collapsed(
     Raises:
       InputError: `x` has another number of coordinates, or `params` are another model's.
     """
-    require_own(model, params)
+    model.require_own(params)
     nests = _subnetworks(params)
     if not nests:
         return []

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.diagnostics.variance import layer_outputs, require_own
+from lrnn_jax.diagnostics.variance import layer_outputs
 from lrnn_jax.errors import InputError
 from lrnn_jax.models.lrnn import LRNN, component, neuron
 from lrnn_jax.typing import Params
@@ -151,7 +151,7 @@ def neuron_spectrum(
     Raises:
       InputError: no such layer or neuron, or a line that cannot be drawn.
     """
-    require_own(model, params)
+    model.require_own(params)
     leaves = _neuron_leaves(model, params, layer, neuron)
     unit = _unit(direction, leaves["projection"]["weight"].shape[0])
     if not (math.isfinite(length) and length > 0 and samples >= 8):

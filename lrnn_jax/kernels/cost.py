@@ -25,7 +25,7 @@ def count_flops(function: Callable, *arguments: Any) -> int:
     converting numbers is free. A loop counts once for each of its turns.
 
     >>> count_flops(lambda a, b: a @ b + 1, *(jax.ShapeDtypeStruct((3, 3), "float32"),) * 2)
-    63
+    54
     """
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 

@@ -81,8 +81,8 @@ def unroll(params: Params) -> Unrolled:
 def lean_subnetwork(params: Params, z: Float[Array, "*n w"]) -> Float[Array, "*n w"]:
     """rho(z) of every neuron on a batch; of g subnetworks, neuron j has number j g // w.
 
-    For the backward pass only z is kept; everything else is computed again, so its memory does not
-    grow with the height.
+    For the backward pass only z is kept; everything else is computed again, so what is kept does
+    not grow with the height.
     """
     width = z.shape[-1]
     groups = params["level_1"]["outer_bias"].shape[0]
@@ -114,16 +114,21 @@ def _sum_of_relus(rows: Unrolled, z: jax.Array) -> jax.Array:
 
 
 def _by_levels(nested: list[Params], z: Float[Array, "*n w"]) -> Float[Array, "*n w"]:
-    """rho(z) by recursion over the levels, whose leaves have the axis w in front."""
+    """rho(z) by recursion over the levels, whose leaves have the axis w in front.
+
+    Units stand on an axis of their own, in front: (h, *n, w).
+    """
     if not nested:
         return jax.nn.relu(z)
-    level = nested[0]
-    a, c, v = (level[name].T for name in ("inner_weight", "inner_bias", "outer_weight"))
-    units = [_by_levels(nested[1:], a[h] * z + c[h]) for h in range(len(a))]
+    level, rho = nested[0], functools.partial(_by_levels, nested[1:])
+
+    def row(leaf: Float[Array, "w ..."]) -> Float[Array, "..."]:
+        """(w, ...) as (..., 1, w), to stand beside (..., *n, w)."""
+        leaf = jnp.moveaxis(leaf, 0, -1)
+        return leaf.reshape(*leaf.shape[:-1], *(1,) * (z.ndim - 1), leaf.shape[-1])
+
+    units = rho(row(level["inner_weight"]) * z + row(level["inner_bias"]))
     for t in range(level["hidden_weight"].shape[1]):
-        mix, bias = level["hidden_weight"][:, t], level["hidden_bias"][:, t]
-        units = [
-            _by_levels(nested[1:], sum(mix[:, h, i] * u for i, u in enumerate(units)) + bias[:, h])
-            for h in range(len(a))
-        ]
-    return sum(v[h] * unit for h, unit in enumerate(units)) + level["outer_bias"]
+        mixed = jnp.sum(row(level["hidden_weight"][:, t]) * units, axis=1)
+        units = rho(mixed + row(level["hidden_bias"][:, t]))
+    return jnp.sum(row(level["outer_weight"]) * units, axis=0) + level["outer_bias"]

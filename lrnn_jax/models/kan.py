@@ -10,6 +10,7 @@ Axis letters: n points, i inputs of a layer, o outputs, m basis functions.
 import dataclasses
 import functools
 import itertools
+import math
 from typing import Any, ClassVar, Self
 
 import jax
@@ -125,9 +126,17 @@ class KAN(Network):
         Raises:
           InputError: too few points, or an input that is constant.
         """
-        count = self.intervals if intervals is None else intervals
-        h = jnp.asarray(x)
+        target = (
+            self
+            if intervals is None
+            else dataclasses.replace(self, intervals=intervals, knots=None)
+        )
+        count, h = target.intervals, jnp.asarray(x)
+        if not 0 < uniform <= 1:
+            raise InputError(f"uniform: expected a share in (0, 1], got {uniform!r}")
         require_points(self, h)
+        if not jnp.isfinite(h).all():
+            raise InputError("x: expected finite numbers")
         if h.ndim != 2 or h.shape[0] < count + self.order:
             raise InputError(
                 f"x: expected shape (n, {self.in_dim}) with {count + self.order} points or more, "
@@ -160,14 +169,19 @@ class KAN(Network):
 
     def _check_knots(self, knots: Knots) -> None:
         shape = [[len(grid) for grid in layer] for layer in knots]
+        nested = (knots, *knots, *itertools.chain.from_iterable(knots))
+        if not all(isinstance(entry, tuple) for entry in nested[: 1 + len(knots)]):
+            raise InputError("knots: expected tuples of tuples of tuples, got lists")
         if shape != [[self.intervals + 1] * i for i in self.widths[:-1]]:
             raise InputError(
                 f"knots: expected {self.intervals + 1} for each of {list(self.widths[:-1])} inputs "
                 f"of the layers, got {shape}"
             )
         for grid in itertools.chain.from_iterable(knots):
-            if not all(a < b for a, b in itertools.pairwise(grid)):
-                raise InputError(f"knots: expected increasing numbers, got {list(grid)}")
+            if not all(a < b for a, b in itertools.pairwise(grid)) or math.isinf(
+                grid[-1] - grid[0]
+            ):
+                raise InputError(f"knots: expected finite, increasing numbers, got {list(grid)}")
 
 
 def _knots_at(x: np.ndarray, intervals: int, uniform: float, index: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from lrnn_jax.checks import (
     require_at_least,
     require_choice,
+    require_flag,
     require_positive,
 )
 from lrnn_jax.errors import InputError
@@ -123,6 +124,7 @@ class LRNN(Network):
         if self.gamma is not None:
             require_positive(self, "gamma")
         require_choice(self, "sharing", "norm", "projection_init", "inner_init", "implementation")
+        require_flag(self, "norm_affine", "norm_last", "inner_bias", "outer_bias", "head_bias")
         activation(self.activation)
         if isinstance(self.rank, tuple) and len(self.rank) != self.depth:
             raise InputError(

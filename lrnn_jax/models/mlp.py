@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
 from lrnn_jax.kernels.activations import activation, sin, smoothness
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.features import gaussian_features, positional_encoding
@@ -222,6 +222,7 @@ class Finer(Network):
         _check(self, "omega0")
         if self.first_bias is not None:
             require_positive(self, "first_bias")
+        require_flag(self, "scale_gradient")
 
     @property
     def smoothness(self) -> float:
@@ -343,7 +344,7 @@ class FFN(Network):
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
       depth: hidden layers.
-      features: rows of B.
+      features: rows of B, the random frequencies.
       sigma: standard deviation of the frequencies, > 0, in periods per unit of x: the authors' 10
         on [0, 1) is 5 on [-1, 1).
       seed: of B, >= 0.

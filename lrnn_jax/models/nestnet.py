@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.features import harmonics
@@ -117,6 +117,7 @@ class NestNet(Network):
         require_at_least(self, 1, "in_dim", "out_dim", "width", "depth")
         require_at_least(self, 0, "frequencies")
         require_positive(self, "period")
+        require_flag(self, "raw")
         require_choice(self, "sharing", "weight_init", "implementation")
         _check_subnetwork(self)
 
@@ -242,7 +243,7 @@ def _check_subnetwork(model: NestNet | NestedActivation) -> None:
     require_at_least(model, 1, "height", "groups", "sub_width", "sub_depth")
     require_choice(model, "sub_init", "recursion")
     require_positive(model, "fraction")
-    if not 1 <= _nested(model) <= model.width:
+    if model.fraction > 1 or _nested(model) < 1:
         raise InputError(
             f"fraction: expected a share in (0, 1] that is a neuron or more of {model.width}, "
             f"got {model.fraction!r}"
@@ -361,14 +362,18 @@ def prescribed_start(
 
 def _level(knots: np.ndarray, weight: np.ndarray, sub_depth: int) -> dict[str, np.ndarray]:
     h, extra = len(knots), sub_depth - 1
-    return {
+    level = {
         "inner_weight": np.ones(h),
         "inner_bias": -knots,
         "outer_weight": weight,
         "outer_bias": np.zeros(()),
-        "hidden_weight": np.tile(np.eye(h), (extra, 1, 1)),
-        "hidden_bias": np.zeros((extra, h)),
     }
+    if extra:
+        level |= {
+            "hidden_weight": np.tile(np.eye(h), (extra, 1, 1)),
+            "hidden_bias": np.zeros((extra, h)),
+        }
+    return level
 
 
 def _with_unit_gain(nested: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
@@ -387,6 +392,7 @@ def _evaluate(nested: list[dict[str, np.ndarray]], z: np.ndarray) -> np.ndarray:
         return np.maximum(z, 0)
     level, rest = nested[0], nested[1:]
     units = _evaluate(rest, z[..., None] * level["inner_weight"] + level["inner_bias"])
-    for weight, bias in zip(level["hidden_weight"], level["hidden_bias"], strict=True):
+    hidden = level.get("hidden_weight", ()), level.get("hidden_bias", ())
+    for weight, bias in zip(*hidden, strict=True):
         units = _evaluate(rest, units @ weight.T + bias)
     return units @ level["outer_weight"] + level["outer_bias"]

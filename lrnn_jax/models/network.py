@@ -77,14 +77,20 @@ class Network(abc.ABC):
           InputError: `x` has another number of coordinates, or `params` are another model's.
         """
         points = jnp.asarray(x)
+        points = points if jnp.issubdtype(points.dtype, jnp.inexact) else points.astype(float)
         require_points(self, points)
-        self._require_own(params)
+        self.require_own(params)
         h: Any = points
         for layer in self.layers(params, points):
             h = layer(h)
         return h
 
-    def _require_own(self, params: Params) -> None:
+    def require_own(self, params: Params) -> None:
+        """The parameters have the names and the shapes of this model's.
+
+        Raises:
+          InputError: naming the first that has not.
+        """
         difference = first_difference(named_leaves(params), named_leaves(self.plan()))
         if difference:
             raise InputError(f"params belong to another model than this {self!r}: {difference}")

@@ -106,10 +106,15 @@ class Spinn(Network):
         """
         if len(axes) != self.in_dim:
             raise InputError(f"axes: expected {self.in_dim} of them, got {len(axes)}")
-        total = jnp.ones((self.rank * self.out_dim,))
-        for a, points in enumerate(axes):
-            own = jax.tree.map(lambda leaf, a=a: leaf[a], params)
-            f = self._axis(own, jnp.asarray(points)[:, None])
+        self.require_own(params)
+        by_axis = [
+            self._axis(
+                jax.tree.map(lambda leaf, a=a: leaf[a], params), jnp.asarray(points)[:, None]
+            )
+            for a, points in enumerate(axes)
+        ]
+        total = by_axis[0]
+        for f in by_axis[1:]:
             total = total[..., None, :] * f
         return total.reshape(*total.shape[:-1], self.rank, self.out_dim).sum(axis=-2)
 

@@ -1,6 +1,8 @@
 """LRNN by loops over points, neurons and components, in float64."""
 
+import dataclasses
 import math
+import types
 
 import numpy as np
 
@@ -25,6 +27,15 @@ def lrnn(model, params, x):
         head = params["head"]
         out.append(h @ np.asarray(head["weight"], np.float64) + np.asarray(head.get("bias", 0)))
     return np.array(out)
+
+
+def lrnn_layer(model, params, x):
+    """One layer without a head; what it has no field for is as in an LRNN of default fields."""
+    rest = {"norm_last": True, "norm_affine": True, "norm_epsilon": 1e-5, "depth": 1}
+    biases = {"inner_bias": True, "outer_bias": False}
+    spec = types.SimpleNamespace(**dataclasses.asdict(model), **rest, **biases)
+    sigma, gamma = SIGMA[model.activation], 1 / math.sqrt(model.components)
+    return np.array([_layer(spec, params, h, sigma, gamma, 0) for h in np.asarray(x, np.float64)])
 
 
 def _layer(model, p, h, sigma, gamma, index):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from oracles.features import gaussian_features, positional_encoding
+
 
 def mlp(params, x, sigma, omega0=1.0):
     """y(x) for points (n, in_dim): sigma(omega0 (x W + b)) per layer, then a linear head."""
@@ -12,3 +14,28 @@ def mlp(params, x, sigma, omega0=1.0):
         h = sigma(omega0 * (h @ np.asarray(p["weight"], np.float64) + np.asarray(p["bias"])))
     head = params["head"]
     return h @ np.asarray(head["weight"], np.float64) + np.asarray(head["bias"])
+
+
+def relu(z):
+    return np.where(z > 0, z, 0.0)
+
+
+def finer(model, params, x):
+    """Liu et al., CVPR 2024: sin(omega0 (|z| + 1) z), not linear in omega0 z."""
+    return mlp(params, x, lambda z: np.sin(model.omega0 * (np.abs(z) + 1) * z))
+
+
+def gauss(model, params, x):
+    """Ramasinghe and Lucey, ECCV 2022: exp(-(s z)^2)."""
+    return mlp(params, x, lambda z: np.exp(-((model.scale * z) ** 2)))
+
+
+def relu_pe(model, params, x):
+    """Mildenhall et al., ECCV 2020."""
+    return mlp(params, positional_encoding(x, model.frequencies), relu)
+
+
+def ffn(model, params, x):
+    """Tancik et al., NeurIPS 2020; B is the draw of `np.random.default_rng(seed)`, by inputs."""
+    normal = np.random.default_rng(model.seed).standard_normal((model.in_dim, model.features))
+    return mlp(params, gaussian_features(x, model.sigma * normal.T), relu)
