@@ -17,14 +17,16 @@ __all__ = [
 
 
 def require_at_least(spec: Any, least: int, *names: str) -> None:
-    """Each named field is an integer >= least, or a tuple of such integers.
+    """Each named field is an integer >= least, or a tuple of them where its annotation has one.
 
     Raises:
       InputError: naming the first field that is not.
     """
+    hints = get_type_hints(type(spec))
     for name in names:
-        value = getattr(spec, name)
-        entries = value if isinstance(value, tuple) and value else (value,)
+        value, hint = getattr(spec, name), hints[name]
+        several = any(get_origin(choice) is tuple for choice in (hint, *get_args(hint)))
+        entries = value if isinstance(value, tuple) and value and several else (value,)
         for entry in entries:
             if not isinstance(entry, int) or isinstance(entry, bool) or entry < least:
                 raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
@@ -74,7 +76,8 @@ def require_positive(spec: Any, *names: str) -> None:
     """
     for name in names:
         value = getattr(spec, name)
-        if not isinstance(value, numbers.Real) or not math.isfinite(value) or value <= 0:
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not real or not math.isfinite(value) or value <= 0:
             raise InputError(f"{name}: expected a finite number > 0, got {value!r}")
 
 

@@ -26,7 +26,8 @@ def laplacian(u: PointField) -> PointField:
       A callable of the same kind; `jax.vmap` takes it to many points.
 
     Warns:
-      UserWarning: u is a model of the zoo bound to its parameters that is not twice differentiable.
+      UserWarning: u is a model of the zoo bound to its parameters, by `functools.partial` or that
+        under `jax.jit`, and not twice differentiable; into a lambda nobody looks.
         A ReLU network is piecewise linear in its features: between its kinks the second derivative
         is zero, or that of the features alone, and a loss on it teaches the network little.
 
@@ -43,7 +44,8 @@ def laplacian(u: PointField) -> PointField:
 
 
 def _warn_if_rough(u: PointField) -> None:
-    bound = u.func if isinstance(u, functools.partial) else u
+    plain = inspect.unwrap(u)  # of jax.jit
+    bound = plain.func if isinstance(plain, functools.partial) else plain
     model = bound.__self__ if inspect.ismethod(bound) else bound
     smoothness = getattr(model, "smoothness", math.inf)
     if smoothness >= 2:
@@ -55,5 +57,5 @@ def _warn_if_rough(u: PointField) -> None:
         what += "the curvature of its features alone"
     else:
         what = "has one continuous derivative: its Laplacian is not continuous"
-    message = f"{type(model).__name__} {what}; take a smooth activation, such as sin or tanh"
+    message = f"{type(model).__name__} {what}; take a model of smoothness >= 2, such as Siren"
     warnings.warn(message, UserWarning, stacklevel=3)

@@ -273,7 +273,7 @@ def test_impossible_values_are_named_with_what_would_be_right(refused, words):
 NESTNET = "--model.kind nestnet --problem.source tiny.png"
 IMPOSSIBLE_NESTNETS = {
     "--model.height 0": f"model.height: {INTEGER} 0",
-    "--model.height 12": "model.height: expected 1 to 9, got 12",
+    "--model.height 12": "model.height: expected (sub_width sub_depth)^(height - 1) <= 6561",
     "--model.sharing neuron": "model.sharing: expected one of 'layer', 'net', got 'neuron'",
     "--model.groups 300": "model.groups: expected 1 to 256, the nested neurons of a layer, got 300",
     "--model.fraction 0": f"model.fraction: {POSITIVE} 0",

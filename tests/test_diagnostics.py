@@ -458,7 +458,11 @@ def test_the_report_of_an_lrnn(tmp_path):
     params["layer_0"]["component"]["outer_weight"][..., 1] = 0
     found = report(model, params, tmp_path)
     assert json.loads(json.dumps(found)) == found
-    assert set(found) == {"warnings", "variance_by_layer", "effective_rank", "relevance_top_share"}
+    own = {"effective_rank", "relevance_top_share", "spectrum"}
+    assert set(found) == {"warnings", "variance_by_layer"} | own
+    assert found["spectrum"]["layer"] == 0
+    assert len(found["spectrum"]["fundamentals"]) == 3
+    assert 1 <= len(found["spectrum"]["peaks"]) <= 8
     assert set(found["variance_by_layer"]) == {"layers", "final"}
     assert found["variance_by_layer"]["layers"] == ["0", "head"]
     assert found["warnings"] == ["layer_0: 1 of 4 neurons are constant over the points"]
@@ -508,6 +512,8 @@ def test_a_run_reports_what_its_model_has_learned(tmp_path):
     assert told == pytest.approx(start_variance.output, rel=1e-3)
     assert told[1:] != found["variance_by_layer"]["final"]["output"][1:]
     assert found["knots"] == [3, 3, 3]
+    told = [(rho["where"], rho["group"], len(rho["slopes"])) for rho in found["activations"]]
+    assert told == [(f"layer_{index}", 0, 4) for index in range(3)]
     assert min(read_picture(str(tmp_path / "run" / "diagnostics.png")).pixels.shape[:2]) > 300
 
 

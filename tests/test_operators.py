@@ -47,8 +47,13 @@ def test_laplacian_agrees_with_differences_on_a_batch(x64):
     ],
 )
 def test_a_laplacian_that_misses_kinks_is_warned_of(model, what):
-    with pytest.warns(UserWarning, match=f"{what}.*take a smooth activation"):
+    with pytest.warns(UserWarning, match=f"{what}.*take a model of smoothness >= 2"):
         laplacian(field(model))
+
+
+def test_a_jitted_field_is_looked_into():
+    with pytest.warns(UserWarning, match="Grid has kinks"):
+        laplacian(jax.jit(field(lj.Grid(in_dim=2, out_dim=1, resolution=4))))
 
 
 def test_a_relu_mlp_has_a_laplacian_of_zero():

@@ -43,10 +43,11 @@ from lrnn_jax import (
     lrnn_from_mlp,
 )
 from lrnn_jax.io.trees import named_leaves
-from lrnn_jax.kernels.features import harmonics
+from lrnn_jax.kernels.features import gaussian_features, harmonics, positional_encoding
 from lrnn_jax.kernels.nested import lean_subnetwork, unroll
 from lrnn_jax.kernels.splines import b_splines, extend_knots
 from lrnn_jax.models.nestnet import prescribed_start
+from lrnn_jax.training import scale_subnetworks
 
 KINDS = (
     *(LRNN, LRNNLayer, NestNet, NestedActivation, Siren, Spder, Finer, Gauss, ReluPE, FFN, MLP),
@@ -388,11 +389,17 @@ def test_the_prescribed_start_has_the_papers_values(x64):
         np.testing.assert_array_equal(init["level_1"][name], np.stack([level[name]] * 2))
 
 
-def test_units_beyond_the_third_and_layers_beyond_the_first_change_nothing_at_the_start(x64):
-    z = np.linspace(-1, 1.5, 501)
-    plain = start_of(nested(2), z)
-    for fields in ({"sub_width": 5}, {"sub_depth": 3}, {"sub_width": 4, "sub_depth": 2}):
-        np.testing.assert_allclose(start_of(nested(2, **fields), z), plain, atol=1e-15)
+@pytest.mark.parametrize("recursion", ["A", "B", "C"])
+@pytest.mark.parametrize("height", [2, 3, 4])
+def test_units_beyond_the_third_and_layers_beyond_the_first_change_nothing_at_the_start(
+    height, recursion, x64
+):
+    z = np.linspace(-1, 1.5, 101)
+    plain = start_of(nested(height, recursion=recursion), z)
+    wide = start_of(nested(height, recursion=recursion, sub_width=5), z)
+    deep = start_of(nested(height, recursion=recursion, sub_depth=2), z)
+    np.testing.assert_allclose(wide, plain, atol=1e-12)
+    np.testing.assert_allclose(deep, plain, atol=1e-10)
 
 
 MOMENTS = {2: (0.304, 0.26), 3: (0.177, 0.155)}  # as published, rounded
@@ -923,7 +930,7 @@ NESTED = [(NestNet, {"width": 4}), (NestedActivation, {"width": 4})]
                 ({"fraction": 1.5}, "fraction: expected a share in (0, 1]"),
                 ({"fraction": 0.01}, "fraction: expected a share in (0, 1] that is a neuron or"),
                 ({"sub_width": 2}, "sub_width: the prescribed start has 3 units or more: expected"),
-                ({"height": 10}, "height: expected 1 to 9, got 10"),
+                ({"height": 10}, r"height: expected .* <= 6561, .* got 19683 at height 10"),
             )
         ),
     ],
@@ -996,8 +1003,68 @@ def test_data_with_ties_have_a_grid():
         (LRNN, {"norm_last": 1}, "norm_last: expected True or False, got 1"),
         (KAN, {"width": 1, "intervals": 1, "knots": (((0.0, np.inf),) * 2, ((0.0, 1.0),))}, "fini"),
         (KAN, {"width": 1, "intervals": 1, "knots": [[(0.0, 1.0)] * 2, [(0.0, 1.0)]]}, "tuples"),
+        (KAN, {"width": 1, "intervals": 1, "knots": (((0.0, 1.0),) * 2, ([0.0, 1.0],))}, "tuples"),
+        (KAN, {"knots": 3}, "tuples"),
+        (NestNet, {"sub_width": 50, "height": 5}, "height: expected .* <= 6561, .* got 6250000"),
+        (NestNet, {"fraction": True}, "fraction: expected a finite number > 0, got True"),
+        (MLP, {"width": (3, 4)}, r"width: expected an integer >= 1, got \(3, 4\)"),
+        (MLP, {"activation": 3}, "activation: expected a name or a function, got 3"),
     ],
 )
 def test_more_impossible_fields_are_named(kind, fields, message):
     with pytest.raises(InputError, match=message):
         kind(in_dim=2, out_dim=1, **fields)
+
+
+@pytest.mark.parametrize("make", [lrnn_from_mlp, lrnn_from_cp])
+def test_a_special_case_of_other_parameters_is_refused(make):
+    model = MLP(in_dim=1, out_dim=1) if make is lrnn_from_mlp else CPTensor(in_dim=1, out_dim=1)
+    with pytest.raises(InputError, match="params belong to another model than this"):
+        make(model, {"layer_0": jnp.zeros(1)})
+    with pytest.raises(InputError, match=r"model: expected .*, got Gauss"):
+        make(Gauss(in_dim=1, out_dim=1), {})
+
+
+@pytest.mark.parametrize("axis", [0.5, np.zeros((3, 1))])
+def test_axes_of_a_mesh_are_one_dimensional(axis):
+    model = Spinn(in_dim=2, out_dim=1, rank=2, width=3)
+    with pytest.raises(InputError, match=r"axes: expected arrays \(m,\), got shape"):
+        model.apply_grid(model.init(jax.random.key(0)), [axis, np.zeros(2)])
+
+
+@pytest.mark.parametrize("factor", [0, -1.0, math.nan])
+def test_a_rate_of_subnetworks_is_positive(factor):
+    with pytest.raises(InputError, match="factor: expected a number > 0"):
+        scale_subnetworks(factor)
+
+
+@pytest.mark.parametrize("kind", [NestNet, ReluPE, FFN, KAN, LRNN, Wire])
+def test_no_points_have_no_values(kind):
+    model = kind(in_dim=2, out_dim=3)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    assert jax.eval_shape(model.apply, params, jnp.zeros((0, 2))).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        lambda x: harmonics(x, 20, 2.0),
+        lambda x: positional_encoding(x, 6),
+        lambda x: gaussian_features(x, 16, 10.0, 0),
+    ],
+)
+def test_features_of_bfloat16_points_are_as_good_as_their_dtype(features):
+    x = jax.random.uniform(jax.random.key(0), (200, 2), jnp.bfloat16, minval=-1, maxval=1)
+    assert features(x).dtype == jnp.bfloat16
+    difference = features(x).astype(jnp.float32) - features(x.astype(jnp.float32))
+    assert float(jnp.abs(difference).max()) < 2**-8
+
+
+@pytest.mark.parametrize(("sub_width", "height"), [(4, 3), (4, 4), (10, 2)])
+def test_terms_that_fill_no_block_are_summed_too(sub_width, height, x64):
+    """16, 64 and 10 ReLUs: more than one block of nine, and no multiple of it."""
+    model = NestedActivation(width=3, height=height, sub_width=sub_width, sub_init="random")
+    params = jax.jit(model.init)(jax.random.key(0))
+    z = np.linspace(-2, 2, 15).reshape(5, 3)
+    expected = [[rho(nested_of(params, 0), value) for value in row] for row in z]
+    np.testing.assert_allclose(jax.jit(model.apply)(params, z), expected, rtol=1e-10)

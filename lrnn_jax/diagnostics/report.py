@@ -30,6 +30,8 @@ from lrnn_jax.typing import Model, Params
 __all__ = ["report"]
 
 _POINTS = 1024
+_PEAKS = 8  # of a spectrum, in the summary
+_LISTED = 16  # subnetworks whose knots and slopes stand in the summary, at most
 _PANELS = 6  # layers of a NestNet that are drawn, from the first one to the last
 
 
@@ -44,7 +46,10 @@ def report(
         its "layers": their numbers, "head", and "features" for what stands before number 0;
       * "effective_rank" and "relevance_top_share", the largest share in a neuron, in the mean over
         neurons, for each layer of an LRNN;
-      * "knots", how many an activation has, in the mean for each layer of a NestNet;
+      * "spectrum": of the first layer's weightiest neuron of an LRNN, the frequencies of its
+        highest peaks and its components' fundamentals, in periods per unit of x;
+      * "knots", how many an activation has, in the mean for each layer of a NestNet, and the
+        "activations" themselves, the first 16: their knots and slopes;
       * "warnings", a line each; none is good.
 
     A number that is not finite is None.
@@ -99,7 +104,7 @@ def _layer_names(params: Params, count: int) -> list[str]:
     >>> _layer_names({"layer_0": {}, "layer_1": {}, "head": {}}, 4)
     ['features', '0', '1', 'head']
     """
-    numbered = sum(name.startswith("layer_") for name in params)
+    numbered = max(sum(name.startswith(kind) for name in params) for kind in ("layer_", "filter_"))
     before = ["features"] if 0 < numbered == count - 2 else []
     return [*before, *map(str, range(count - 1 - len(before))), "head"]
 
@@ -127,12 +132,26 @@ def _of_products(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Axes]
     return {
         "effective_rank": ranks,
         "relevance_top_share": [float(share.max(axis=0).mean()) for share in shares],
+        "spectrum": {
+            "layer": 0,
+            "neuron": number,
+            "fundamentals": np.sort(spectrum.fundamentals.ravel()),
+            "peaks": _peaks(spectrum.frequencies, spectrum.amplitudes),
+        },
         "warnings": [
             f"layer_{index}: {constant} of {share.shape[1]} neurons are constant over the points"
             for index, share in enumerate(shares)
             if (constant := int(np.sum(share.sum(axis=0) == 0)))
         ],
     }
+
+
+def _peaks(frequencies: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+    """The frequencies of the highest local maxima, highest first."""
+    inner = amplitudes[1:-1]
+    places = 1 + np.flatnonzero((inner > amplitudes[:-2]) & (inner >= amplitudes[2:]))
+    order = np.argsort(-amplitudes[places], kind="stable")
+    return frequencies[places[order[:_PEAKS]]]
 
 
 def _weightiest(params: Params) -> int:
@@ -159,6 +178,10 @@ def _of_nested(
     if model.sub_depth == 1:
         found["knots"] = [
             float(np.mean([len(rho.knots) for rho in here])) for here in by_layer.values()
+        ]
+        found["activations"] = [
+            {"where": rho.where, "group": rho.group, "knots": rho.knots, "slopes": rho.slopes}
+            for rho in learned[:_LISTED]
         ]
     return found
 

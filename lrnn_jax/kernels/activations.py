@@ -7,6 +7,7 @@ argument to [-pi/2, pi/2] and evaluate an odd, or even, polynomial; any other dt
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -126,25 +127,28 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = MappingProxyType(
 """Every activation that a configuration can name."""
 
 
-def activation(choice: Activation) -> Callable[[jax.Array], jax.Array]:
+def activation(choice: Any) -> Callable[[jax.Array], jax.Array]:
     """The function that `choice` names, or `choice` itself if it is one.
 
     Raises:
-      InputError: the name is unknown.
+      InputError: the name is unknown, or it is neither a name nor a function.
     """
     if callable(choice):
-        return choice
+        return choice  # pyright: ignore[reportReturnType]
+    if not isinstance(choice, str):
+        raise InputError(f"activation: expected a name or a function, got {choice!r}")
     if choice not in ACTIVATIONS:
         raise InputError(f"activation: unknown name '{choice}'; {suggest(choice, ACTIVATIONS)}")
     return ACTIVATIONS[choice]
 
 
 def smoothness(choice: Activation) -> float:
-    """Continuous derivatives of an activation: 0 for 'relu', 1 for 'spder', else infinity.
+    """Continuous derivatives of an activation: 0 for 'relu' and its kin, 1 for 'spder'.
 
-    A function that is not in ACTIVATIONS counts as smooth.
+    Any other function counts as smooth: infinity.
     """
-    known = {jax.nn.relu: 0.0, spder: 1.0}
+    kinks = (jax.nn.relu, jax.nn.relu6, jax.nn.leaky_relu, jnp.abs)
+    known: dict[Any, float] = dict.fromkeys(kinks, 0.0) | {spder: 1.0}
     return known.get(activation(choice), float("inf"))
 
 

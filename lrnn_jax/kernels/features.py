@@ -30,18 +30,19 @@ def harmonics(x: Float[Array, "*n i"], frequencies: int, period: float) -> Float
     References: Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low
     Dimensional Domains", NeurIPS 2020 (arXiv 2006.10739), eq. 5.
     """
-    u = (x + period / 2) / period
+    u = (_wide(x) + period / 2) / period
     angle = _outer(2 * np.pi * np.arange(1, frequencies + 1), u)
-    return jnp.concatenate([cos(angle), sin(angle)], axis=-1)
+    return jnp.concatenate([cos(angle), sin(angle)], axis=-1).astype(x.dtype)
 
 
 def positional_encoding(x: Float[Array, "*n i"], frequencies: int) -> Float[Array, "*n f"]:
     """[x, sin(2^m pi x_a), cos(2^m pi x_a)] for every axis a and m = 0..frequencies - 1.
 
-    References: Mildenhall et al., "NeRF", ECCV 2020 (arXiv 2003.08934), eq. 4.
+    References: Mildenhall et al., "NeRF", ECCV 2020 (arXiv 2003.08934), eq. 4; x itself stands in
+    front in the authors' code and in WIRE's.
     """
-    angle = _outer(np.pi * 2.0 ** np.arange(frequencies), x)
-    return jnp.concatenate([x, sin(angle), cos(angle)], axis=-1)
+    angle = _outer(np.pi * 2.0 ** np.arange(frequencies), _wide(x))
+    return jnp.concatenate([_wide(x), sin(angle), cos(angle)], axis=-1).astype(x.dtype)
 
 
 def gaussian_features(
@@ -58,14 +59,19 @@ def gaussian_features(
     References: Tancik et al., NeurIPS 2020 (arXiv 2006.10739), section 6.1.
     """
     matrix = 2 * np.pi * sigma * _standard_normal(seed, x.shape[-1], features)
-    angle = dot(x, jnp.asarray(matrix, x.dtype))
-    return jnp.concatenate([cos(angle), sin(angle)], axis=-1)
+    angle = dot(_wide(x), jnp.asarray(matrix, _wide(x).dtype))
+    return jnp.concatenate([cos(angle), sin(angle)], axis=-1).astype(x.dtype)
 
 
 def _outer(factors: np.ndarray, x: jax.Array) -> Float[Array, "*n fi"]:
     """Every factor times every coordinate, on one axis."""
     product = jnp.asarray(factors, x.dtype)[:, None] * x[..., None, :]
-    return product.reshape(*x.shape[:-1], -1)
+    return product.reshape(*x.shape[:-1], len(factors) * x.shape[-1])
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    """At least float32: an angle of many periods rounded to bfloat16 would be noise."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @functools.cache

@@ -103,13 +103,17 @@ def _sum_of_relus(rows: Unrolled, z: jax.Array) -> jax.Array:
         return functools.reduce(jnp.add, parts)
 
     count = terms[0].shape[0]
-    if count <= _UNROLLED_TERMS or count % _UNROLLED_TERMS:
+    if count <= _UNROLLED_TERMS:
         return block(z, *terms)
 
     def add(total: jax.Array, terms: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         return total + block(z, *terms), None
 
-    blocks = jax.tree.map(lambda t: t.reshape(-1, _UNROLLED_TERMS, t.shape[-1]), terms)
+    def split(term: jax.Array) -> jax.Array:
+        filled = jnp.pad(term, ((0, -count % _UNROLLED_TERMS), (0, 0)))  # weight 0 adds nothing
+        return filled.reshape(-1, _UNROLLED_TERMS, term.shape[-1])
+
+    blocks = tuple(map(split, terms))
     return lax.scan(add, jnp.zeros_like(z), blocks)[0]
 
 

@@ -115,7 +115,7 @@ class KAN(Network):
 
         Args:
           params: the parameters.
-          x: points (n, in_dim) of the data, on the host.
+          x: points (n, in_dim) of the data, on the host: not under `jax.jit`.
           intervals: of the new grids; None keeps their number. More is the paper's grid extension.
           uniform: share of the equally spaced grid between the extremes of an input; the rest is
             its quantiles.
@@ -132,9 +132,11 @@ class KAN(Network):
             else dataclasses.replace(self, intervals=intervals, knots=None)
         )
         count, h = target.intervals, jnp.asarray(x)
-        if not 0 < uniform <= 1:
+        if not isinstance(uniform, int | float) or not 0 < uniform <= 1:
             raise InputError(f"uniform: expected a share in (0, 1], got {uniform!r}")
+        h = h if jnp.issubdtype(h.dtype, jnp.inexact) else h.astype(float)
         require_points(self, h)
+        self.require_own(params)
         if not jnp.isfinite(h).all():
             raise InputError("x: expected finite numbers")
         if h.ndim != 2 or h.shape[0] < count + self.order:
@@ -168,10 +170,9 @@ class KAN(Network):
         return extend_knots(np.tile(grid, (self.widths[index], 1)), self.order)
 
     def _check_knots(self, knots: Knots) -> None:
+        if not all(isinstance(level, tuple) for level in _levels_of(knots)):
+            raise InputError("knots: expected numbers in tuples in tuples in a tuple")
         shape = [[len(grid) for grid in layer] for layer in knots]
-        nested = (knots, *knots, *itertools.chain.from_iterable(knots))
-        if not all(isinstance(entry, tuple) for entry in nested[: 1 + len(knots)]):
-            raise InputError("knots: expected tuples of tuples of tuples, got lists")
         if shape != [[self.intervals + 1] * i for i in self.widths[:-1]]:
             raise InputError(
                 f"knots: expected {self.intervals + 1} for each of {list(self.widths[:-1])} inputs "
@@ -182,6 +183,15 @@ class KAN(Network):
                 grid[-1] - grid[0]
             ):
                 raise InputError(f"knots: expected finite, increasing numbers, got {list(grid)}")
+
+
+def _levels_of(knots: Any) -> list[Any]:
+    """The tuple, the tuples in it, and theirs."""
+    found, level = [knots], [knots]
+    for _ in range(2):
+        level = [entry for part in level if isinstance(part, tuple) for entry in part]
+        found += level
+    return found
 
 
 def _knots_at(x: np.ndarray, intervals: int, uniform: float, index: int) -> np.ndarray:

@@ -337,7 +337,8 @@ class FFN(Network):
 
     Parameters: those of `MLP` with 2 features inputs, weights U(+-sqrt(6 / (i + o))), biases 0.
     B is fixed: it is drawn from `seed`, is no parameter, and is equal for every key of `init`. The
-    authors end with a sigmoid for pictures in [0, 1]; this network's output is linear.
+    authors have 256 rows, biases of N(0, 1e-4) and, for pictures in [0, 1], a sigmoid at the end;
+    here the rows count as much as a hidden layer of 256, and the output is linear.
 
     Args:
       in_dim: inputs, >= 1.

@@ -44,6 +44,8 @@ from lrnn_jax.typing import Params
 
 __all__ = ["NestNet", "NestedActivation", "layer", "prescribed_start"]
 
+_MOST_TERMS = 3**8
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NestNet(Network):
@@ -58,7 +60,7 @@ class NestNet(Network):
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
       depth: hidden layers, the first one counted: the papers' "2 hidden layers" are 3 here.
-      height: s >= 1; the activation has height s - 1 levels of subnetworks.
+      height: s >= 1; the activation has s - 1 levels of subnetworks.
       frequencies: integer Fourier features per axis, cos and sin of 2 pi m u for m = 1..frequencies
         with u = (x + period / 2) / period; 0 takes the coordinates as they are. The papers do not
         state how many; 20 gives their 153 thousand parameters.
@@ -66,7 +68,8 @@ class NestNet(Network):
         features of integer frequency repeats itself beyond.
       raw: the coordinates stand beside their features.
       sharing: 'layer', every layer has subnetworks of its own; 'net', one set for all layers.
-      groups: subnetworks in a set, 1..width: neuron j has number j groups // nested neurons.
+      groups: subnetworks in a set: of m nested neurons, 1..m of them; neuron j has number
+        j groups // m.
       fraction: share of a layer's neurons, in (0, 1], that is activated by subnetworks, the first
         round(fraction width); ReLU activates the rest.
       sub_width: hidden units of a subnetwork; >= 3 with the prescribed start.
@@ -177,7 +180,7 @@ class NestedActivation(Network):
     Args:
       width: inputs, and outputs.
       height: as in `NestNet`, >= 2.
-      groups: subnetworks, 1..width.
+      groups: subnetworks, as in `NestNet`.
       fraction: share of the neurons that is activated by subnetworks; ReLU activates the rest.
       sub_width: hidden units of a subnetwork.
       sub_depth: hidden layers of a subnetwork.
@@ -258,8 +261,12 @@ def _check_subnetwork(model: NestNet | NestedActivation) -> None:
             "sub_width: the prescribed start has 3 units or more: expected an integer >= 3, or "
             f"sub_init 'random', got {model.sub_width}"
         )
-    if model.height > 9:
-        raise InputError(f"height: expected 1 to 9, got {model.height}")
+    terms = (model.sub_width * model.sub_depth) ** (model.height - 1)
+    if terms > _MOST_TERMS:
+        raise InputError(
+            f"height: expected (sub_width sub_depth)^(height - 1) <= {_MOST_TERMS}, the terms of a "
+            f"subnetwork, got {terms} at height {model.height}"
+        )
 
 
 # The literal form, on one point ------------------------------------------------------------------
@@ -337,9 +344,9 @@ def prescribed_start(
     w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: rho(z) is 0 for z < 0, falls to
     -0.1 at 0.1, stays there to 0.2, and rises as z - 0.3. The papers have height 2, width 3 and one
     hidden layer; the rest is our choice: see `NestNet` for the recursions; units beyond the third
-    start with outer weight 0 at knots 0.3, 0.4, ...; further hidden layers start as the identity,
-    which at height 2 changes nothing. (Starting as rho after rho would leave a net dead: rho of the
-    small numbers that reach it is 0 or negative.)
+    start with outer weight 0 at knots 0.3, 0.4, ...; further hidden layers start as what
+    the activation between them leaves as it is, so that they change nothing. (Starting as rho after
+    rho would leave a net dead: rho of the small numbers that reach it is 0 or negative.)
 
     Args:
       height: >= 2.
@@ -347,20 +354,25 @@ def prescribed_start(
       sub_width: >= 3.
       sub_depth: >= 1.
     """
-    knots = np.array([0.2, 0.1, 0.0, *(0.1 * np.arange(3, sub_width))])
-    weight = np.array([1.0, 1.0, -1.0, *np.zeros(sub_width - 3)])
-    paper = _level(knots, weight, sub_depth)
-    if recursion == "B":
-        identity = _level(np.array([0.0, 0.1, 0.2, *knots[3:]]), np.eye(sub_width)[0], sub_depth)
-        nested = [identity] * (height - 2) + [paper]
-    else:
-        nested = [paper] * (height - 1)
-    if recursion == "C":
-        nested = _with_unit_gain(nested)
+    paper = np.array([0.2, 0.1, 0.0, *(0.1 * np.arange(3, sub_width))])
+    passing = np.array([0.0, 0.1, 0.2, *paper[3:]])
+    falling = np.array([1.0, 1.0, -1.0, *np.zeros(sub_width - 3)])
+    nested: list[dict[str, np.ndarray]] = []  # outermost first; grows outwards
+    for number in range(height - 1):
+        if recursion == "B" and number:
+            level = _level(passing, np.eye(sub_width)[0], sub_depth, nested)
+        else:
+            level = _level(paper, falling, sub_depth, nested)
+        if recursion == "C":
+            level = _with_unit_gain(level, nested)
+        nested = [level, *nested]
     return {f"level_{number}": level for number, level in enumerate(nested, start=1)}
 
 
-def _level(knots: np.ndarray, weight: np.ndarray, sub_depth: int) -> dict[str, np.ndarray]:
+def _level(
+    knots: np.ndarray, weight: np.ndarray, sub_depth: int, inner: list[dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """One level at its start; further hidden layers undo the line G z + O that ends `inner`."""
     h, extra = len(knots), sub_depth - 1
     level = {
         "inner_weight": np.ones(h),
@@ -369,22 +381,24 @@ def _level(knots: np.ndarray, weight: np.ndarray, sub_depth: int) -> dict[str, n
         "outer_bias": np.zeros(()),
     }
     if extra:
+        at = _evaluate(inner, np.array([100.0, 101.0]))
+        gain = at[1] - at[0]
+        offset = at[0] - 100 * gain
         level |= {
-            "hidden_weight": np.tile(np.eye(h), (extra, 1, 1)),
-            "hidden_bias": np.zeros((extra, h)),
+            "hidden_weight": np.tile(np.eye(h) / gain, (extra, 1, 1)),
+            "hidden_bias": np.full((extra, h), -offset / gain),
         }
     return level
 
 
-def _with_unit_gain(nested: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """The levels with w2 scaled, innermost first, so that each has E[rho(z)^2] = 1/2."""
+def _with_unit_gain(
+    level: dict[str, np.ndarray], inner: list[dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The level with w2 scaled so that E[rho(z)^2] = 1/2."""
     z = np.linspace(-8, 8, 16001)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
-    scaled: list[dict[str, np.ndarray]] = []
-    for level in reversed(nested):
-        square = np.sum(density * _evaluate([level, *scaled], z) ** 2)
-        scaled.insert(0, level | {"outer_weight": level["outer_weight"] / math.sqrt(2 * square)})
-    return scaled
+    square = np.sum(density * _evaluate([level, *inner], z) ** 2)
+    return level | {"outer_weight": level["outer_weight"] / math.sqrt(2 * square)}
 
 
 def _evaluate(nested: list[dict[str, np.ndarray]], z: np.ndarray) -> np.ndarray:

@@ -107,6 +107,9 @@ class Spinn(Network):
         if len(axes) != self.in_dim:
             raise InputError(f"axes: expected {self.in_dim} of them, got {len(axes)}")
         self.require_own(params)
+        for points in axes:
+            if jnp.ndim(points) != 1:
+                raise InputError(f"axes: expected arrays (m,), got shape {jnp.shape(points)}")
         by_axis = [
             self._axis(
                 jax.tree.map(lambda leaf, a=a: leaf[a], params), jnp.asarray(points)[:, None]

@@ -20,6 +20,9 @@ __all__ = ["lrnn_from_cp", "lrnn_from_mlp"]
 def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Params]:
     """An LRNN that computes what an MLP computes, up to rounding, and its parameters.
 
+    Raises:
+      InputError: `model` has no such form, or `params` are another model's.
+
     Example:
       >>> import jax
       >>> mlp = Siren(in_dim=2, out_dim=1, width=8)
@@ -30,6 +33,7 @@ def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Par
     """
     if not isinstance(model, MLP | Siren | Spder):
         raise InputError(f"model: expected an MLP, a Siren or a Spder, got {type(model).__name__}")
+    model.require_own(params)
     lrnn = LRNN(
         in_dim=model.in_dim,
         out_dim=model.out_dim,
@@ -64,9 +68,13 @@ def lrnn_from_cp(model: CPTensor, params: Params) -> tuple[LRNN, Params]:
 
     A table of N nodes is a sum of N - 1 ReLUs, so the component functions have as many hidden units
     as the longest table has pieces; components = in_dim, rank = rank.
+
+    Raises:
+      InputError: `model` is no CPTensor, or `params` are another model's.
     """
     if not isinstance(model, CPTensor):
         raise InputError(f"model: expected a CPTensor, got {type(model).__name__}")
+    model.require_own(params)
     d, rank = model.in_dim, model.rank
     tables = [params[f"factor_{a}"] for a in range(d)]
     hidden = max(len(table) for table in tables) - 1

@@ -51,7 +51,8 @@ class Wire(Network):
         real networks of 256. 2 -> 3 has 133,403 real parameters, or the "67K" complex ones of
         the literature.
       depth: wavelet layers, the first one counted: `hidden_layers=2` in the authors' code is 3.
-      omega0: frequency, > 0.
+      omega0: frequency, > 0; 20 and sigma0 = 10 are those of the FINER authors' comparison on
+        pictures, the authors' own scripts have 4 to 20.
       sigma0: inverse width of the Gaussian, > 0; the authors advise omega0 / sigma0 < 2.5, because
         |psi| reaches exp((omega0 / sigma0)^2 / 4).
 
@@ -95,7 +96,7 @@ class Wire2D(Network):
       width: complex neurons of each hidden layer; the authors take 256 / 2, which gives 133,638
         real parameters for 2 -> 3.
       depth: wavelet layers, the first one counted.
-      omega0: frequency, > 0.
+      omega0: frequency, > 0; 10 and sigma0 = 10 are those of the authors' script for tomography.
       sigma0: inverse width of the Gaussian, > 0.
 
     Raises:

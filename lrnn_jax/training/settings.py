@@ -1,6 +1,7 @@
 """How a model is trained: the [training] section of an experiment."""
 
 import dataclasses
+import re
 from collections.abc import Hashable
 from typing import Any, Literal
 
@@ -91,24 +92,29 @@ class Training:
 def scale_subnetworks(factor: float) -> optax.GradientTransformation:
     """An optax transformation that multiplies the updates of NestNet's subnetworks by `factor`.
 
+    Raises:
+      InputError: factor <= 0; and in `init`, the parameters have no subnetworks.
+
     Example:
       >>> optimizer = optax.chain(optax.adam(5e-3), scale_subnetworks(0.2))
     """
+    if not factor > 0:
+        raise InputError(f"factor: expected a number > 0, got {factor!r}")
     parts: dict[Hashable, Any] = {"subnetwork": optax.scale(factor), "rest": optax.identity()}
     return optax.partition(parts, _label_subnetworks)
 
 
 def _label_subnetworks(params: Params) -> Params:
-    """'subnetwork' for every leaf under a key of that name or a level of one, 'rest' for others.
+    """'subnetwork' for every leaf of a level of a subnetwork, 'rest' for others.
 
     Raises:
       InputError: there is no subnetwork.
     """
+    level = re.compile(r"(^|/)level_[0-9]+/(inner|outer|hidden)_(weight|bias)($|/)")
 
     def label(path: Any, _: Any) -> str:
-        keys = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
-        nested = any(key == "subnetwork" or key.startswith("level_") for key in keys)
-        return "subnetwork" if nested else "rest"
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return "subnetwork" if level.search(name) else "rest"
 
     labels = jax.tree_util.tree_map_with_path(label, params)
     if "subnetwork" not in jax.tree.leaves(labels):
