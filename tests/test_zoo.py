@@ -930,7 +930,10 @@ NESTED = [(NestNet, {"width": 4}), (NestedActivation, {"width": 4})]
                 ({"fraction": 1.5}, "fraction: expected a share in (0, 1]"),
                 ({"fraction": 0.01}, "fraction: expected a share in (0, 1] that is a neuron or"),
                 ({"sub_width": 2}, "sub_width: the prescribed start has 3 units or more: expected"),
-                ({"height": 10}, r"height: expected .* <= 6561, .* got 19683 at height 10"),
+                (
+                    {"height": 10},
+                    "height: expected (sub_width sub_depth)^(height - 1) <= 6561, the terms of a subnetwork",
+                ),
             )
         ),
     ],
