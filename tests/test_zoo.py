@@ -932,7 +932,7 @@ NESTED = [(NestNet, {"width": 4}), (NestedActivation, {"width": 4})]
                 ({"sub_width": 2}, "sub_width: the prescribed start has 3 units or more: expected"),
                 (
                     {"height": 10},
-                    "height: expected (sub_width sub_depth)^(height - 1) <= 6561, the terms of a subnetwork",
+                    "height: expected (sub_width sub_depth)^(height - 1) <= 6561, the terms",
                 ),
             )
         ),
