@@ -470,6 +470,18 @@ def test_the_report_of_an_lrnn(tmp_path):
     assert min(read_picture(str(tmp_path / "diagnostics.png")).pixels.shape[:2]) > 500
 
 
+@pytest.mark.parametrize(("omega0", "warned"), [(30.0, True), (10.0, False)])
+def test_a_gradient_that_explodes_at_the_start_is_warned_of(tmp_path, omega0, warned):
+    """Three product layers: at omega0 = 30 such a net does not learn, at 10 it does."""
+    model = LRNN(**SMALL, rank=16, components=4, depth=3, omega0=omega0)
+    found = report(model, drawn(model), tmp_path, initial=drawn(model))
+    gradient = found["variance_by_layer"]["initial"]["gradient"]
+    assert (gradient[0] > 1e3 * gradient[-1]) == warned
+    said = [line for line in found["warnings"] if "at the start its gradient had" in line]
+    assert len(said) == warned
+    assert all(line.startswith("layer 0: ") for line in said)
+
+
 def test_numbers_that_are_not_finite_are_none_and_the_picture_is_drawn(tmp_path):
     model = Siren(**SMALL, width=4, depth=1)
     params = changed(drawn(model), ["head", "weight"], lambda weight: weight * np.float32(1e38))

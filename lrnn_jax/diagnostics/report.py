@@ -30,6 +30,7 @@ from lrnn_jax.typing import Model, Params
 __all__ = ["report"]
 
 _POINTS = 1024
+_STEEP = 1e3  # times the variance of the gradient at the head
 _PEAKS = 8  # of a spectrum, in the summary
 _LISTED = 16  # subnetworks whose knots and slopes stand in the summary, at most
 _PANELS = 6  # layers of a NestNet that are drawn, from the first one to the last
@@ -50,7 +51,8 @@ def report(
         highest peaks and its components' fundamentals, in periods per unit of x;
       * "knots", how many an activation has, in the mean for each layer of a NestNet, and the
         "activations" themselves, the first 16: their knots and slopes;
-      * "warnings", a line each; none is good.
+      * "warnings", a line each: collapsed subnetworks, constant neurons, numbers that are not
+        finite, a gradient that explodes at the start. None is good.
 
     A number that is not finite is None.
 
@@ -95,7 +97,26 @@ def report(
     for name, panel in zip(("output", "gradient"), axes[-2:], strict=True):
         draw_variance(panel, name, layers, variances["final"], variances.get("initial"))
     save_figure(figure, folder / "diagnostics.png")
+    if "initial" in variances:
+        found["warnings"] = _steep(layers, variances["initial"].gradient) + found["warnings"]
     return _plain(found)
+
+
+def _steep(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
+    """A warning where the gradient's variance grows far on its way back from the head.
+
+    The threshold is from `benchmarks/depth.py`: of the LRNNs above it one learned, at the smaller of
+    two rates and just above it; all below it did.
+    """
+    times = gradient / gradient[-1]
+    worst = int(np.argmax(times))
+    if not times[worst] > _STEEP:
+        return []
+    return [
+        f"layer {layers[worst]}: at the start its gradient had {times[worst]:.1e} times the "
+        "variance of that at the head; such a net may not learn: take fewer layers or a smaller "
+        "omega0"
+    ]
 
 
 def _layer_names(params: Params, count: int) -> list[str]:
