@@ -105,8 +105,8 @@ def report(
 def _steep(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
     """A warning where the gradient's variance grows far on its way back from the head.
 
-    The threshold is from `benchmarks/depth.py`: of the LRNNs above it one learned, at the smaller of
-    two rates and just above it; all below it did.
+    The threshold is from `benchmarks/depth.py`: all LRNNs below it learned, and of those above it
+    one that was just above, at the smaller of two rates.
     """
     times = gradient / gradient[-1]
     worst = int(np.argmax(times))
