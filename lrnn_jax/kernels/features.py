@@ -1,6 +1,7 @@
 """Fixed maps of coordinates to features, for networks that would learn low frequencies first.
 
-None of them has parameters, so nothing fixed can be trained or decayed by mistake.
+None of them has parameters, so nothing fixed can be trained or decayed by mistake. Features have
+the dtype of the coordinates; the angles are formed in float32 at least.
 """
 
 import functools

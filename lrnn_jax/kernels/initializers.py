@@ -85,9 +85,7 @@ def draw(key: Key, plan: Any) -> Params:
     numbers = jax.random.uniform(key, (sum(sizes),), minval=open_end, maxval=1.0)
     arrays, start = [], 0
     for leaf, size in zip(leaves, sizes, strict=True):
-        arrays.append(
-            _array(leaf, numbers[start : start + size].reshape(leaf.shape if size else 0))
-        )
+        arrays.append(_array(leaf, numbers[start : start + size]))
         start += size
     return jax.tree.unflatten(structure, arrays)
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_points, require_positive
+from lrnn_jax.checks import require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.dense import dot
 from lrnn_jax.kernels.initializers import Constant, Normal, Uniform, glorot_limit
@@ -124,18 +124,14 @@ class KAN(Network):
           The model with the new knots, and its parameters.
 
         Raises:
-          InputError: too few points, or an input that is constant.
+          InputError: too few points, or not finite ones; an input that is constant; intervals below
+            1; uniform outside (0, 1]; parameters of another model.
         """
-        target = (
-            self
-            if intervals is None
-            else dataclasses.replace(self, intervals=intervals, knots=None)
-        )
-        count, h = target.intervals, jnp.asarray(x)
+        grown = {} if intervals is None else {"intervals": intervals, "knots": None}
+        count = dataclasses.replace(self, **grown).intervals
         if not isinstance(uniform, int | float) or not 0 < uniform <= 1:
             raise InputError(f"uniform: expected a share in (0, 1], got {uniform!r}")
-        h = h if jnp.issubdtype(h.dtype, jnp.inexact) else h.astype(float)
-        require_points(self, h)
+        h = self.as_points(x)
         self.require_own(params)
         if not jnp.isfinite(h).all():
             raise InputError("x: expected finite numbers")
@@ -179,9 +175,8 @@ class KAN(Network):
                 f"of the layers, got {shape}"
             )
         for grid in itertools.chain.from_iterable(knots):
-            if not all(a < b for a, b in itertools.pairwise(grid)) or math.isinf(
-                grid[-1] - grid[0]
-            ):
+            rising = all(a < b for a, b in itertools.pairwise(grid))
+            if not rising or math.isinf(grid[-1] - grid[0]):
                 raise InputError(f"knots: expected finite, increasing numbers, got {list(grid)}")
 
 

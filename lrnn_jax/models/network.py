@@ -76,14 +76,23 @@ class Network(abc.ABC):
         Raises:
           InputError: `x` has another number of coordinates, or `params` are another model's.
         """
-        points = jnp.asarray(x)
-        points = points if jnp.issubdtype(points.dtype, jnp.inexact) else points.astype(float)
-        require_points(self, points)
+        points = self.as_points(x)
         self.require_own(params)
         h: Any = points
         for layer in self.layers(params, points):
             h = layer(h)
         return h
+
+    def as_points(self, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n i"]:
+        """`x` as an array of its own float dtype; integers take JAX's default one.
+
+        Raises:
+          InputError: it has another number of coordinates.
+        """
+        points = jnp.asarray(x)
+        points = points if jnp.issubdtype(points.dtype, jnp.inexact) else points.astype(float)
+        require_points(self, points)
+        return points
 
     def require_own(self, params: Params) -> None:
         """The parameters have the names and the shapes of this model's.

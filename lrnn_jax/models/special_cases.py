@@ -3,6 +3,9 @@
 An MLP is an LRNN of one component whose function is fixed: with gamma = 1, a = v = 1, c = 0 and the
 output bias -1, a neuron 1 + g(z) is sigma(omega0 z). A separated representation (CP) is a shallow
 LRNN whose projections pick the coordinates: component a of neuron l is the factor of axis a.
+
+References: Maharaj and Nair, "Deep Learning with Learnable Product-Structured Activations", ICLR
+2026, special cases.
 """
 
 import jax.numpy as jnp
@@ -19,6 +22,10 @@ __all__ = ["lrnn_from_cp", "lrnn_from_mlp"]
 
 def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Params]:
     """An LRNN that computes what an MLP computes, up to rounding, and its parameters.
+
+    Args:
+      model: the MLP, of any activation.
+      params: its parameters; their dtype is kept.
 
     Raises:
       InputError: `model` has no such form, or `params` are another model's.
@@ -68,6 +75,10 @@ def lrnn_from_cp(model: CPTensor, params: Params) -> tuple[LRNN, Params]:
 
     A table of N nodes is a sum of N - 1 ReLUs, so the component functions have as many hidden units
     as the longest table has pieces; components = in_dim, rank = rank.
+
+    Args:
+      model: the CP tensor.
+      params: its parameters; their dtype is kept.
 
     Raises:
       InputError: `model` is no CPTensor, or `params` are another model's.
