@@ -7,17 +7,41 @@ from jaxtyping import Array, Float
 __all__ = ["affine", "dot", "layer_norm"]
 
 
-def dot(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """x W with full float32 products: no TF32 or bfloat16 passes on an accelerator."""
+def dot(x: jax.Array, weight: jax.Array, rounded: bool = False) -> jax.Array:
+    """x W with full float32 products: no TF32 or bfloat16 passes on an accelerator.
+
+    Args:
+      x: (..., i).
+      weight: (i, ...).
+      rounded: the operands are rounded to bfloat16, which an accelerator multiplies many times
+        faster; the sums stay float32, and so do the operands' gradients.
+    """
+    if rounded:
+        x, weight = _to_bfloat16(x), _to_bfloat16(weight)
+        return jnp.dot(x, weight, precision=jax.lax.DotAlgorithmPreset.BF16_BF16_F32)
     return jnp.dot(x, weight, precision=jax.lax.Precision.HIGHEST)
 
 
 def affine(
-    x: Float[Array, "*n i"], weight: Float[Array, "i o"], bias: Float[Array, "o"] | None
+    x: Float[Array, "*n i"],
+    weight: Float[Array, "i o"],
+    bias: Float[Array, "o"] | None,
+    rounded: bool = False,
 ) -> Float[Array, "*n o"]:
-    """x W + b."""
-    y = dot(x, weight)
+    """x W + b, `rounded` as in `dot`."""
+    y = dot(x, weight, rounded)
     return y if bias is None else y + bias
+
+
+@jax.custom_jvp
+def _to_bfloat16(x: jax.Array) -> jax.Array:
+    """x rounded to bfloat16's eight significant bits, in its own dtype; its derivative is 1."""
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
+@_to_bfloat16.defjvp
+def _to_bfloat16_jvp(primals, tangents):
+    return _to_bfloat16(primals[0]), tangents[0]
 
 
 def layer_norm(x: Float[Array, "*n r"], epsilon: float) -> Float[Array, "*n r"]:

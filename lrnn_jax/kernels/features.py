@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.kernels.activations import cos, sin
+from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.kernels.dense import dot
 
 __all__ = ["gaussian_features", "harmonics", "positional_encoding"]
@@ -32,8 +32,8 @@ def harmonics(x: Float[Array, "*n i"], frequencies: int, period: float) -> Float
     Dimensional Domains", NeurIPS 2020 (arXiv 2006.10739), eq. 5.
     """
     u = (_wide(x) + period / 2) / period
-    angle = _outer(2 * np.pi * np.arange(1, frequencies + 1), u)
-    return jnp.concatenate([cos(angle), sin(angle)], axis=-1).astype(x.dtype)
+    half_turns = _outer(2.0 * np.arange(1, frequencies + 1), u)
+    return jnp.concatenate([cospi(half_turns), sinpi(half_turns)], axis=-1).astype(x.dtype)
 
 
 def positional_encoding(x: Float[Array, "*n i"], frequencies: int) -> Float[Array, "*n f"]:
@@ -42,8 +42,8 @@ def positional_encoding(x: Float[Array, "*n i"], frequencies: int) -> Float[Arra
     References: Mildenhall et al., "NeRF", ECCV 2020 (arXiv 2003.08934), eq. 4; x itself stands in
     front in the authors' code and in WIRE's.
     """
-    angle = _outer(np.pi * 2.0 ** np.arange(frequencies), _wide(x))
-    return jnp.concatenate([_wide(x), sin(angle), cos(angle)], axis=-1).astype(x.dtype)
+    u = _outer(2.0 ** np.arange(frequencies), _wide(x))
+    return jnp.concatenate([_wide(x), sinpi(u), cospi(u)], axis=-1).astype(x.dtype)
 
 
 def gaussian_features(
@@ -59,9 +59,9 @@ def gaussian_features(
 
     References: Tancik et al., NeurIPS 2020 (arXiv 2006.10739), section 6.1.
     """
-    matrix = 2 * np.pi * sigma * _standard_normal(seed, x.shape[-1], features)
-    angle = dot(_wide(x), jnp.asarray(matrix, _wide(x).dtype))
-    return jnp.concatenate([cos(angle), sin(angle)], axis=-1).astype(x.dtype)
+    matrix = 2 * sigma * _standard_normal(seed, x.shape[-1], features)
+    half_turns = dot(_wide(x), jnp.asarray(matrix, _wide(x).dtype))
+    return jnp.concatenate([cospi(half_turns), sinpi(half_turns)], axis=-1).astype(x.dtype)
 
 
 def _outer(factors: np.ndarray, x: jax.Array) -> Float[Array, "*n fi"]:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrnn_jax.checks import require_at_least, require_positive
-from lrnn_jax.kernels.activations import sin
+from lrnn_jax.kernels.activations import sinpi
 from lrnn_jax.kernels.dense import affine, dot
 from lrnn_jax.kernels.initializers import Constant, Uniform, draw, fan_in_limit, linear
 from lrnn_jax.models.network import Layer, Network
@@ -151,7 +151,7 @@ def _layers(model: FourierNet | GaborNet, params: Params, x: jax.Array, filtered
 
 
 def _sine(params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n w"]:
-    return sin(affine(x, params["weight"], params["bias"]))
+    return sinpi(affine(x, params["weight"] / math.pi, params["bias"] / math.pi))
 
 
 def _envelope(params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n w"]:

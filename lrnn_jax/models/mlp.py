@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
-from lrnn_jax.kernels.activations import activation, sin, smoothness
+from lrnn_jax.kernels.activations import activation, in_half_turns, smoothness
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.features import gaussian_features, positional_encoding
 from lrnn_jax.kernels.initializers import (
@@ -89,7 +89,7 @@ class MLP(Network):
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The hidden layers and the linear head."""
-        return _layers(self, params, activation(self.activation))
+        return _layers(self, params, _scaled(self.activation, 1.0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class Siren(Network):
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The sine layers and the linear head."""
-        return _layers(self, params, lambda z: sin(self.omega0 * z))
+        return _layers(self, params, _scaled("sin", self.omega0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,8 +179,7 @@ class Spder(Network):
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The activated layers and the linear head."""
-        sigma = activation(self.activation)
-        return _layers(self, params, lambda z: sigma(self.omega0 * z))
+        return _layers(self, params, _scaled(self.activation, self.omega0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,10 +235,12 @@ class Finer(Network):
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The activated layers and the linear head."""
 
+        sine = _scaled("sin", self.omega0)
+
         def sigma(z: jax.Array) -> jax.Array:
             scale = jnp.abs(z) + 1
             scale = scale if self.scale_gradient else jax.lax.stop_gradient(scale)
-            return sin(self.omega0 * scale * z)
+            return sine(scale * z)
 
         return _layers(self, params, sigma)
 
@@ -419,6 +420,12 @@ def _siren_stack(model: Any, first_bias: float | None = None) -> dict[str, Any]:
         return linear(fan_in, fan_out, limit, first_bias if index == 0 else None)
 
     return _stack(model, model.in_dim, dense)
+
+
+def _scaled(choice: Activation, omega0: float) -> Callable[[jax.Array], jax.Array]:
+    """z -> sigma(omega0 z)."""
+    tau, unit = in_half_turns(choice)
+    return lambda z: tau((omega0 / unit) * z)
 
 
 def _layers(model: Any, params: Params, sigma: Callable[[jax.Array], jax.Array]) -> list[Layer]:

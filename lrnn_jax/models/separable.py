@@ -20,7 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_per_axis
 from lrnn_jax.errors import InputError
-from lrnn_jax.kernels.activations import activation, smoothness
+from lrnn_jax.kernels.activations import activation, in_half_turns, smoothness
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.initializers import Constant, Normal, fan_in_limit, linear
 from lrnn_jax.kernels.product import pairwise_product
@@ -123,10 +123,10 @@ class Spinn(Network):
 
     def _axis(self, params: Params, x: jax.Array) -> jax.Array:
         """The MLP of one axis on (..., 1)."""
-        sigma = activation(self.activation)
+        tau, unit = in_half_turns(self.activation)
         for index in range(self.depth):
             own = params[f"layer_{index}"]
-            x = sigma(affine(x, own["weight"], own["bias"]))
+            x = tau(affine(x, own["weight"], own["bias"]) / unit)
         return affine(x, params["head"]["weight"], params["head"]["bias"])
 
 

@@ -13,6 +13,7 @@ Axis letters: n points, i inputs, o outputs, w width (complex neurons).
 
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrnn_jax.checks import require_at_least, require_positive
-from lrnn_jax.kernels.activations import cos, sin
+from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.kernels.dense import affine, dot
 from lrnn_jax.kernels.initializers import Uniform, fan_in_limit, linear
 from lrnn_jax.models.network import Layer, Network
@@ -143,7 +144,8 @@ def _gabor(model: Wire | Wire2D, params: Params, h: jax.Array | _Complex) -> _Co
     if "envelope" in params:
         square = square + _square(_affine(params["envelope"], h))
     size = jnp.exp(-model.omega0 * z.imag - model.sigma0**2 * square)
-    return _Complex(size * cos(model.omega0 * z.real), size * sin(model.omega0 * z.real))
+    half_turns = (model.omega0 / math.pi) * z.real
+    return _Complex(size * cospi(half_turns), size * sinpi(half_turns))
 
 
 def _square(z: _Complex) -> jax.Array:
