@@ -1,0 +1,136 @@
+"""Product neurons on a batch.
+
+    phi_r(x) = prod_k (base + sum_h amplitude_h tau(slope_h z + shift_h)),    z = W x + b
+
+This is the arithmetic between a layer's input and its normalisation, without any (n, k, r, h)
+array: z of all neurons and components is one (n, k r) slab from one matrix product, component-major
+so that the factors are slices whose rank is contiguous.
+
+Axis letters: n points, i inputs, h hidden units, k components, r rank.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from lrnn_jax.kernels.activations import Elementwise
+from lrnn_jax.kernels.dense import affine
+from lrnn_jax.kernels.product import pairwise_product
+
+__all__ = ["Neurons", "folded", "lean_neurons"]
+
+
+class Neurons(NamedTuple):
+    """What product neurons are made of; z = x . weight + bias.
+
+    A frequency, gamma and the unit that `tau` counts in are among slope, shift and amplitude.
+    """
+
+    weight: Float[Array, "i k r"]
+    bias: Float[Array, "k r"]
+    slope: Float[Array, "h k r"]
+    shift: Float[Array, "h k r"]
+    amplitude: Float[Array, "h k r"]
+    base: Float[Array, "k r"]
+
+
+def folded(neurons: Neurons) -> Neurons:
+    """A single hidden unit's slope and shift put into the projection; with more, unchanged.
+
+    slope (x W + b) + shift = x (slope W) + (slope b + shift): the slab is then touched by one
+    matrix product alone.
+    """
+    if neurons.slope.shape[0] > 1:
+        return neurons
+    slope = neurons.slope[0]
+    return neurons._replace(
+        weight=neurons.weight * slope,
+        bias=neurons.bias * slope + neurons.shift[0],
+        slope=jnp.ones_like(neurons.slope),
+        shift=jnp.zeros_like(neurons.shift),
+    )
+
+
+def lean_neurons(
+    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, rounded: bool = False
+) -> Float[Array, "*n r"]:
+    """phi(x), of which the backward pass keeps z and the factors, and no unit.
+
+    Args:
+      neurons: the parameters.
+      x: the layer's input.
+      tau: the inner activation.
+      rounded: the matrix product's operands are rounded to bfloat16.
+    """
+    neurons = folded(neurons)
+    _, k, r = neurons.weight.shape
+    row = {name: leaf.reshape(*leaf.shape[:-2], k * r) for name, leaf in neurons._asdict().items()}
+    z = affine(x, row["weight"], row["bias"], rounded)
+    if neurons.slope.shape[0] == 1:
+        g = row["amplitude"][0] * tau(z)
+    else:
+        g = _sum_of_units(tau, z, row["slope"], row["shift"], row["amplitude"])
+    factors = _written_gradient(row["base"] + g)
+    return pairwise_product(jnp.split(factors, k, axis=-1))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _sum_of_units(
+    tau: Elementwise,
+    z: Float[Array, "*n w"],
+    slope: Float[Array, "h w"],
+    shift: Float[Array, "h w"],
+    amplitude: Float[Array, "h w"],
+) -> Float[Array, "*n w"]:
+    """sum_h amplitude_h tau(slope_h z + shift_h), a unit at a time, never two in memory."""
+
+    def add(total: jax.Array, unit: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        slope, shift, amplitude = unit
+        return total + amplitude * tau(slope * z + shift), None
+
+    return _over_units(add, z, (slope, shift, amplitude))
+
+
+@_sum_of_units.defjvp
+def _sum_of_units_jvp(tau, primals, tangents):
+    """The tangent is again a sum a unit at a time.
+
+    `jax.checkpoint` has its transpose form each unit once more instead of keeping it.
+    """
+    (z, *rows), (dz, *drows) = primals, tangents
+
+    @jax.checkpoint
+    def unit_tangent(z, dz, row, drow):
+        (slope, shift, amplitude), (dslope, dshift, damplitude) = row, drow
+        du = _written_gradient(slope * dz + dslope * z + dshift)
+        value, dvalue = jax.jvp(tau, (slope * z + shift,), (du,))
+        return damplitude * value + amplitude * dvalue
+
+    def add(total, unit):
+        return total + unit_tangent(z, dz, *unit), None
+
+    return _sum_of_units(tau, z, *rows), _over_units(add, z, (tuple(rows), tuple(drows)))
+
+
+def _over_units(add, z: jax.Array, units) -> jax.Array:
+    """The sum that `add` forms over the units, in a loop on a CPU, whose cache then holds it all.
+
+    An accelerator is given all units at once, so that one pass over its memory serves them all.
+    """
+    unroll = 1 if jax.default_backend() == "cpu" else True
+    return lax.scan(add, jnp.zeros_like(z), units, unroll=unroll)[0]
+
+
+@jax.custom_jvp
+def _written_gradient(x: jax.Array) -> jax.Array:
+    """x, whose cotangent is written to memory once, not formed again by each that reads it."""
+    return x
+
+
+@_written_gradient.defjvp
+def _written_gradient_jvp(primals, tangents):
+    return primals[0], lax.optimization_barrier(tangents[0])

@@ -1,0 +1,364 @@
+"""Product neurons as one GPU kernel forward and one backward, in Pallas through Triton.
+
+phi_r(x) = prod_k f_k,   f_k = base + sum_h amplitude_h tau(slope_h z_k + shift_h),   z = x W + b.
+
+Forward, a program owns a tile of points and neurons with all components of these, whose factors it
+multiplies as a binary tree; z and the factors never leave the chip, and only phi is written. What
+is kept for the backward pass are the parameters and x. Its kernel forms z and the tree again, and
+descends the tree to e_k = dphi prod_{j != k} f_j, with no division and no logarithm, so exact where
+factors are 0. It writes, with u_h = slope_h z + shift_h,
+
+    dz = e sum_h amplitude_h slope_h tau'(u_h)
+
+and, for each block of points, the sums over its points of e (for the base), e tau(u_h) (the
+amplitude), e amplitude_h tau'(u_h) (the shift) and that times z (the slope). What is left are
+products of dz with x and W.
+
+In memory the components of a neuron are neighbours, their count a power of two. The bias is the
+weight of a last input that is always 1. Points, components and rank are padded to whole tiles with
+copies of the last, so that what is finite stays so; factors that are added are 1, and dphi is 0.
+Elsewhere than on a GPU the kernels are interpreted, which is for tests.
+
+Axis letters: n points, i inputs, h hidden units, k components, r rank, c columns (r k).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plt
+from jax.extend.core import ClosedJaxpr, Literal
+from jaxtyping import Array, Float
+
+from lrnn_jax.kernels.activations import Elementwise
+from lrnn_jax.kernels.dense import dot
+from lrnn_jax.kernels.neurons import Neurons, folded
+
+__all__ = ["pallas_neurons"]
+
+_LEAST = 16  # the least side of a matrix product's tile in Triton
+_POINTS = 32  # of a tile; with 128 columns and 8 warps 16 numbers a thread, which registers hold
+_COLUMNS = 128  # of a tile; more only where a neuron, which is never parted, has more components
+_INPUTS = 32  # of a step of the matrix product, all of whose multiplications are written out
+_COMPILER = plt.CompilerParams(num_warps=8, num_stages=2)  # two steps' tiles in shared memory
+
+
+class _Operands(NamedTuple):
+    """What the kernels read; inside of them, references to the tiles of one program.
+
+    The slope and the shift are None where `folded` has put them into the weight.
+    """
+
+    x: Any  # (n, i), of which one input is 1
+    weight: Any  # (i, c), with the bias
+    amplitude: Any  # (h, c)
+    base: Any  # (c,)
+    slope: Any  # (h, c)
+    shift: Any  # (h, c)
+
+
+def pallas_neurons(
+    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise
+) -> Float[Array, "*n r"]:
+    """phi(x), differentiable once and in reverse mode only.
+
+    Args:
+      neurons: the parameters.
+      x: the layer's input.
+      tau: the inner activation, of elementwise operations that Triton has; closes over no array.
+
+    Raises:
+      TypeError: it is differentiated in forward mode.
+    """
+    return _neurons(neurons, x, tau, interpret=jax.default_backend() != "gpu")
+
+
+def _neurons(
+    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, interpret: bool
+) -> Float[Array, "*n r"]:
+    """The same, compiled for a GPU wherever it is lowered unless `interpret`."""
+    *batch, i = x.shape
+    dtype = jnp.result_type(x, *neurons)
+    if 0 in batch:
+        return jnp.zeros((*batch, neurons.base.shape[-1]), dtype)
+    neurons = Neurons(*(leaf.astype(dtype) for leaf in folded(neurons)))
+    phi: Any = _fused(tau, interpret, neurons, x.astype(dtype).reshape(-1, i))
+    return phi.reshape(*batch, -1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _fused(
+    tau: Elementwise, interpret: bool, neurons: Neurons, x: Float[Array, "n i"]
+) -> Float[Array, "n r"]:
+    """phi of neurons that are folded."""
+    tile = _tile(neurons, x)
+    operands = _operands(neurons, x, tile)
+    n, r = operands.x.shape[0], operands.base.shape[0] // tile.components
+    phi = pl.pallas_call(
+        functools.partial(_forward_kernel, tau),
+        grid=(n // tile.points, r // tile.rank),
+        in_specs=[_specs(operands, tile)],
+        out_specs=_spec((n, r), tile.points, tile.rank),
+        out_shape=jax.ShapeDtypeStruct((n, r), x.dtype),
+        compiler_params=_COMPILER,
+        interpret=interpret,
+    )(operands)
+    return phi[: x.shape[0], : neurons.base.shape[1]]
+
+
+def _fused_forward(tau, interpret, neurons, x):
+    return _fused(tau, interpret, neurons, x), (neurons, x)
+
+
+def _fused_backward(tau, interpret, residuals, dphi):
+    tile = _tile(*residuals)
+    operands, pull = jax.vjp(functools.partial(_operands, tile=tile), *residuals)
+    n, columns = operands.x.shape[0], operands.base.shape[0]
+    dphi = _padded(dphi, (n, columns // tile.components))
+    sums = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((n // tile.points, *leaf.shape), leaf.dtype),
+        operands._replace(x=None, weight=None),
+    )
+    dz, sums = pl.pallas_call(
+        functools.partial(_backward_kernel, tau),
+        grid=(n // tile.points, columns // tile.columns),
+        in_specs=[_specs(operands, tile), _spec(dphi.shape, tile.points, tile.rank)],
+        out_specs=[
+            _spec((n, columns), tile.points, tile.columns),
+            jax.tree.map(lambda leaf: _spec(leaf.shape, pl.squeezed, tile.columns), sums),
+        ],
+        out_shape=[jax.ShapeDtypeStruct((n, columns), dphi.dtype), sums],
+        compiler_params=_COMPILER,
+        interpret=interpret,
+    )(operands, dphi)
+    gradient = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)
+    return pull(gradient._replace(x=dot(dz, operands.weight.T), weight=dot(operands.x.T, dz)))
+
+
+_fused.defvjp(_fused_forward, _fused_backward)
+
+
+# Tiles -------------------------------------------------------------------------------------------
+
+
+class _Tile(NamedTuple):
+    """What one program computes: so many points and neurons, and columns: all their components."""
+
+    points: int
+    rank: int
+    components: int
+
+    @property
+    def columns(self) -> int:
+        return self.rank * self.components
+
+
+def _block(size: int, limit: int) -> int:
+    """A tile's side: a power of two, as all in Triton is, no larger than the array asks for."""
+    return min(limit, max(_LEAST, pl.next_power_of_2(size)))
+
+
+def _whole(size: int, block: int) -> int:
+    """The size of an axis padded to whole blocks."""
+    return pl.cdiv(size, block) * block
+
+
+def _tile(neurons: Neurons, x: Float[Array, "n i"]) -> _Tile:
+    """The largest tile within the limits, or one neuron where it alone is beyond."""
+    k, r = neurons.base.shape
+    components = pl.next_power_of_2(k)
+    columns = max(components, _block(pl.next_power_of_2(r) * components, _COLUMNS))
+    return _Tile(_block(x.shape[0], _POINTS), columns // components, components)
+
+
+def _padded(leaf: jax.Array, shape: tuple[int, ...], **mode: Any) -> jax.Array:
+    """The leaf at the start of an array of `shape`, the rest as `jnp.pad` has it in that mode."""
+    missing = [(0, new - old) for new, old in zip(shape, leaf.shape, strict=True)]
+    return jnp.pad(leaf, missing, **mode)
+
+
+def _operands(neurons: Neurons, x: Float[Array, "n i"], tile: _Tile) -> _Operands:
+    """The bias put into the weight, and all padded to whole tiles."""
+    (n, i), (h, k, r) = x.shape, neurons.amplitude.shape
+    inputs = _whole(i + 1, _block(i + 1, _INPUTS))
+    x = _padded(jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1), (n, inputs))
+    weight = jnp.concatenate([neurons.weight, neurons.bias[None]])
+    weight = _padded(weight, (inputs, k, r))
+
+    def columns(leaf: Float[Array, "*o k r"], **mode: Any) -> Float[Array, "*o c"]:
+        outer = leaf.shape[:-2]
+        leaf = _padded(leaf, (*outer, tile.components, r), **mode)
+        leaf = _padded(leaf, (*outer, tile.components, _whole(r, tile.rank)), mode="edge")
+        return jnp.swapaxes(leaf, -1, -2).reshape(*outer, -1)
+
+    return _Operands(
+        x=_padded(x, (_whole(n, tile.points), inputs), mode="edge"),
+        weight=columns(weight, mode="edge"),
+        amplitude=columns(neurons.amplitude, constant_values=0),
+        base=columns(neurons.base, constant_values=1),
+        slope=columns(neurons.slope, mode="edge") if h > 1 else None,
+        shift=columns(neurons.shift, mode="edge") if h > 1 else None,
+    )
+
+
+def _spec(shape: tuple[int, ...], first: Any = None, last: int | None = None) -> pl.BlockSpec:
+    """Program (p, q) has block p of the first axis and block q of the last; None is all of it."""
+    block: list[Any] = list(shape)
+    if first is not None:
+        block[0] = first
+    if last is not None:
+        block[-1] = last
+
+    def index(p: Any, q: Any) -> tuple[Any, ...]:
+        place = [0] * len(block)
+        if first is not None:
+            place[0] = p
+        if last is not None:
+            place[-1] = q
+        return tuple(place)
+
+    return pl.BlockSpec(tuple(block), index)
+
+
+def _specs(operands: _Operands, tile: _Tile) -> _Operands:
+    """Of x a program has the rows of its points, of all else the columns of its neurons."""
+    columns = jax.tree.map(lambda leaf: _spec(leaf.shape, last=tile.columns), operands)
+    return columns._replace(x=_spec(operands.x.shape, tile.points))
+
+
+# Kernels -----------------------------------------------------------------------------------------
+
+
+def _forward_kernel(tau: Elementwise, refs: _Operands, phi_ref: Any) -> None:
+    """phi, the root of the tree of the factors."""
+    phi_ref[...] = _tree(_factors(tau, refs, _projection(refs)), phi_ref.shape[1])[-1]
+
+
+def _backward_kernel(
+    tau: Elementwise, refs: _Operands, dphi_ref: Any, dz_ref: Any, sums: _Operands
+) -> None:
+    """dz, and the sums over the points of the gradients of what is made of z."""
+    z = _projection(refs)
+    error = dphi_ref[...]
+    for level in reversed(_tree(_factors(tau, refs, z), dphi_ref.shape[1])[:-1]):
+        even, odd = _parted(level)
+        error = _interleaved(error * odd, error * even)
+    sums.base[...] = jnp.sum(error, axis=0)
+    dz_ref[...] = _units_backward(tau, refs, sums, z, error)
+
+
+def _projection(refs: _Operands) -> jax.Array:
+    """z, a block of inputs at a time."""
+    (n, i), c = refs.x.shape, refs.weight.shape[1]
+    block = _block(i, _INPUTS)
+
+    def add(step: Any, z: jax.Array) -> jax.Array:
+        inputs = pl.ds(step * block, block)
+        return z + dot(refs.x[:, inputs], refs.weight[inputs, :])
+
+    return lax.fori_loop(0, i // block, add, jnp.zeros((n, c), refs.x.dtype))
+
+
+def _argument(refs: _Operands, unit: Any, z: jax.Array) -> jax.Array:
+    return z if refs.slope is None else refs.slope[unit, :] * z + refs.shift[unit, :]
+
+
+def _factors(tau: Elementwise, refs: _Operands, z: jax.Array) -> jax.Array:
+    """base + sum_h amplitude_h tau(slope_h z + shift_h)."""
+    tau = _lowerable(tau)
+
+    def add(unit: Any, total: jax.Array) -> jax.Array:
+        return total + refs.amplitude[unit, :] * tau(_argument(refs, unit, z))
+
+    return lax.fori_loop(0, refs.amplitude.shape[0], add, jnp.broadcast_to(refs.base[...], z.shape))
+
+
+def _units_backward(
+    tau: Elementwise, refs: _Operands, sums: _Operands, z: jax.Array, error: jax.Array
+) -> jax.Array:
+    """dz of the factors' gradient `error`; writes the units' sums."""
+    derive = _lowerable(lambda u: jax.jvp(tau, (u,), (jnp.ones_like(u),)))
+
+    def add(unit: Any, dz: jax.Array) -> jax.Array:
+        value, slope = derive(_argument(refs, unit, z))
+        sums.amplitude[unit, :] = jnp.sum(error * value, axis=0)
+        du = error * refs.amplitude[unit, :] * slope
+        if refs.slope is None:
+            return dz + du
+        sums.shift[unit, :] = jnp.sum(du, axis=0)
+        sums.slope[unit, :] = jnp.sum(du * z, axis=0)
+        return dz + du * refs.slope[unit, :]
+
+    return lax.fori_loop(0, refs.amplitude.shape[0], add, jnp.zeros_like(z))
+
+
+# The product of neighbours -----------------------------------------------------------------------
+
+
+def _tree(factors: jax.Array, rank: int) -> list[jax.Array]:
+    """The factors, the products of two neighbours, of four, ..., until `rank` columns are left."""
+    levels = [factors]
+    while levels[-1].shape[1] > rank:
+        even, odd = _parted(levels[-1])
+        levels.append(even * odd)
+    return levels
+
+
+def _parted(tile: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The even columns and the odd."""
+    n, c = tile.shape
+    even, odd = lax.split(tile.reshape(n, c // 2, 2), (1, 1), axis=2)
+    return even.reshape(n, c // 2), odd.reshape(n, c // 2)
+
+
+def _interleaved(even: jax.Array, odd: jax.Array) -> jax.Array:
+    """The inverse of `_parted`."""
+    n, c = even.shape
+    return jnp.stack([even, odd], axis=2).reshape(n, 2 * c)
+
+
+# Rounding, which Triton lacks --------------------------------------------------------------------
+
+_CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+
+
+def _lowerable(f: Any) -> Any:
+    """f with `_nearest` in place of `lax.round`."""
+
+    def g(u: jax.Array) -> Any:
+        jaxpr, out = jax.make_jaxpr(f, return_shape=True)(u)
+        return jax.tree.unflatten(jax.tree.structure(out), _evaluated(jaxpr, [u]))
+
+    return g
+
+
+def _evaluated(closed: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
+    """The results of a jaxpr, its calls opened and its roundings replaced."""
+    jaxpr = closed.jaxpr
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arguments], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for equation in jaxpr.eqns:
+        primitive, params = equation.primitive, equation.params
+        values = [read(atom) for atom in equation.invars]
+        if primitive.name == "round" and params["rounding_method"].name == "TO_NEAREST_EVEN":
+            results = [_nearest(values[0])]
+        elif primitive.name in _CALLS:
+            results = _evaluated(params[_CALLS[primitive.name]], values)
+        else:
+            results = primitive.bind(*values, **params)
+            results = results if primitive.multiple_results else [results]
+        known.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _nearest(x: jax.Array) -> jax.Array:
+    """x rounded to nearest even, by a sum whose last bit counts ones; larger floats are whole."""
+    whole = 2.0 ** jnp.finfo(x.dtype).nmant
+    shift = jnp.where(x < 0, -whole, whole).astype(x.dtype)
+    return jnp.where(jnp.abs(x) < whole, (x + shift) - shift, x)
