@@ -27,7 +27,7 @@ from lrnn_jax.typing import Params
 
 __all__ = ["Unrolled", "lean_subnetwork", "levels", "subnetwork", "unroll"]
 
-_UNROLLED_TERMS = 9  # as many ReLUs are fused into one pass over the points; more are looped over
+_UNROLLED_TERMS = 81  # as many ReLUs are fused into one pass over the points; more are looped over
 
 
 class Unrolled(NamedTuple):
@@ -85,36 +85,86 @@ def lean_subnetwork(params: Params, z: Float[Array, "*n w"]) -> Float[Array, "*n
     not grow with the height.
     """
     width = z.shape[-1]
-    groups = params["level_1"]["outer_bias"].shape[0]
-    number = np.arange(width) * groups // width
     if "hidden_weight" in params["level_1"]:
-        rows = jax.tree.map(lambda leaf: leaf[number], params)
-        return jax.checkpoint(_by_levels)(levels(rows), z)
-    rows = jax.tree.map(lambda leaf: leaf[number], unroll(params))
-    return rows.constant + _sum_of_relus(rows, z)
+        by_neuron = jax.tree.map(lambda leaf: _by_neuron(leaf, width), params)
+        return jax.checkpoint(_by_levels)(levels(by_neuron), z)
+    rows = jax.tree.map(lambda leaf: _by_neuron(leaf, width).T, unroll(params))
+    return rows.constant + _sum_of_relus(rows.weight, rows.slope, rows.shift, z)
 
 
-def _sum_of_relus(rows: Unrolled, z: jax.Array) -> jax.Array:
-    terms = (rows.weight.T, rows.slope.T, rows.shift.T)  # (m, w) each
+def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]:
+    """The entry of each neuron's subnetwork, for `width` neurons."""
+    groups, rest = leaf.shape[0], leaf.shape[1:]
+    if width % groups:
+        return leaf[np.arange(width) * groups // width]
+    # the same without a gather, whose gradient would be a scatter, slow on a CPU
+    return jnp.broadcast_to(leaf[:, None], (groups, width // groups, *rest)).reshape(width, *rest)
+
+
+@jax.custom_jvp
+def _sum_of_relus(
+    weight: Float[Array, "m w"],
+    slope: Float[Array, "m w"],
+    shift: Float[Array, "m w"],
+    z: Float[Array, "*n w"],
+) -> Float[Array, "*n w"]:
+    """sum_m weight_m relu(slope_m z + shift_m)."""
+
+    def block(weight, slope, shift):
+        terms = zip(weight, slope, shift, strict=True)
+        return functools.reduce(jnp.add, [w * jax.nn.relu(a * z + c) for w, a, c in terms])
+
+    return _over_blocks(block, z, weight, slope, shift)
+
+
+@_sum_of_relus.defjvp
+def _sum_of_relus_jvp(primals, tangents):
+    """Between two kinks each term is (weight slope) z + weight shift, or nothing.
+
+    So its parameters are reached through two sums over the points, of the cotangent and of the
+    cotangent times z where the term is not 0; z through the slope of the whole.
+    """
+    weight, slope, shift, z = primals
+    dweight, dslope, dshift, dz = tangents
+
+    drise = dweight * slope + weight * dslope
+    doffset = dweight * shift + weight * dshift
+    tangent = _tangent(z, dz, weight * slope, slope, shift, drise, doffset)
+    return _sum_of_relus(weight, slope, shift, z), tangent
+
+
+@jax.checkpoint
+def _tangent(z, dz, rise, slope, shift, drise, doffset):
+    """rho'(z) dz + sum_m (drise_m z + doffset_m where term m is not 0), from z alone."""
+
+    def slope_of_block(rise, slope, shift):
+        terms = zip(rise, slope, shift, strict=True)
+        return functools.reduce(jnp.add, [jnp.where(a * z + c > 0, s, 0) for s, a, c in terms])
 
     @jax.checkpoint
-    def block(z: jax.Array, *terms: jax.Array) -> jax.Array:
-        parts = [w * jax.nn.relu(a * z + c) for w, a, c in zip(*terms, strict=True)]
-        return functools.reduce(jnp.add, parts)
+    def by_term(z, slope, shift, drise, doffset):
+        return jnp.where(slope * z + shift > 0, drise * z + doffset, 0)
 
-    count = terms[0].shape[0]
-    if count <= _UNROLLED_TERMS:
-        return block(z, *terms)
+    def add(total, term):
+        return total + by_term(z, *term), None
 
-    def add(total: jax.Array, terms: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        return total + block(z, *terms), None
+    by_z = _over_blocks(slope_of_block, z, rise, slope, shift) * dz
+    return lax.scan(add, by_z, (slope, shift, drise, doffset))[0]
 
-    def split(term: jax.Array) -> jax.Array:
-        filled = jnp.pad(term, ((0, -count % _UNROLLED_TERMS), (0, 0)))  # weight 0 adds nothing
-        return filled.reshape(-1, _UNROLLED_TERMS, term.shape[-1])
 
-    blocks = tuple(map(split, terms))
-    return lax.scan(add, jnp.zeros_like(z), blocks)[0]
+def _over_blocks(part, z: Float[Array, "*n w"], *rows: Float[Array, "m w"]) -> Float[Array, "*n w"]:
+    """The sum of part(*rows) over blocks of terms, each of which is one pass over the points."""
+    if rows[0].shape[0] <= _UNROLLED_TERMS:
+        return part(*rows)
+
+    def split(row: jax.Array) -> jax.Array:
+        filled = jnp.pad(row, ((0, -len(row) % _UNROLLED_TERMS), (0, 0)))  # weight 0 adds nothing
+        return filled.reshape(-1, _UNROLLED_TERMS, row.shape[-1])
+
+    def add(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        return total + part(*block), None
+
+    return lax.scan(add, jnp.zeros_like(z), tuple(map(split, rows)))[0]
 
 
 def _by_levels(nested: list[Params], z: Float[Array, "*n w"]) -> Float[Array, "*n w"]:
