@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 import textwrap
 import tomllib
@@ -27,6 +28,7 @@ from lrnn_jax.experiments import (
 from lrnn_jax.experiments.doctor import report
 from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
+from lrnn_jax.io import exists
 from lrnn_jax.io.trees import load_tree
 from lrnn_jax.training import Training, host_field
 
@@ -87,13 +89,30 @@ def _fit(options: argparse.Namespace) -> int:
     if options.resume is not None:
         if options.config or options.out or set(changes) - {"training"}:
             raise InputError("--resume takes no CONFIG, no --out and only --training fields")
+        _keep_compiled(options.compilation_cache)
         outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
     else:
         name = _DEFAULT_CONFIG if options.config is None else options.config
         base = read_table(config_path(name))
         experiment = experiment_from(merge(_without_stale_fields(base, changes), changes))
+        _keep_compiled(options.compilation_cache)
         outcome = start(experiment, options.out, display)
     return _tell(outcome)
+
+
+def _keep_compiled(folder: Path | None) -> None:
+    """Has JAX keep what it compiles in `folder`, and take from there what it finds.
+
+    Raises:
+      InputError: there can be no such folder.
+    """
+    if folder is None:
+        return
+    nearest = next(path for path in (folder, *folder.absolute().parents) if exists(path))
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise InputError(f"--compilation-cache: cannot write to a folder {folder}")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _decode(options: argparse.Namespace) -> int:
@@ -217,6 +236,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file or a name of `list`")
     fit.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; must not exist")
     fit.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
+    cache_help = "keep compiled programs in DIR and take them from there: later fits start sooner"
+    fit.add_argument("--compilation-cache", type=Path, metavar="DIR", help=cache_help)
     for dotted in sorted({f"{s}.{name}" for s, _, kind in _kinds() for name in _fields(s, kind)}):
         fit.add_argument(
             f"--{dotted}", dest=dotted, nargs="+", default=argparse.SUPPRESS, help=argparse.SUPPRESS

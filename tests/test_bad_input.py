@@ -351,6 +351,16 @@ def test_what_exists_is_not_written_to(refused, out):
     says(refused(f"fit {SIREN} --out {out}"), f"{out} exists", "--resume")
 
 
+@pytest.mark.parametrize("folder", ["tiny.png", "tiny.png/programs"])
+def test_a_compilation_cache_that_is_no_folder(folder, refused):
+    line = refused(f"fit {SIREN} --compilation-cache {folder}")
+    says(line, f"--compilation-cache: cannot write to a folder {folder}")
+
+
+def test_a_refused_run_makes_no_compilation_cache(refused):
+    refused(f"fit {SIREN} --out folder --compilation-cache kept")
+
+
 @pytest.mark.parametrize(
     ("out", "reason"),
     [("tiny.png/run", "Not a directory"), ("n" * 300, "File name too long")],

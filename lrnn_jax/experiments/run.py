@@ -1,6 +1,7 @@
 """One run, start to finish: load, compile, train chunk by chunk, evaluate, render, summarise."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -29,8 +30,16 @@ from lrnn_jax.experiments.spec import (
 )
 from lrnn_jax.io import exists, write_curves
 from lrnn_jax.io.trees import count_parameters, save_tree
-from lrnn_jax.training import Checkpoints, State, host_field, initial_state, make_advance, make_step
-from lrnn_jax.typing import Data, Terms
+from lrnn_jax.training import (
+    Checkpoints,
+    State,
+    Training,
+    host_field,
+    initial_state,
+    make_advance,
+    make_step,
+)
+from lrnn_jax.typing import Data, Model, Problem, Terms
 
 if sys.platform != "win32":
     import resource
@@ -156,6 +165,26 @@ def _compile(experiment: Experiment, state: State | None) -> _Job:
     data = jax.device_put(problem.load())
     first = jax.device_put(_initial(experiment) if state is None else state)
     key = _keys(experiment)[1]
+    begun = time.perf_counter()
+    arguments = (first, data, key, np.int32(1))
+    leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, arguments))
+    advance = _executable(model, problem, _program_of(training), structure, tuple(leaves))
+    return _Job(experiment, data, first, key, advance, time.perf_counter() - begun)
+
+
+@functools.lru_cache(maxsize=8)
+def _executable(
+    model: Model, problem: Problem, training: Training, structure: Any, types: tuple[Any, ...]
+) -> Any:
+    """The compiled loop; runs of an equal spec, resumed ones too, share it within a process.
+
+    Args:
+      model: the model.
+      problem: what it is fitted to.
+      training: of which only what changes the program.
+      structure: the tree of the loop's arguments.
+      types: its leaves, shapes and dtypes.
+    """
     step = make_step(
         model,
         problem.loss,
@@ -163,9 +192,16 @@ def _compile(experiment: Experiment, state: State | None) -> _Job:
         batch=training.batch,
         chunk=training.chunk_points,
     )
-    begun = time.perf_counter()
-    advance = make_advance(step, _CAPACITY).lower(first, data, key, np.int32(1)).compile()
-    return _Job(experiment, data, first, key, advance, time.perf_counter() - begun)
+    arguments = jax.tree.unflatten(structure, types)
+    return make_advance(step, _CAPACITY).lower(*arguments).compile()
+
+
+def _program_of(training: Training) -> Training:
+    """The training less what is data to the compiled loop: seeds, and when the host looks."""
+    same = {"seed": 0, "log_every": 1, "checkpoint_every": 1}
+    if training.schedule != "cosine":
+        same["steps"] = 1
+    return dataclasses.replace(training, **same)
 
 
 def _run(job: _Job, folder: RunFolder, checkpoints: Checkpoints, display: Display) -> Outcome:

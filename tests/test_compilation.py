@@ -1,0 +1,96 @@
+"""How often a program is compiled: once, whatever the run does with it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lrnn_jax import LRNN, Image, Training
+from lrnn_jax.experiments import Experiment, resume, start
+from lrnn_jax.experiments.progress import SilentDisplay
+from lrnn_jax.training import initial_state, make_advance, make_step
+
+EVENT = "/jax/core/compile/backend_compile_duration"
+MODEL = LRNN(in_dim=2, out_dim=1, depth=1, rank=4, components=2)
+
+
+@contextlib.contextmanager
+def compilations():
+    """The names of what XLA compiles within the block."""
+    names: list[str] = []
+
+    def listen(event, _, **details):
+        if event == EVENT:
+            names.append(details["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def experiment(**training):
+    return Experiment(
+        model=MODEL,
+        problem=Image(source="camera", size=(8, 8)),
+        training=Training(chunk=20, log_every=1, **training),
+    )
+
+
+def test_the_compilations_are_counted():
+    with compilations() as names:
+        jax.jit(lambda x: x * 17.25)(jnp.ones(3))
+    assert len(names) >= 1
+
+
+def test_a_run_compiles_its_loop_once_and_an_equal_run_and_a_resumed_one_nothing(tmp_path):
+    """The host looks several times, and checkpoints; the last chunk of 64 points is short."""
+    spec = {"steps": 30, "checkpoint_every": 7, "learning_rate": 1.7e-3}
+    with compilations() as names:
+        first = start(experiment(**spec), tmp_path / "first", SilentDisplay())
+    assert sum("advance" in name for name in names) == 1
+    with compilations() as names:
+        start(experiment(**spec), tmp_path / "second", SilentDisplay())
+        start(experiment(**spec, seed=5), tmp_path / "seed", SilentDisplay())
+        resume(first.folder, {"steps": 40}, SilentDisplay())
+    assert names == []
+
+
+def test_a_fit_that_differs_where_the_program_does_is_compiled_anew(tmp_path):
+    for name, change in {"rate": {"learning_rate": 1e-4}, "cosine": {"schedule": "cosine"}}.items():
+        with compilations() as names:
+            start(experiment(steps=5, **change), tmp_path / name, SilentDisplay())
+        assert sum("advance" in name for name in names) == 1
+
+
+def test_the_state_is_donated():
+    """Its buffers become the next state's: parameters and moments exist once."""
+    optimizer = optax.adam(1e-3)
+    mse = lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)  # noqa: E731
+    state = initial_state(MODEL.init(jax.random.key(0)), optimizer)
+    data = (jnp.ones((6, 2)), jnp.ones((6, 1)))
+    advance = make_advance(make_step(MODEL, mse, optimizer), 4)
+    after = advance(state, data, jax.random.key(1), np.int32(2))[0]
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+def test_a_second_process_takes_the_loop_from_the_cache(tmp_path):
+    code = "import sys; from lrnn_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    fit = "fit --problem.source camera --problem.size 8 8 --training.steps 2 --model.rank 4"
+    kept = []
+    for number in range(2):
+        words = [*fit.split(), "--out", f"run-{number}", "--compilation-cache", "kept/programs"]
+        command = [sys.executable, "-c", code, *words]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        files = (tmp_path / "kept" / "programs").glob("*advance*-cache")
+        kept.append({path.name for path in files})
+    assert len(kept[0]) == 1
+    assert kept[0] == kept[1]
