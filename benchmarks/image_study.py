@@ -3,6 +3,7 @@
     python benchmarks/image_study.py sweep --source cameraman.tif   # learning rates, 128 x 128
     python benchmarks/image_study.py paper --source cameraman.tif   # the papers' learning rates
     python benchmarks/image_study.py tuned --source cameraman.tif   # the best rate of the sweep
+    python benchmarks/image_study.py precision --models lrnn_spder  # what bfloat16 costs, 128 x 128
     python benchmarks/image_study.py time                           # a step, the three interleaved
     python benchmarks/image_study.py table                          # the rows as Markdown
 
@@ -45,7 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("sweep", "paper", "tuned", "time", "table"))
+    parser.add_argument("stage", choices=("sweep", "precision", "paper", "tuned", "time", "table"))
     parser.add_argument("--source", default="camera", help="a picture; default: camera")
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
@@ -71,6 +72,10 @@ def changes_of(stage: str, model: str, options: argparse.Namespace) -> list[dict
         return [{"training": {"steps": options.steps}} if options.steps else {}]
     if stage == "sweep":
         return [merge(SWEEP, {"training": {"learning_rate": rate}}) for rate in options.rates]
+    if stage == "precision":
+        rates = [{"training": {"learning_rate": rate}} for rate in options.rates]
+        dtypes = [{"model": {"compute_dtype": dtype}} for dtype in ("full", "bfloat16")]
+        return [merge(SWEEP, merge(dtype, rate)) for rate in rates for dtype in dtypes]
     rate = best_rate(model, Path(options.source).name)
     return [merge(TUNED, {"training": {"learning_rate": rate}})]
 
@@ -95,6 +100,7 @@ def run(stage: str, model: str, changes: dict[str, Any]) -> None:
     row["size"] = experiment.problem.size  # pyright: ignore[reportAttributeAccessIssue]
     for name in ("steps", "learning_rate", "schedule", "seed"):
         row[name] = getattr(training, name)
+    row["compute_dtype"] = getattr(experiment.model, "compute_dtype", "full")
     with tempfile.TemporaryDirectory() as folder:
         try:
             outcome = start(experiment, Path(folder, "run"), LineDisplay(every=60))
@@ -109,14 +115,7 @@ def run(stage: str, model: str, changes: dict[str, Any]) -> None:
             for target in TARGETS:
                 passed = (line["step"] for line in lines if line["psnr"] >= target)
                 row[f"step_{target}_db"] = next(passed, None)
-            costs = (
-                "steps_per_second",
-                "compile_seconds",
-                "peak_memory_mb",
-                "parameters",
-                "machine",
-            )
-            row |= {name: outcome.summary[name] for name in costs}
+            row |= {name: outcome.summary[name] for name in COSTS}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     row["commit"] = commit.stdout.strip()
     RESULTS.parent.mkdir(exist_ok=True)
@@ -164,6 +163,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         where = f"{row['source']} {row['size'][0]} x {row['size'][1]}"
         how = f"{row['learning_rate']:g}, {row['schedule']}"
+        if row.get("compute_dtype", "full") != "full":
+            how += f", {row['compute_dtype']}"
         start_of_line = f"| {row['stage']} | {where} | {row['model']} | {how} | {row['steps']} "
         if "error" in row:
             lines.append(start_of_line + f"| {row['error']} | | | | |")
