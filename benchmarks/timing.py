@@ -22,7 +22,7 @@ from zoo import machine
 
 from lrnn_jax.experiments.run import peak_memory_mb
 from lrnn_jax.kernels.cost import count_flops
-from lrnn_jax.training import initial_state, make_step
+from lrnn_jax.training import compiler_options, initial_state, make_step
 from lrnn_jax.typing import Data, Field, Key, Model
 
 Run = Callable[[int], None]
@@ -70,7 +70,7 @@ class Program:
 def compiled(function: Callable, *arguments: Any) -> Program:
     """`function` compiled ahead, with the seconds that took."""
     begun = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile()
+    program = jax.jit(function, compiler_options=compiler_options()).lower(*arguments).compile()
     return Program(function, arguments, program, time.perf_counter() - begun)
 
 

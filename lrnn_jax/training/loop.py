@@ -7,7 +7,7 @@ is compiled, so one executable serves a whole run, a resumed one too, to the sam
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,15 @@ from jaxtyping import Array, Float, Int
 from lrnn_jax.errors import InputError
 from lrnn_jax.typing import Data, Field, Key, Loss, Model, Params, Terms
 
-__all__ = ["State", "Step", "fit", "initial_state", "make_advance", "make_step"]
+__all__ = [
+    "State",
+    "Step",
+    "compiler_options",
+    "fit",
+    "initial_state",
+    "make_advance",
+    "make_step",
+]
 
 
 class State(NamedTuple):
@@ -152,7 +160,7 @@ def make_advance(step: Step, capacity: int):
     `done` of them filled. The state is donated.
     """
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(jax.jit, donate_argnums=0, compiler_options=compiler_options())
     def advance(state: State, data: Data, key: Key, count: Int[Array, ""]):
         terms = jax.eval_shape(step, state, data, key)[1]
         history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
@@ -171,6 +179,15 @@ def make_advance(step: Step, capacity: int):
         return lax.while_loop(proceed, body, carry)[:3]
 
     return advance
+
+
+def compiler_options() -> dict[str, Any]:
+    """What a program at the top is compiled with to be fast: `jax.jit(f, compiler_options=...)`.
+
+    A CPU's vectors are taken as wide as they come, where XLA prefers 256 bits: an LRNN's step is
+    faster by a tenth where there are 512, and nothing changes where there are not.
+    """
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
 
 
 def _draw(data: Data, batch: int | None, key: Key) -> Data:
