@@ -32,7 +32,7 @@ import optax
 
 import lrnn_jax as lj
 from lrnn_jax.models import Network
-from lrnn_jax.training import host_field, initial_state, make_step
+from lrnn_jax.training import compiler_options, host_field, initial_state, make_step
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
 SIZES = (20_000, 200_000)
@@ -126,7 +126,9 @@ def measure(models: dict[str, Network], size: int, rounds: int = 9) -> None:
         state = initial_state(model.init(key), optimizer)
         step = functools.partial(make_step, model, PROBLEM.loss, optimizer)
         begun = time.perf_counter()
-        compiled = jax.jit(step(chunk=CHUNK)).lower(state, data, key).compile()
+        options = compiler_options()
+        compiled = jax.jit(step(chunk=CHUNK), compiler_options=options).lower(state, data, key)
+        compiled = compiled.compile()
         seconds = time.perf_counter() - begun
         whole = jax.jit(step()).lower(state, data, key).compile().memory_analysis()
         runs[name] = (

@@ -462,3 +462,14 @@ def test_it_cites_a_publication_of_a_year(model):
     assert re.search(r"\b(19|20)\d\d\b", model.citation)
     assert model.citation.endswith(".")
     assert "\n" not in model.citation
+
+
+def test_flops_count_every_hidden_unit_and_every_kink():
+    """A unit is two multiplications, two additions and its activation at every factor."""
+    counts = [LRNN(**SMALL, rank=6, components=4, hidden=h).flops(50) for h in (2, 3, 4)]
+    assert counts[2] - counts[1] == counts[1] - counts[0]
+    assert counts[1] - counts[0] == pytest.approx(2 * 50 * 5 * 4 * 6, rel=0.1)
+    heights = [NestNet(**SMALL, width=8, depth=2, height=s).flops(50) for s in (2, 3, 4)]
+    # 3, 9 and 27 terms of two multiplications, two additions and a ReLU
+    assert heights[2] - heights[1] == pytest.approx(3 * (heights[1] - heights[0]), rel=0.1)
+    assert heights[1] - heights[0] == pytest.approx(2 * 50 * 8 * 6 * 5, rel=0.2)

@@ -11,7 +11,14 @@ __all__ = ["count_flops"]
 # Primitives that move, compare or convert numbers, and compute none.
 _MOVES = ("reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "concatenate")
 _PICKS = ("slice", "dynamic_slice", "dynamic_update_slice", "split", "pad", "rev", "gather")
-_CONVERTS = ("convert_element_type", "bitcast_convert_type", "copy", "stop_gradient", "iota")
+_CONVERTS = (
+    "convert_element_type",
+    "bitcast_convert_type",
+    "copy",
+    "reduce_precision",
+    "stop_gradient",
+    "iota",
+)
 _COMPARES = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "select_n", "clamp")
 _FREE = frozenset((*_MOVES, *_PICKS, *_CONVERTS, *_COMPARES))
 _REDUCTIONS = frozenset(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min"))
@@ -21,8 +28,8 @@ def count_flops(function: Callable, *arguments: Any) -> int:
     """Operations of `function(*arguments)`; arguments are arrays or their shapes and dtypes.
 
     Each scalar addition, multiplication, division, power, maximum and elementary function is one; a
-    custom activation (`jax.custom_jvp`) counts as one elementary function; moving, comparing and
-    converting numbers is free. A loop counts once for each of its turns.
+    custom activation (`jax.custom_jvp` of one argument) is one elementary function; moving,
+    comparing and converting numbers is free. A loop counts once for each of its turns.
 
     >>> count_flops(lambda a, b: a @ b + 1, *(jax.ShapeDtypeStruct((3, 3), "float32"),) * 2)
     54
@@ -44,11 +51,13 @@ def _count_equation(equation: Any) -> int:
         return (2 * depth - 1) * size
     if name in _REDUCTIONS:
         return _size(equation.invars[0]) - size
-    if name.startswith("custom_jvp"):
-        return size
     turns = equation.params.get("length", 1) if name == "scan" else 1
     inner = [jaxpr for value in equation.params.values() if (jaxpr := _jaxpr(value)) is not None]
-    return turns * sum(map(_count, inner)) if inner else size
+    if not inner:
+        return size
+    operations = turns * sum(map(_count, inner))
+    elementary = name.startswith("custom_jvp") and len(equation.invars) == 1
+    return min(operations, size) if elementary else operations
 
 
 def _size(variable: Any) -> int:
