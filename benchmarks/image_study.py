@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="stop the stage 'paper' early; default: 1000")
     options = parser.parse_args()
     if options.stage == "table":
-        print(table(read_rows()))
+        print(f"{table(read_rows())}\n\n{precision_table(read_rows())}")
         return 0
     if options.stage == "time":
         print(json.dumps(time_steps(options.source), indent=1))
@@ -72,6 +72,8 @@ def changes_of(stage: str, model: str, options: argparse.Namespace) -> list[dict
         return [{"training": {"steps": options.steps}} if options.steps else {}]
     if stage == "sweep":
         return [merge(SWEEP, {"training": {"learning_rate": rate}}) for rate in options.rates]
+    if stage == "precision" and model != "lrnn_spder":
+        return []  # the others have no compute_dtype
     if stage == "precision":
         rates = [{"training": {"learning_rate": rate}} for rate in options.rates]
         dtypes = [{"model": {"compute_dtype": dtype}} for dtype in ("full", "bfloat16")]
@@ -151,6 +153,17 @@ def time_steps(source: str, repeats: int = 5) -> dict[str, dict[str, float]]:
 def read_rows() -> list[dict[str, Any]]:
     """All rows so far."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
+def precision_table(rows: list[dict[str, Any]]) -> str:
+    """Final PSNR by learning rate, in float32 and with operands rounded to bfloat16."""
+    own = [row for row in rows if row["stage"] == "precision"]
+    psnr = {(row["learning_rate"], row["compute_dtype"]): f"{row['psnr']:.1f} dB" for row in own}
+    where = f"{own[0]['source']} {own[0]['size'][0]} x {own[0]['size'][1]}, {own[0]['steps']} steps"
+    lines = [f"| {where}: learning rate | full | bfloat16 |", "|---|---|---|"]
+    for rate in sorted({row["learning_rate"] for row in own}):
+        lines.append(f"| {rate:g} | {psnr[rate, 'full']} | {psnr[rate, 'bfloat16']} |")
+    return "\n".join(lines)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -96,7 +96,8 @@ class Peer:
       model: LRNN or SIREN of this package.
       params: its parameters, which the module starts from.
       data: points and values.
-      compiled: the loss goes through torch.compile, and so does its gradient.
+      compiled: the loss goes through torch.compile, and so does its gradient; Adam is PyTorch's
+        fused one either way.
     """
 
     def __init__(self, model: Any, params: Any, data: Any, compiled: bool) -> None:
@@ -106,7 +107,7 @@ class Peer:
         self.module = own.to(self.device)
         self.x, self.y = (torch.tensor(np.asarray(leaf), device=self.device) for leaf in data)
         self.loss = torch.compile(self._loss) if compiled else self._loss
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-3)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-3, fused=True)
 
     def _loss(self) -> torch.Tensor:
         return torch.mean((self.module(self.x) - self.y) ** 2)

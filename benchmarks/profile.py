@@ -29,6 +29,7 @@ from timing import (
     Program,
     Row,
     add_row,
+    by_machine,
     markdown,
     milliseconds,
     random_data,
@@ -139,19 +140,24 @@ def read_rows() -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """Two tables for each size, time and memory, and one for the growth."""
+    """For each machine two tables for each size, time and memory, and one for the growth."""
+    return "\n\n".join(part for own in by_machine(rows).items() for part in _parts(*own))
+
+
+def _parts(machine: str, rows: list[Row]) -> list[str]:
     parts: list[str] = []
     for size in SIZES:
         own = [row for row in rows if (row["stage"], row.get("size")) == ("models", size)]
         if own:
-            about = f"about {size // 1000}k parameters, {own[-1]['machine']}:"
+            about = f"about {size // 1000}k parameters, {machine}:"
             parts += [f"ms a step, {about}", _by_points(own, _time)]
             parts += [f"Memory of a step, chunk (all at once), {about}", _by_points(own, _memory)]
     grown = {row["name"]: row for row in rows if row["stage"] == "growth"}
     if grown:
         base = ", ".join(f"{field} {value}" for field, value in BASE.items())
-        parts += [f"An LRNN at {GROWTH_POINTS:,} points around {base}:", _growth_table(grown)]
-    return "\n\n".join(parts)
+        head = f"An LRNN at {GROWTH_POINTS:,} points around {base}, {machine}:"
+        parts += [head, _growth_table(grown)]
+    return parts
 
 
 def _by_points(rows: list[Row], cell: Callable[[Row], str]) -> str:

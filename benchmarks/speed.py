@@ -43,11 +43,11 @@ from timing import (
     Row,
     Run,
     add_row,
+    by_machine,
     compiled,
     device_rates,
     markdown,
     milliseconds,
-    peak_resident_mb,
     random_data,
     squared_error,
     threads,
@@ -57,6 +57,7 @@ from timing import (
 from timing import read_rows as rows_of
 
 import lrnn_jax as lj
+from lrnn_jax.experiments.run import peak_memory_mb
 from lrnn_jax.kernels.activations import sin, sinpi
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.models.network import Layer
@@ -145,9 +146,7 @@ def main() -> int:
         return 0
     if options.stage != "all":
         return STAGES[options.stage](options)
-    for stage in STAGES.values():
-        stage(options)
-    return 0
+    return max(stage(options) for stage in STAGES.values())
 
 
 # LRNN against SIREN and its literal form ---------------------------------------------------------
@@ -337,10 +336,10 @@ def resident_case(name: str, steps: int = 2) -> Row:
     data, training = random_data(model, points), Training(steps=steps)
     optimizer, key = training.optimizer(), jax.random.key(0)
     state = jax.block_until_ready(initial_state(model.init(key), optimizer))
-    before = peak_resident_mb()
+    before = peak_memory_mb()
     advance = make_advance(make_step(model, squared_error, optimizer, chunk=chunk), steps)
     program = advance.lower(state, data, key, np.int32(steps)).compile()
-    memory, ready = program.memory_analysis(), peak_resident_mb()
+    memory, ready = program.memory_analysis(), peak_memory_mb()
     _, history, _ = jax.block_until_ready(program(state, data, key, np.int32(steps)))
     on_device = jax.devices()[0].memory_stats() or {}
     return {
@@ -350,7 +349,7 @@ def resident_case(name: str, steps: int = 2) -> Row:
         "parameters": model.parameter_count,
         "before_mb": before,
         "compiled_mb": ready,
-        "peak_mb": peak_resident_mb(),
+        "peak_mb": peak_memory_mb(),
         "temp_mb": round((memory.temp_size_in_bytes if memory else 0) / 1e6, 2),
         "device_peak_mb": round(on_device.get("peak_bytes_in_use", 0) / 1e6, 1) or None,
         "loss": float(history["loss"][-1]),
@@ -446,9 +445,8 @@ def table(rows: list[Row]) -> str:
     """A table for each stage that has rows."""
     parts: list[str] = []
     for stage, (title, header, line) in TABLES.items():
-        own = [row for row in rows if row["stage"] == stage]
-        if own:
-            where = f"{title} {own[-1]['machine']}, jax {own[-1]['jax']}:"
+        for machine, own in by_machine(row for row in rows if row["stage"] == stage).items():
+            where = f"{title} {machine}, jax {own[-1]['jax']}:"
             parts += [where, markdown(header, map(line, own))]
     return "\n\n".join(parts)
 
@@ -533,7 +531,7 @@ TABLES: dict[str, tuple[str, list[str], Callable[[Row], list[str]]]] = {
             "to SIREN's best",
             "best chunk's",
             "literal form / ours",
-            f"memory, chunk of {default_chunk()}, {min(chunks())}",
+            "memory, default and least chunk",
             "ours, whole batch",
             "literal form",
             "share",
@@ -543,14 +541,14 @@ TABLES: dict[str, tuple[str, list[str], Callable[[Row], list[str]]]] = {
         ],
         _lrnn_line,
     ),
-    "sine": ("XLA's sine over ours;", ["what", "time", "XLA's / this"], _sine_line),
+    "sine": ("XLA's sine over ours (SIREN: >= 1.8);", ["what", "time", "XLA's / this"], _sine_line),
     "nestnet": (
-        "NestNet, a step at 4,096 points, with chunks of 512 and the whole batch;",
+        "NestNet, a step at 4,096 points, in chunks and whole (height 2: <= 1.6, 3: <= 2.6);",
         ["net", "parameters", *2 * ["ms", "to ReLU's", "memory"]],
         _nestnet_line,
     ),
     "resident": (
-        "Peak resident memory of a process that trains;",
+        "Peak resident memory of a training process (65,536 points: <= 450 MB, signals: 2 GB);",
         ["case", "chunk", "at start", "compiled", "peak", "temporary", "on the device"],
         _resident_line,
     ),

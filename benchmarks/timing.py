@@ -20,7 +20,6 @@ import numpy as np
 import optax
 from zoo import machine
 
-from lrnn_jax.experiments.run import peak_memory_mb
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.training import compiler_options, initial_state, make_step
 from lrnn_jax.typing import Data, Field, Key, Model
@@ -70,7 +69,7 @@ class Program:
 def compiled(function: Callable, *arguments: Any) -> Program:
     """`function` compiled ahead, with the seconds that took."""
     begun = time.perf_counter()
-    program = jax.jit(function, compiler_options=compiler_options()).lower(*arguments).compile()
+    program = jax.jit(function).lower(*arguments).compile(compiler_options())
     return Program(function, arguments, program, time.perf_counter() - begun)
 
 
@@ -152,19 +151,9 @@ def device_rates() -> tuple[float, float]:
             large = copy(large)
         jax.block_until_ready(large)
 
-    ms = milliseconds({"product": product.run, "copy": run_copy}, rounds=7)
+    times = timings({"product": product.run, "copy": run_copy}, rounds=15)
+    ms = {name: min(own) for name, own in times.items()}  # what the device can do
     return 2e3 * large.nbytes / ms["copy"], 2e3 * n**3 / ms["product"]
-
-
-def peak_resident_mb() -> float | None:
-    """The largest resident size of this process so far.
-
-    Linux hands a parent's ru_maxrss on to its children; VmHWM is the process's own.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    own = [line.split()[1] for line in lines if line.startswith("VmHWM")]
-    return round(int(own[0]) * 1024 / 1e6, 1) if own else peak_memory_mb()
 
 
 # Rows and tables ---------------------------------------------------------------------------------
@@ -176,13 +165,21 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def add_row(path: Path, row: Row, same: Sequence[str] = ("stage", "name")) -> None:
-    """Puts a row in the place of an older one whose fields `same` are equal."""
+    """Puts a row in the place of an older one of this machine whose fields `same` are equal."""
+    same = (*same, "machine")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     row |= {"machine": machine(), "jax": jax.__version__, "commit": commit.stdout.strip()}
     rows = [old for old in read_rows(path) if any(old.get(key) != row.get(key) for key in same)]
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([*rows, row], indent=1) + "\n")
     print(json.dumps(row), flush=True)
+
+
+def by_machine(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each machine."""
+    rows = list(rows)
+    names = dict.fromkeys(row["machine"] for row in rows)
+    return {name: [row for row in rows if row["machine"] == name] for name in names}
 
 
 def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -193,4 +190,4 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def threads() -> int:
     """The processors that a contender may use."""
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -126,9 +126,8 @@ def measure(models: dict[str, Network], size: int, rounds: int = 9) -> None:
         state = initial_state(model.init(key), optimizer)
         step = functools.partial(make_step, model, PROBLEM.loss, optimizer)
         begun = time.perf_counter()
-        options = compiler_options()
-        compiled = jax.jit(step(chunk=CHUNK), compiler_options=options).lower(state, data, key)
-        compiled = compiled.compile()
+        lowered = jax.jit(step(chunk=CHUNK)).lower(state, data, key)
+        compiled = lowered.compile(compiler_options())
         seconds = time.perf_counter() - begun
         whole = jax.jit(step()).lower(state, data, key).compile().memory_analysis()
         runs[name] = (

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrnn_jax import LRNN, InputError
+from lrnn_jax import LRNN, InputError, NestNet
 
 FAST = ["lean", "pallas"]
 SPEC = LRNN(in_dim=2, out_dim=2, depth=2, rank=7, components=5, hidden=3, activation="sin")
@@ -227,16 +227,80 @@ def test_no_array_of_all_units_exists_in_the_backward_pass():
     assert memory["reference"] > 64 * slab
 
 
+def test_leaves_of_different_dtypes_promote_as_in_the_literal_form():
+    """Projection and points in bfloat16, component functions in float32."""
+    model = dataclasses.replace(SPEC, omega0=1.0)
+    params, x = setting(model, dtype="float32")
+    for layer in ("layer_0", "layer_1"):
+        params[layer]["projection"] = cast(params[layer]["projection"], "bfloat16")
+    found = model.apply(params, x.astype("bfloat16"))
+    expected = literal(model).apply(params, x.astype("bfloat16"))
+    assert found.dtype == expected.dtype == jnp.float32
+    assert_close(found, expected, TOLERANCE["bfloat16"])
+
+
+# NestNet -----------------------------------------------------------------------------------------
+
+NESTED = {
+    "height 2": {},
+    "height 3": {"height": 3},
+    "125 terms, more than one pass": {"height": 4, "sub_width": 5},
+    "groups that do not divide the width": {"height": 3, "groups": 3},
+    "groups that do": {"height": 3, "groups": 4},
+}
+
+
+@pytest.mark.parametrize("case", NESTED)
+def test_nestnets_values_and_gradients_are_those_of_the_literal_form(case, x64):
+    model = NestNet(in_dim=2, out_dim=2, width=8, depth=2, **NESTED[case])
+    params, x = setting(model)
+    reference = value_and_gradients(literal(model), params, x)
+    assert_close(value_and_gradients(model, params, x), reference, TOLERANCE["float64"])
+    tangents = jax.tree.map(jnp.cos, params)
+    forward = [
+        jax.jit(lambda p, form=form: jax.jvp(lambda p: form.apply(p, x), (p,), (tangents,))[1])
+        for form in (model, literal(model))
+    ]
+    assert_close(forward[0](params), forward[1](params), TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nestnets_gradients_above_32768_elements(dtype):
+    """The literal form in float64 is what both are held to; 300 x 128 arguments of activations."""
+    model = NestNet(in_dim=2, out_dim=1, width=128, depth=1, height=3, frequencies=2)
+    with jax.enable_x64(True):
+        params, x = setting(model, n=300)
+        params, x = cast(cast(params, dtype), "float64"), x.astype(dtype).astype("float64")
+        expected = value_and_gradients(literal(model), params, x)[1][0]
+        narrow = cast(params, dtype), x.astype(dtype)
+    found = value_and_gradients(model, *narrow)[1][0]
+    assert_close(found, expected, TOLERANCE[dtype])
+
+
+def test_nestnets_under_vmap_over_parameters_and_under_checkpoint(x64):
+    model = NestNet(in_dim=2, out_dim=2, width=6, depth=1, height=3, groups=2)
+    _, x = setting(model)
+    population = cast(jax.vmap(model.init)(jax.random.split(jax.random.key(3), 4)), "float64")
+    run = jax.grad(jax.checkpoint(functools.partial(loss, model)))
+    expected = jax.grad(functools.partial(loss, literal(model)))
+    together, alone = (
+        jax.jit(jax.vmap(f, in_axes=(0, None)))(population, x) for f in (run, expected)
+    )
+    assert_close(together, alone, TOLERANCE["float64"])
+
+
 # Mixed precision ---------------------------------------------------------------------------------
 
 
 def test_coordinates_are_never_rounded_to_bfloat16():
     """With eight bits, neighbouring pixels of a photograph would be one point."""
-    for depth, same in ((1, True), (2, False)):
-        model = dataclasses.replace(SPEC, depth=depth, compute_dtype="bfloat16")
-        params, x = setting(model, dtype="float32")
-        full = dataclasses.replace(model, compute_dtype="full").apply(params, x)
-        assert bool(jnp.array_equal(model.apply(params, x), full)) == same
+    model = dataclasses.replace(SPEC, compute_dtype="bfloat16")
+    full = dataclasses.replace(model, compute_dtype="full")
+    params, x = setting(model, dtype="float32")
+    first = [form.layers(params, x)[0](x) for form in (model, full)]
+    np.testing.assert_array_equal(*first)
+    second = [form.layers(params, x)[1](first[0]) for form in (model, full)]
+    assert not jnp.array_equal(*second)
 
 
 def test_mixed_precision_keeps_parameters_and_gradients_in_float32():
@@ -247,6 +311,11 @@ def test_mixed_precision_keeps_parameters_and_gradients_in_float32():
     assert {leaf.dtype for leaf in jax.tree.leaves(mixed)} == {jnp.dtype("float32")}
     # eight significant bits: 2^-9 an operand, a few layers deep
     assert_close(mixed, full, 0.05)
+
+
+def test_mixed_precision_of_coordinates_alone_is_refused():
+    with pytest.raises(InputError, match="compute_dtype: a layer of coordinates is not rounded"):
+        dataclasses.replace(SPEC, depth=1, compute_dtype="bfloat16")
 
 
 @pytest.mark.parametrize("implementation", ["reference", "pallas"])

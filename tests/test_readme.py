@@ -63,10 +63,22 @@ def test_public_names_are_documented(name):
             assert thing.__doc__, f"{name}.{public} has no docstring"
 
 
-def test_the_table_of_the_zoo_is_that_of_its_results():
-    spec = importlib.util.spec_from_file_location("zoo", ROOT / "benchmarks" / "zoo.py")
-    zoo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(zoo)
-    page = (ROOT / "docs" / "zoo.md").read_text()
-    table = page.split("<!-- table -->\n")[1].split("\n<!-- /table -->")[0]
-    assert table == zoo.table(zoo.read_rows())
+TABLES = {
+    "zoo": ("zoo", "table", "zoo.md"),
+    "speed": ("speed", "table", "performance.md"),
+    "profile": ("profile", "table", "performance.md"),
+    "precision": ("image_study", "precision_table", "performance.md"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_of_the_docs_are_those_of_the_results(name, monkeypatch):
+    """Between the marks is what `python benchmarks/... table` prints."""
+    file, function, page = TABLES[name]
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    spec = importlib.util.spec_from_file_location(f"of_{file}", ROOT / "benchmarks" / f"{file}.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    text = (ROOT / "docs" / page).read_text()
+    table = text.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
+    assert table == getattr(benchmark, function)(benchmark.read_rows())

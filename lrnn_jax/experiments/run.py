@@ -34,6 +34,7 @@ from lrnn_jax.training import (
     Checkpoints,
     State,
     Training,
+    compiler_options,
     host_field,
     initial_state,
     make_advance,
@@ -168,13 +169,20 @@ def _compile(experiment: Experiment, state: State | None) -> _Job:
     begun = time.perf_counter()
     arguments = (first, data, key, np.int32(1))
     leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, arguments))
-    advance = _executable(model, problem, _program_of(training), structure, tuple(leaves))
+    advance = _executable(
+        model, problem, _program_of(training), structure, tuple(leaves), _jax_settings()
+    )
     return _Job(experiment, data, first, key, advance, time.perf_counter() - begun)
 
 
 @functools.lru_cache(maxsize=8)
 def _executable(
-    model: Model, problem: Problem, training: Training, structure: Any, types: tuple[Any, ...]
+    model: Model,
+    problem: Problem,
+    training: Training,
+    structure: Any,
+    types: tuple[Any, ...],
+    settings: tuple[Any, ...],
 ) -> Any:
     """The compiled loop; runs of an equal spec, resumed ones too, share it within a process.
 
@@ -184,7 +192,9 @@ def _executable(
       training: of which only what changes the program.
       structure: the tree of the loop's arguments.
       types: its leaves, shapes and dtypes.
+      settings: JAX's own, under which programs differ.
     """
+    del settings
     step = make_step(
         model,
         problem.loss,
@@ -193,7 +203,13 @@ def _executable(
         chunk=training.chunk_points,
     )
     arguments = jax.tree.unflatten(structure, types)
-    return make_advance(step, _CAPACITY).lower(*arguments).compile()
+    return make_advance(step, _CAPACITY).lower(*arguments).compile(compiler_options())
+
+
+def _jax_settings() -> tuple[Any, ...]:
+    """The devices, and what of JAX's configuration a compiled program depends on."""
+    names = ("jax_default_device", "jax_default_matmul_precision", "jax_debug_nans")
+    return (*jax.devices(), *(getattr(jax.config, name) for name in names))
 
 
 def _program_of(training: Training) -> Training:
@@ -335,6 +351,11 @@ def peak_memory_mb() -> float | None:
     """The largest resident size of this process so far, in MB (10^6 bytes); None on Windows."""
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")  # on Linux, which hands a parent's ru_maxrss to its children
+    lines = status.read_text().splitlines() if status.exists() else []
+    own = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    if own:
+        return round(int(own[0]) * 1024 / 1e6, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 

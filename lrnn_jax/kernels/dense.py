@@ -14,11 +14,13 @@ def dot(x: jax.Array, weight: jax.Array, rounded: bool = False) -> jax.Array:
       x: (..., i).
       weight: (i, ...).
       rounded: the operands are rounded to bfloat16, which an accelerator multiplies many times
-        faster; the sums stay float32, and so do the operands' gradients.
+        faster, and so is the cotangent, an operand of the backward products; all sums are float32,
+        and the gradients are not rounded again.
     """
     if rounded:
         x, weight = _to_bfloat16(x), _to_bfloat16(weight)
-        return jnp.dot(x, weight, precision=jax.lax.DotAlgorithmPreset.BF16_BF16_F32)
+        algorithm = jax.lax.DotAlgorithmPreset.BF16_BF16_F32
+        return _with_rounded_cotangent(jnp.dot(x, weight, precision=algorithm))
     return jnp.dot(x, weight, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -36,12 +38,27 @@ def affine(
 @jax.custom_jvp
 def _to_bfloat16(x: jax.Array) -> jax.Array:
     """x rounded to bfloat16's eight significant bits, in its own dtype; its derivative is 1."""
-    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+    return _rounded(x)
 
 
 @_to_bfloat16.defjvp
 def _to_bfloat16_jvp(primals, tangents):
-    return _to_bfloat16(primals[0]), tangents[0]
+    return _rounded(primals[0]), tangents[0]
+
+
+@jax.custom_jvp
+def _with_rounded_cotangent(x: jax.Array) -> jax.Array:
+    """x, whose tangent and cotangent are rounded to bfloat16 on every platform alike."""
+    return x
+
+
+@_with_rounded_cotangent.defjvp
+def _with_rounded_cotangent_jvp(primals, tangents):
+    return primals[0], _rounded(tangents[0])
+
+
+def _rounded(x: jax.Array) -> jax.Array:
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
 def layer_norm(x: Float[Array, "*n r"], epsilon: float) -> Float[Array, "*n r"]:

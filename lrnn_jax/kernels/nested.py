@@ -88,8 +88,11 @@ def lean_subnetwork(params: Params, z: Float[Array, "*n w"]) -> Float[Array, "*n
     if "hidden_weight" in params["level_1"]:
         by_neuron = jax.tree.map(lambda leaf: _by_neuron(leaf, width), params)
         return jax.checkpoint(_by_levels)(levels(by_neuron), z)
-    rows = jax.tree.map(lambda leaf: _by_neuron(leaf, width).T, unroll(params))
-    return rows.constant + _sum_of_relus(rows.weight, rows.slope, rows.shift, z)
+    dtype = jnp.result_type(z, *jax.tree.leaves(params))
+    wide = jnp.promote_types(dtype, jnp.float32)  # the sums over points cancel where kinks are near
+    rows = unroll(jax.tree.map(lambda leaf: leaf.astype(wide), params))
+    weight, slope, shift, constant = (_by_neuron(leaf, width).T for leaf in rows)
+    return (constant + _sum_of_relus(weight, slope, shift, z.astype(wide))).astype(dtype)
 
 
 def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]:

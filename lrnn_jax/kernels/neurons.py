@@ -58,7 +58,7 @@ def folded(neurons: Neurons) -> Neurons:
 def lean_neurons(
     neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, rounded: bool = False
 ) -> Float[Array, "*n r"]:
-    """phi(x), of which the backward pass keeps z and the factors, and no unit.
+    """phi(x), of which the backward pass keeps z and the products, and of several units none.
 
     Args:
       neurons: the parameters.
@@ -69,7 +69,7 @@ def lean_neurons(
     neurons = folded(neurons)
     _, k, r = neurons.weight.shape
     row = {name: leaf.reshape(*leaf.shape[:-2], k * r) for name, leaf in neurons._asdict().items()}
-    z = affine(x, row["weight"], row["bias"], rounded)
+    z = affine(x, row["weight"], row["bias"], rounded).astype(jnp.result_type(x, *neurons))
     if neurons.slope.shape[0] == 1:
         g = row["amplitude"][0] * tau(z)
     else:
@@ -86,7 +86,7 @@ def _sum_of_units(
     shift: Float[Array, "h w"],
     amplitude: Float[Array, "h w"],
 ) -> Float[Array, "*n w"]:
-    """sum_h amplitude_h tau(slope_h z + shift_h), a unit at a time, never two in memory."""
+    """sum_h amplitude_h tau(slope_h z + shift_h), on a CPU a unit at a time."""
 
     def add(total: jax.Array, unit: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         slope, shift, amplitude = unit
@@ -106,7 +106,7 @@ def _sum_of_units_jvp(tau, primals, tangents):
     @jax.checkpoint
     def unit_tangent(z, dz, row, drow):
         (slope, shift, amplitude), (dslope, dshift, damplitude) = row, drow
-        du = _written_gradient(slope * dz + dslope * z + dshift)
+        du = slope * dz + dslope * z + dshift
         value, dvalue = jax.jvp(tau, (slope * z + shift,), (du,))
         return damplitude * value + amplitude * dvalue
 
@@ -117,11 +117,11 @@ def _sum_of_units_jvp(tau, primals, tangents):
 
 
 def _over_units(add, z: jax.Array, units) -> jax.Array:
-    """The sum that `add` forms over the units, in a loop on a CPU, whose cache then holds it all.
+    """The sum that `add` forms over the units, one by one on a CPU, whose cache then holds it all.
 
-    An accelerator is given all units at once, so that one pass over its memory serves them all.
+    An accelerator is given 16 at once, so that one pass over its memory serves them.
     """
-    unroll = 1 if jax.default_backend() == "cpu" else True
+    unroll = 1 if jax.default_backend() == "cpu" else 16
     return lax.scan(add, jnp.zeros_like(z), units, unroll=unroll)[0]
 
 

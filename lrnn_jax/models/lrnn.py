@@ -86,8 +86,9 @@ class LRNN(Network):
       inner_init: a = 1 ('ones') or U(+-1) ('uniform'); c ~ U(+-1) where there is one (open).
       sigma_g: standard deviation of g at initialisation, through v ~ U (open); exact where z = 0,
         up to 1.2 times as much at the corners of [-1, 1]^i.
-      compute_dtype: 'full', that of points and parameters; 'bfloat16', where the operands of all
-        matrix products but the coordinates' are rounded to bfloat16, for accelerators.
+      compute_dtype: 'full', that of points and parameters; 'bfloat16', for accelerators: operands
+        of the projections behind the first layer are rounded to bfloat16. The coordinates never
+        are, nor the head, nor anything but operands.
       implementation: 'reference', the literal nested vmap with XLA's own sine; 'lean', batched and
         fast; 'pallas', one fused kernel forward and one backward on a GPU, of which there is no
         forward-mode derivative; 'auto', today 'lean'.
@@ -138,6 +139,8 @@ class LRNN(Network):
         require_choice(self, "compute_dtype", "implementation")
         require_flag(self, "norm_affine", "norm_last", "inner_bias", "outer_bias", "head_bias")
         activation(self.activation)
+        if self.compute_dtype != "full" and self.depth == 1:
+            raise InputError("compute_dtype: a layer of coordinates is not rounded; depth is 1")
         if self.compute_dtype != "full" and self.implementation not in ("auto", "lean"):
             raise InputError(
                 f"compute_dtype: {self.compute_dtype!r} needs the implementation 'auto' or 'lean', "
@@ -195,6 +198,8 @@ class LRNNLayer(Network):
       sharing: as in `LRNN`.
       norm: as in `LRNN`.
       sigma_g: as in `LRNN`.
+
+    It runs in the form 'lean' and in full precision.
 
     Raises:
       InputError: a field is out of its range.

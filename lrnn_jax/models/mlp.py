@@ -425,7 +425,7 @@ def _siren_stack(model: Any, first_bias: float | None = None) -> dict[str, Any]:
 def _scaled(choice: Activation, omega0: float) -> Callable[[jax.Array], jax.Array]:
     """z -> sigma(omega0 z)."""
     tau, unit = in_half_turns(choice)
-    return lambda z: tau((omega0 / unit) * z)
+    return tau if omega0 == unit else lambda z: tau((omega0 / unit) * z)
 
 
 def _layers(model: Any, params: Params, sigma: Callable[[jax.Array], jax.Array]) -> list[Layer]:

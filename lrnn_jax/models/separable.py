@@ -126,7 +126,8 @@ class Spinn(Network):
         tau, unit = in_half_turns(self.activation)
         for index in range(self.depth):
             own = params[f"layer_{index}"]
-            x = tau(affine(x, own["weight"], own["bias"]) / unit)
+            z = affine(x, own["weight"], own["bias"])
+            x = tau(z if unit == 1 else z / unit)
         return affine(x, params["head"]["weight"], params["head"]["bias"])
 
 

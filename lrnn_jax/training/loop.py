@@ -160,7 +160,7 @@ def make_advance(step: Step, capacity: int):
     `done` of them filled. The state is donated.
     """
 
-    @functools.partial(jax.jit, donate_argnums=0, compiler_options=compiler_options())
+    @functools.partial(jax.jit, donate_argnums=0)
     def advance(state: State, data: Data, key: Key, count: Int[Array, ""]):
         terms = jax.eval_shape(step, state, data, key)[1]
         history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
@@ -182,10 +182,10 @@ def make_advance(step: Step, capacity: int):
 
 
 def compiler_options() -> dict[str, Any]:
-    """What a program at the top is compiled with to be fast: `jax.jit(f, compiler_options=...)`.
+    """What experiments are compiled with: `lowered.compile(compiler_options())`.
 
-    A CPU's vectors are taken as wide as they come, where XLA prefers 256 bits: an LRNN's step is
-    faster by a tenth where there are 512, and nothing changes where there are not.
+    A CPU's vectors are taken as wide as they come, where XLA prefers 256 bits. Only a program at
+    the top can be given options: `fit` and `make_advance`, which may stand in another, have none.
     """
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
 
