@@ -11,6 +11,7 @@ __all__ = ["count_flops"]
 # Primitives that move, compare or convert numbers, and compute none.
 _MOVES = ("reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "concatenate")
 _PICKS = ("slice", "dynamic_slice", "dynamic_update_slice", "split", "pad", "rev", "gather")
+_MARKS = ("optimization_barrier",)
 _CONVERTS = (
     "convert_element_type",
     "bitcast_convert_type",
@@ -20,7 +21,7 @@ _CONVERTS = (
     "iota",
 )
 _COMPARES = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "select_n", "clamp")
-_FREE = frozenset((*_MOVES, *_PICKS, *_CONVERTS, *_COMPARES))
+_FREE = frozenset((*_MARKS, *_MOVES, *_PICKS, *_CONVERTS, *_COMPARES))
 _REDUCTIONS = frozenset(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min"))
 
 
