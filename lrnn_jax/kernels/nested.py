@@ -27,6 +27,7 @@ from lrnn_jax.typing import Params
 
 __all__ = ["Unrolled", "lean_subnetwork", "levels", "subnetwork", "unroll"]
 
+_WRITTEN_OUT = 3  # terms whose tangents are not looped over
 _UNROLLED_TERMS = 81  # as many ReLUs are fused into one pass over the points; more are looped over
 
 
@@ -152,7 +153,9 @@ def _tangent(z, dz, rise, slope, shift, drise, doffset):
         return total + by_term(z, *term), None
 
     by_z = _over_blocks(slope_of_block, z, rise, slope, shift) * dz
-    return lax.scan(add, by_z, (slope, shift, drise, doffset))[0]
+    # few are faster written out; of more, one at a time has its sums over the points in memory
+    unroll = len(slope) if len(slope) <= _WRITTEN_OUT else 1
+    return lax.scan(add, by_z, (slope, shift, drise, doffset), unroll=unroll)[0]
 
 
 def _over_blocks(part, z: Float[Array, "*n w"], *rows: Float[Array, "m w"]) -> Float[Array, "*n w"]:
