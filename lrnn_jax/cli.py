@@ -1,6 +1,7 @@
 """The `lrnn-jax` command: fit, decode, list, doctor."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
 from lrnn_jax.errors import InputError, suggest
@@ -89,30 +91,43 @@ def _fit(options: argparse.Namespace) -> int:
     if options.resume is not None:
         if options.config or options.out or set(changes) - {"training"}:
             raise InputError("--resume takes no CONFIG, no --out and only --training fields")
-        _keep_compiled(options.compilation_cache)
-        outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
+        with _compilations_kept(options.compilation_cache):
+            outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
     else:
         name = _DEFAULT_CONFIG if options.config is None else options.config
         base = read_table(config_path(name))
         experiment = experiment_from(merge(_without_stale_fields(base, changes), changes))
-        _keep_compiled(options.compilation_cache)
-        outcome = start(experiment, options.out, display)
+        with _compilations_kept(options.compilation_cache):
+            outcome = start(experiment, options.out, display)
     return _tell(outcome)
 
 
-def _keep_compiled(folder: Path | None) -> None:
-    """Has JAX keep what it compiles in `folder`, and take from there what it finds.
+@contextlib.contextmanager
+def _compilations_kept(folder: Path | None) -> Iterator[None]:
+    """JAX keeps what it compiles in `folder`, and takes from there what it finds.
 
     Raises:
       InputError: there can be no such folder.
     """
     if folder is None:
+        yield
         return
     nearest = next(path for path in (folder, *folder.absolute().parents) if exists(path))
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         raise InputError(f"--compilation-cache: cannot write to a folder {folder}")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    new: dict[str, Any] = {
+        "jax_compilation_cache_dir": str(folder.absolute()),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }
+    old = {name: getattr(jax.config, name) for name in new}
+    try:
+        for name, value in new.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in old.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def _decode(options: argparse.Namespace) -> int:

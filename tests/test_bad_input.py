@@ -560,15 +560,16 @@ def test_a_picture_that_has_gone_is_named(refused, run, workplace):
     ("words", "value"),
     [
         ("", "inf"),
-        ("--model.kind spder --training.checkpoint_every 1", "nan"),
-        ("--model.kind spder --training.steps 1", "nan|not finite"),
+        ("--model.kind spder --training.learning_rate 1e38 --training.checkpoint_every 1", "nan"),
+        ("--model.kind spder --training.learning_rate 1e38 --training.steps 1", "nan|not finite"),
     ],
     ids=["inf", "nan", "last-step"],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(command, workplace, words, value):
     """It tells the step and what to try, and what it keeps is good: the run goes on from there.
 
-    The first update spoils the parameters, so the first bad loss is that of step 1.
+    The first update spoils the parameters, so the first bad loss is that of step 1: at 1e30 its
+    square overflows, at 1e38 the argument of the sine does.
     """
     code, _, errors = command(f"fit {SIREN} --training.learning_rate 1e30 --out run {words}")
     assert code == 2
