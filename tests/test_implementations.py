@@ -314,7 +314,7 @@ def test_mixed_precision_keeps_parameters_and_gradients_in_float32():
 
 
 def test_mixed_precision_of_coordinates_alone_is_refused():
-    with pytest.raises(InputError, match="compute_dtype: a layer of coordinates is not rounded"):
+    with pytest.raises(InputError, match="compute_dtype: expected 'full' with depth 1"):
         dataclasses.replace(SPEC, depth=1, compute_dtype="bfloat16")
 
 

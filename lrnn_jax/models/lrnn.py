@@ -140,7 +140,10 @@ class LRNN(Network):
         require_flag(self, "norm_affine", "norm_last", "inner_bias", "outer_bias", "head_bias")
         activation(self.activation)
         if self.compute_dtype != "full" and self.depth == 1:
-            raise InputError("compute_dtype: a layer of coordinates is not rounded; depth is 1")
+            raise InputError(
+                f"compute_dtype: expected 'full' with depth 1, whose only layer takes coordinates, "
+                f"which are never rounded, got {self.compute_dtype!r}"
+            )
         if self.compute_dtype != "full" and self.implementation not in ("auto", "lean"):
             raise InputError(
                 f"compute_dtype: {self.compute_dtype!r} needs the implementation 'auto' or 'lean', "
