@@ -132,7 +132,7 @@ def time_steps(source: str, repeats: int = 5) -> dict[str, dict[str, float]]:
         table = merge(read_table(config_path(f"image/{model}")), {"problem": {"source": source}})
         experiment = experiment_from(table)
         training, data = experiment.training, jax.device_put(experiment.problem.load())
-        optimizer, chunk = training.optimizer(), training.chunk_points
+        optimizer, chunk = training.transformation(), training.chunk_points
         step = make_step(experiment.model, experiment.problem.loss, optimizer, chunk=chunk)
         state = initial_state(experiment.model.init(jax.random.key(0)), optimizer)
         runs[model] = [make_advance(step, 1), state, data, []]

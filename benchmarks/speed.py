@@ -334,7 +334,7 @@ def resident_case(name: str, steps: int = 2) -> Row:
     """Peak resident memory before compiling, after it and after `steps` steps of the loop."""
     model, points, chunk = CASES[name]
     data, training = random_data(model, points), Training(steps=steps)
-    optimizer, key = training.optimizer(), jax.random.key(0)
+    optimizer, key = training.transformation(), jax.random.key(0)
     state = jax.block_until_ready(initial_state(model.init(key), optimizer))
     before = peak_memory_mb()
     advance = make_advance(make_step(model, squared_error, optimizer, chunk=chunk), steps)

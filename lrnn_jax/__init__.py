@@ -17,6 +17,7 @@ from lrnn_jax.models import (
     MLP,
     ChebyKAN,
     CPTensor,
+    Factorized,
     Finer,
     FourierNet,
     GaborNet,
@@ -35,8 +36,8 @@ from lrnn_jax.models import (
     lrnn_from_cp,
     lrnn_from_mlp,
 )
-from lrnn_jax.problems import Image
-from lrnn_jax.training import Training, fit
+from lrnn_jax.problems import Image, pde
+from lrnn_jax.training import Training, fit, solve
 
 __all__ = [
     "FFN",
@@ -45,6 +46,7 @@ __all__ = [
     "MLP",
     "CPTensor",
     "ChebyKAN",
+    "Factorized",
     "Finer",
     "FourierNet",
     "GaborNet",
@@ -71,4 +73,6 @@ __all__ = [
     "metrics",
     "models",
     "operators",
+    "pde",
+    "solve",
 ]

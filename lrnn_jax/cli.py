@@ -32,7 +32,7 @@ from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
 from lrnn_jax.io import exists
 from lrnn_jax.io.trees import load_tree
-from lrnn_jax.training import Training, host_field
+from lrnn_jax.training import HostField, Training, arithmetic
 
 __all__ = ["main"]
 
@@ -137,11 +137,11 @@ def _decode(options: argparse.Namespace) -> int:
             f"{folder.path} has no {folder.params.name}: finish it with --resume first"
         )
     experiment = folder.experiment()
-    template = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    params = load_tree(folder.params, template)
-    field = host_field(experiment.model, params)
     size = None if options.size is None else tuple(options.size)
-    print(experiment.problem.decode(field, size, options.out or folder.path / "decoded.png"))
+    with arithmetic(experiment.training):
+        template = jax.eval_shape(experiment.model.init, jax.random.key(0))
+        field = HostField(experiment.model, load_tree(folder.params, template))
+        print(experiment.problem.decode(field, size, options.out or folder.path / "decoded.png"))
     return 0
 
 
@@ -175,6 +175,8 @@ def _tell(outcome: Outcome) -> int:
     scores = "  ".join(f"{name} {value:.4g}" for name, value in summary["scores"].items())
     memory = summary["peak_memory_mb"]
     print(f"reached   {scores} after {summary['step']} steps")
+    if summary["step"] < outcome.folder.experiment().training.steps:
+        print(f"stopped   {summary['stop']}")
     costs = [
         f"{summary['steps_per_second']:.3g} steps/s",
         f"compiled in {summary['compile_seconds']:.1f} s",
@@ -182,7 +184,8 @@ def _tell(outcome: Outcome) -> int:
         f"{summary['parameters']:,} parameters",
     ]
     print(f"cost      {', '.join(costs)}")
-    print(f"pictures  {folder / 'reconstruction.png'}, error.png, training.png, diagnostics.png")
+    first, *rest = [*summary["pictures"], "training.png", "diagnostics.png"]
+    print(f"pictures  {', '.join([str(folder / first), *rest])}")
     print(f"run       {folder}")
     for warning in summary["diagnostics"]["warnings"]:
         print(f"warning   {warning}")
@@ -214,12 +217,15 @@ def _value(word: str) -> Any:
 
 
 def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` less the fields of a kind that `changes` replaces by another."""
-    kept = dict(base)
-    for section, fields in changes.items():
-        if "kind" in fields and fields["kind"] != base.get(section, {}).get("kind"):
-            kept[section] = {}
-    return kept
+    """`base` less what `changes` replaces: the fields of another kind; all, for a new problem."""
+
+    def replaced(section: str) -> bool:
+        kind = changes.get(section, {}).get("kind")
+        return kind is not None and kind != base.get(section, {}).get("kind")
+
+    if replaced("problem"):
+        return {}
+    return {section: {} if replaced(section) else fields for section, fields in base.items()}
 
 
 # The parser ---------------------------------------------------------------------------------------
@@ -259,9 +265,13 @@ def _parser() -> argparse.ArgumentParser:
         )
     decode = _add(verbs, "decode", _decode, "Render a saved run at any resolution.")
     decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    size_help = "width and height in pixels; default: those of the data"
+    size_help = "pixels, or points along each coordinate; default: those of the data"
     decode.add_argument("--size", type=int, nargs="+", metavar="N", help=size_help)
-    decode.add_argument("--out", type=Path, help="the file to write; default: RUN/decoded.png")
+    decode.add_argument(
+        "--out",
+        type=Path,
+        help="the file to write, .npz for an equation's values; default: RUN/decoded.png",
+    )
     _add(verbs, "list", _list, "Show models, problems and configs.")
     _add(verbs, "doctor", _doctor, "Show versions and devices; check that the compiler is right.")
     for verb in verbs.choices.values():

@@ -1,11 +1,25 @@
-"""Where fields live: grids of points."""
+"""Where fields live: grids of points, boxes, and points drawn from them."""
 
+import dataclasses
+import math
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+import scipy.stats
+from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.typing import Key
 
-__all__ = ["grid"]
+__all__ = ["Box", "Sampler", "draw", "draw_on_faces", "grid"]
+
+Sampler = Literal["uniform", "latin_hypercube", "sobol"]
+"""How points are drawn from a box; see `draw`."""
+
+Face = tuple[int, int]
+"""(axis, side) of a box: side 0 is at its low end, 1 at its high end."""
 
 
 def grid(
@@ -39,3 +53,120 @@ def grid(
         raise InputError(f"low, high: expected low < high, got {low} and {high}")
     axes = [low + (np.arange(n) + 0.5) * ((high - low) / n) for n in shape]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """The box low_1 < x_1 < high_1, ..., of positive volume.
+
+    Args:
+      low: lower end of each axis.
+      high: upper end of each axis.
+
+    Raises:
+      InputError: an axis is empty, is not finite or lacks an end.
+
+    Example:
+      >>> Box((0, 0), (2, 1)).volume
+      2.0
+    """
+
+    low: tuple[float | int, ...]
+    high: tuple[float | int, ...]
+
+    def __post_init__(self) -> None:
+        low, high = tuple(map(float, self.low)), tuple(map(float, self.high))
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+        if not low or len(low) != len(high):
+            raise InputError(
+                f"box: expected as many lower as upper ends, got {len(low)} and {len(high)}"
+            )
+        for axis, (a, b) in enumerate(zip(low, high, strict=True)):
+            if not (math.isfinite(a) and math.isfinite(b) and a < b):
+                raise InputError(
+                    f"box: axis {axis} has no length: expected finite low < high, got {a} and {b}"
+                )
+
+    @property
+    def dim(self) -> int:
+        """The number of axes d."""
+        return len(self.low)
+
+    @property
+    def volume(self) -> float:
+        """The product of the sides."""
+        return math.prod(b - a for a, b in zip(self.low, self.high, strict=True))
+
+    @property
+    def faces(self) -> tuple[Face, ...]:
+        """All 2 d faces."""
+        return tuple((axis, side) for axis in range(self.dim) for side in (0, 1))
+
+    def contains(self, x: Float[ArrayLike, "*n d"]) -> np.ndarray:
+        """Which points lie in the box, its faces included, to a rounding error of 1e-6 a side."""
+        low, high = np.array(self.low), np.array(self.high)
+        slack, x = 1e-6 * (high - low), np.asarray(x)
+        return np.all((x >= low - slack) & (x <= high + slack), axis=-1)
+
+    def mesh(self, counts: tuple[int, ...], closed: tuple[bool, ...] | None = None) -> np.ndarray:
+        """A tensor grid, first axis slowest, in float64: (prod counts, d).
+
+        Args:
+          counts: points along each axis.
+          closed: whether the upper end of each axis belongs to the grid; None: all do. A periodic
+            axis is open: its two ends are one point.
+        """
+        ends = (True,) * self.dim if closed is None else closed
+        axes = [
+            np.linspace(a, b, n, endpoint=end)
+            for a, b, n, end in zip(self.low, self.high, counts, ends, strict=True)
+        ]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.dim)
+
+
+def draw(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Array, "n d"]:
+    """n points of a box, in JAX's default float; pure, so it can stand inside a training step.
+
+    Args:
+      box: where from.
+      key: of the draw.
+      n: points, >= 1.
+      sampler: 'uniform', independent; 'latin_hypercube', one in each of n slabs along every axis;
+        'sobol', the first n points of Sobol's sequence, all shifted by one random vector modulo 1
+        (Cranley and Patterson 1976), so that every draw is another and equally even.
+
+    Raises:
+      InputError: n < 1, or an unknown sampler.
+    """
+    if n < 1:
+        raise InputError(f"points: expected an integer >= 1, got {n}")
+    shape = (n, box.dim)
+    if sampler == "uniform":
+        unit = jax.random.uniform(key, shape)
+    elif sampler == "latin_hypercube":
+        order_key, place_key = jax.random.split(key)
+        orders = jax.vmap(lambda k: jax.random.permutation(k, n))(
+            jax.random.split(order_key, box.dim)
+        )
+        unit = (orders.T + jax.random.uniform(place_key, shape)) / n
+    elif sampler == "sobol":
+        power = max(0, math.ceil(math.log2(n)))
+        sequence = scipy.stats.qmc.Sobol(box.dim, scramble=False).random_base2(power)[:n]
+        unit = (jnp.asarray(sequence, float) + jax.random.uniform(key, (box.dim,))) % 1.0
+    else:
+        known = ", ".join(map(repr, get_args(Sampler)))
+        raise InputError(f"sampler: expected one of {known}, got {sampler!r}")
+    low, high = jnp.array(box.low), jnp.array(box.high)
+    return low + unit * (high - low)
+
+
+def draw_on_faces(
+    box: Box, key: Key, n: int, faces: tuple[Face, ...], sampler: Sampler = "uniform"
+) -> Float[Array, "n d"]:
+    """n points on faces of a box, which take turns, so that each has the same number within one."""
+    axes, sides = np.array(faces).T
+    ends = np.where(sides == 0, np.array(box.low)[axes], np.array(box.high)[axes])
+    turn = np.arange(n) % len(faces)
+    points = draw(box, key, n, sampler)
+    return points.at[np.arange(n), axes[turn]].set(ends[turn])

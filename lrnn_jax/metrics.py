@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["mean_squared_error", "psnr", "psnr_from_mse", "ssim"]
+__all__ = ["mean_squared_error", "psnr", "psnr_from_mse", "relative_l2", "ssim"]
 
 
 def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:
@@ -42,6 +42,21 @@ def psnr(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
       InputError: the shapes differ.
     """
     return psnr_from_mse(mean_squared_error(value, reference), peak)
+
+
+def relative_l2(value: ArrayLike, reference: ArrayLike) -> float:
+    """|value - reference| / |reference| in the Euclidean norm over all entries, in float64.
+
+    Raises:
+      InputError: the shapes differ, or the reference is zero.
+    """
+    a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
+    if a.shape != b.shape:
+        raise InputError(f"shapes differ: {a.shape} and {b.shape}")
+    norm = float(np.linalg.norm(b))
+    if norm == 0:
+        raise InputError("reference: expected a value other than zero")
+    return float(np.linalg.norm(a - b)) / norm
 
 
 def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:

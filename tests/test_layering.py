@@ -12,7 +12,7 @@ FLOORS = (
     ("errors",),
     ("checks", "typing"),
     ("domains", "io", "kernels"),
-    ("metrics", "models", "operators"),
+    ("metrics", "models", "operators", "residuals"),
     ("diagnostics", "problems", "training"),
     ("experiments", "modules"),
     ("cli",),

@@ -10,7 +10,7 @@ import pytest
 
 from lrnn_jax import LRNN, InputError, NestNet, Siren, Training, fit
 from lrnn_jax.io.trees import named_leaves
-from lrnn_jax.training import host_field, initial_state, make_advance, make_step
+from lrnn_jax.training import HostField, initial_state, make_advance, make_step
 
 MODEL = LRNN(in_dim=1, out_dim=1, rank=3, components=2, activation="sin", omega0=3.0)
 ADAM = optax.adam(1e-2)
@@ -163,7 +163,7 @@ def test_advance_stops_at_the_first_loss_that_is_not_finite():
 def test_host_field_equals_apply_at_any_number_of_points(points):
     params = MODEL.init(jax.random.key(0))
     x = np.linspace(-1, 1, points, dtype=np.float32)[:, None]
-    field = host_field(MODEL, params, chunk=6)
+    field = HostField(MODEL, params, chunk=6)
     expected = jax.jit(MODEL.apply)(params, x)  # eagerly, its rounding would be another
     np.testing.assert_allclose(field(x), expected, atol=1e-6)
     assert field(x[None]).shape == (1, points, 1)
@@ -222,7 +222,7 @@ def test_subnetworks_learn_at_their_own_rate():
     grads = jax.tree.map(jnp.ones_like, params)
 
     def updates(**fields):
-        optimizer = Training(learning_rate=1e-2, schedule="constant", **fields).optimizer()
+        optimizer = Training(learning_rate=1e-2, schedule="constant", **fields).transformation()
         return optimizer.update(grads, optimizer.init(params), params)[0]
 
     plain, scaled = updates(), updates(subnetwork_rate=0.2)
@@ -233,6 +233,6 @@ def test_subnetworks_learn_at_their_own_rate():
 
 
 def test_a_rate_for_subnetworks_needs_some():
-    optimizer = Training(subnetwork_rate=0.2).optimizer()
+    optimizer = Training(subnetwork_rate=0.2).transformation()
     with pytest.raises(InputError, match="subnetwork_rate: the model has no subnetworks"):
         optimizer.init(Siren(in_dim=1, out_dim=1, width=4).init(jax.random.key(0)))

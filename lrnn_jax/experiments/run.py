@@ -32,14 +32,20 @@ from lrnn_jax.io import exists, write_curves
 from lrnn_jax.io.trees import count_parameters, save_tree
 from lrnn_jax.training import (
     Checkpoints,
+    HostField,
     State,
     Training,
+    arithmetic,
+    check_fit,
     compiler_options,
-    host_field,
-    initial_state,
+    exported_params,
     make_advance,
-    make_step,
+    starting_state,
+    step_of,
+    trained_model,
+    why_it_stopped,
 )
+from lrnn_jax.training.optimizers import stop_code
 from lrnn_jax.typing import Data, Model, Problem, Terms
 
 if sys.platform != "win32":
@@ -81,6 +87,7 @@ class _Job:
     """A compiled run, about to train; `state` moves on."""
 
     experiment: Experiment
+    network: Model
     data: Data
     state: State
     key: jax.Array
@@ -91,6 +98,12 @@ class _Job:
     def step(self) -> int:
         """Updates taken so far."""
         return int(self.state.step)
+
+    @property
+    def ended(self) -> bool:
+        """All steps are done, or the optimiser can do no more."""
+        stopped = int(stop_code(self.state.opt_state)) != 0
+        return stopped or self.step >= self.experiment.training.steps
 
 
 def start(experiment: Experiment, path: Path | None, display: Display) -> Outcome:
@@ -106,15 +119,16 @@ def start(experiment: Experiment, path: Path | None, display: Display) -> Outcom
     """
     if path is not None and exists(path):
         raise InputError(f"{path} exists: name another folder, or use --resume")
-    job = _compile(experiment, None)
-    folder = RunFolder.create(path, experiment)
-    try:
-        checkpoints = Checkpoints(folder.checkpoints)
-        checkpoints.save(job.state)
-    except BaseException:
-        folder.remove()
-        raise
-    return _run(job, folder, checkpoints, display)
+    with arithmetic(experiment.training):
+        job = _compile(experiment, None)
+        folder = RunFolder.create(path, experiment)
+        try:
+            checkpoints = Checkpoints(folder.checkpoints)
+            checkpoints.save(job.state)
+        except BaseException:
+            folder.remove()
+            raise
+        return _run(job, folder, checkpoints, display)
 
 
 def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Outcome:
@@ -132,18 +146,22 @@ def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Out
     experiment = experiment_from(table)
     if not folder.checkpoints.is_dir():
         raise InputError(f"{folder.path} holds no checkpoint: nothing to resume from")
-    checkpoints = Checkpoints(folder.checkpoints)
-    state = checkpoints.restore(jax.eval_shape(lambda: _initial(experiment)))
-    step = int(state.step)
-    if step >= experiment.training.steps and folder.is_finished(step):
-        raise InputError(
-            f"{folder.path} has its {experiment.training.steps} steps: ask for more with "
-            "--training.steps"
-        )
-    job = _compile(experiment, state)
-    folder.read_metrics()
-    write_table(folder.config, table)
-    return _run(job, folder, checkpoints, display)
+    with arithmetic(experiment.training):
+        checkpoints = Checkpoints(folder.checkpoints)
+        job = _compile(experiment, checkpoints)
+        if job.ended and folder.is_finished(job.step):
+            raise InputError(f"{folder.path} has ended: {_what_next(job)}")
+        folder.read_metrics()
+        write_table(folder.config, table)
+        return _run(job, folder, checkpoints, display)
+
+
+def _what_next(job: _Job) -> str:
+    """Why a run ended, and what would take it further."""
+    training = job.experiment.training
+    if job.step >= training.steps:
+        return f"it has its {training.steps} steps: ask for more with --training.steps"
+    return why_it_stopped(job.state, training)
 
 
 def _keys(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
@@ -151,28 +169,26 @@ def _keys(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
     return init_key, loop_key
 
 
-def _initial(experiment: Experiment) -> State:
-    params = experiment.model.init(_keys(experiment)[0])
-    return initial_state(params, experiment.training.optimizer())
-
-
-def _compile(experiment: Experiment, state: State | None) -> _Job:
-    """Loads the data and compiles the loop, from `state` or from the start."""
+def _compile(experiment: Experiment, checkpoints: Checkpoints | None) -> _Job:
+    """Loads the data and compiles the loop, from the newest checkpoint or from the start."""
     model, problem, training = experiment.model, experiment.problem, experiment.training
-    for name in ("in_dim", "out_dim"):
-        ours, theirs = getattr(model, name), getattr(problem, name)
-        if ours != theirs:
-            raise InputError(f"model.{name} is {ours} but the problem has {theirs}: leave it out")
+    check_fit(model, problem, training)
+    network = trained_model(model, training)
     data = jax.device_put(problem.load())
-    first = jax.device_put(_initial(experiment) if state is None else state)
-    key = _keys(experiment)[1]
+    init_key, key = _keys(experiment)
+    begin = functools.partial(starting_state, network, problem, training, data, init_key)
+    if checkpoints is None:
+        first = jax.device_put(begin())
+    else:
+        first = jax.device_put(checkpoints.restore(jax.eval_shape(begin)))
     begun = time.perf_counter()
     arguments = (first, data, key, np.int32(1))
     leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, arguments))
     advance = _executable(
-        model, problem, _program_of(training), structure, tuple(leaves), _jax_settings()
+        network, problem, training.program(), structure, tuple(leaves), _jax_settings()
     )
-    return _Job(experiment, data, first, key, advance, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    return _Job(experiment, network, data, first, key, advance, seconds)
 
 
 @functools.lru_cache(maxsize=8)
@@ -195,29 +211,23 @@ def _executable(
       settings: JAX's own, under which programs differ.
     """
     del settings
-    step = make_step(
-        model,
-        problem.loss,
-        training.optimizer(),
-        batch=training.batch,
-        chunk=training.chunk_points,
-    )
     arguments = jax.tree.unflatten(structure, types)
-    return make_advance(step, _CAPACITY).lower(*arguments).compile(compiler_options())
+    return (
+        make_advance(step_of(model, problem, training), _CAPACITY)
+        .lower(*arguments)
+        .compile(compiler_options())
+    )
 
 
 def _jax_settings() -> tuple[Any, ...]:
     """The devices, and what of JAX's configuration a compiled program depends on."""
-    names = ("jax_default_device", "jax_default_matmul_precision", "jax_debug_nans")
+    names = (
+        "jax_default_device",
+        "jax_default_matmul_precision",
+        "jax_debug_nans",
+        "jax_enable_x64",
+    )
     return (*jax.devices(), *(getattr(jax.config, name) for name in names))
-
-
-def _program_of(training: Training) -> Training:
-    """The training less what is data to the compiled loop: seeds, and when the host looks."""
-    same = {"seed": 0, "log_every": 1, "checkpoint_every": 1}
-    if training.schedule != "cosine":
-        same["steps"] = 1
-    return dataclasses.replace(training, **same)
 
 
 def _run(job: _Job, folder: RunFolder, checkpoints: Checkpoints, display: Display) -> Outcome:
@@ -252,7 +262,7 @@ def _train(
     Returns the seconds spent in `advance`; `before` are those of earlier sessions of the run.
     """
     training, begun_at, spent, count = job.experiment.training, job.step, 0.0, 1
-    while job.step < training.steps and not stop.asked:
+    while not job.ended and not stop.asked:
         step = job.step
         to_checkpoint = training.checkpoint_every - step % training.checkpoint_every
         count = min(count, _CAPACITY, training.steps - step, to_checkpoint)
@@ -275,6 +285,9 @@ def _train(
 
 def _save(job: _Job, checkpoints: Checkpoints) -> None:
     """A checkpoint of the state, once its own loss is known to be finite."""
+    if int(stop_code(job.state.opt_state)):
+        checkpoints.save(job.state)
+        return
     copy = jax.tree.map(jnp.copy, job.state)
     history = job.advance(copy, job.data, job.key, np.int32(1))[1]
     _raise_if_not_finite(job, _lines(job, job.step, jax.device_get(history), 1)[0], checkpoints)
@@ -301,18 +314,21 @@ def _raise_if_not_finite(job: _Job, line: dict[str, float], checkpoints: Checkpo
 def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
     """Scores, pictures, the exported model and the summary; only the summary if interrupted."""
     experiment = job.experiment
-    status = "finished" if job.step == experiment.training.steps else "interrupted"
-    summary: dict[str, Any] = {"status": status, "step": job.step}
+    status = "finished" if job.ended else "interrupted"
+    stop = why_it_stopped(job.state, experiment.training)
+    summary: dict[str, Any] = {"status": status, "step": job.step, "stop": stop}
     if status == "finished":
-        field = host_field(experiment.model, job.state.params)
+        params = exported_params(job.network, job.state.params)
+        field = HostField(experiment.model, params)
         summary["scores"] = experiment.problem.evaluate(field, job.data)
         made_by = {"version": version("lrnn-jax"), "model": table_of(experiment)["model"]}
-        save_tree(folder.params, job.state.params, json.dumps(made_by))
-        experiment.problem.render(field, job.data, folder.path)
+        save_tree(folder.params, params, json.dumps(made_by))
+        pictures = experiment.problem.render(field, job.data, folder.path)
+        summary["pictures"] = [path.name for path in pictures]
         summary["best"] = _draw_curves(folder)
     summary |= {name: round(value, 3) for name, value in costs.items()}
     summary["peak_memory_mb"] = peak_memory_mb()
-    summary["parameters"] = count_parameters(job.state.params)
+    summary["parameters"] = count_parameters(exported_params(job.network, job.state.params))
     summary["machine"] = {
         "device": jax.devices()[0].device_kind,
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -328,9 +344,9 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
 
 def _diagnose(job: _Job, folder: RunFolder) -> dict[str, Any]:
     """What the model has learned since its start, which is drawn once more."""
-    model = job.experiment.model
-    initial = model.init(_keys(job.experiment)[0])
-    return diagnose(model, job.state.params, folder.path, initial)
+    initial = exported_params(job.network, job.network.init(_keys(job.experiment)[0]))
+    params = exported_params(job.network, job.state.params)
+    return diagnose(job.experiment.model, params, folder.path, initial)
 
 
 def _draw_curves(folder: RunFolder) -> dict[str, float]:

@@ -14,7 +14,7 @@ import tomli_w
 import lrnn_jax.models as models
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, write_bytes
-from lrnn_jax.problems import Image
+from lrnn_jax.problems import Image, pde
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
 
@@ -55,7 +55,20 @@ MODELS: dict[str, type] = {
 }
 """Every model that `[model] kind = "..."` can name."""
 
-PROBLEMS: dict[str, type] = {"image": Image}
+PROBLEMS: dict[str, type] = {
+    "image": Image,
+    "poisson": pde.Poisson,
+    "helmholtz": pde.Helmholtz,
+    "convection": pde.Convection,
+    "heat": pde.Heat,
+    "wave": pde.Wave,
+    "burgers": pde.Burgers,
+    "allen_cahn": pde.AllenCahn,
+    "kdv": pde.KortewegDeVries,
+    "reaction_diffusion": pde.ReactionDiffusion,
+    "kovasznay": pde.Kovasznay,
+    "taylor_green": pde.TaylorGreen,
+}
 """Every problem that `[problem] kind = "..."` can name."""
 
 Table = dict[str, Any]
@@ -170,9 +183,12 @@ def config_path(name: str) -> Path:
 
 
 def field_help(kind: type) -> dict[str, str]:
-    """One line of help for each field of a spec, from the Args of its docstring."""
-    text = re.sub(r"\n {8,}", " ", kind.__doc__ or "")
-    return dict(re.findall(r"^ {6}(\w+): (.+)$", text, flags=re.MULTILINE))
+    """One line of help for each field of a spec, from the Args of its docstring and its bases'."""
+    texts: dict[str, str] = {}
+    for cls in reversed(kind.__mro__):
+        text = re.sub(r"\n {8,}", " ", cls.__doc__ or "")
+        texts |= dict(re.findall(r"^ {6}(\w+): (.+)$", text, flags=re.MULTILINE))
+    return texts
 
 
 def _check_sections(table: Table) -> None:

@@ -10,19 +10,36 @@ from lrnn_jax.training.loop import (
     make_advance,
     make_step,
 )
-from lrnn_jax.training.predict import host_field
+from lrnn_jax.training.predict import HostField
 from lrnn_jax.training.settings import Training, scale_subnetworks
+from lrnn_jax.training.solve import Solution, arithmetic, solve, why_it_stopped
+from lrnn_jax.training.start import (
+    check_fit,
+    exported_params,
+    starting_state,
+    step_of,
+    trained_model,
+)
 
 __all__ = [
     "Checkpoints",
+    "HostField",
+    "Solution",
     "State",
     "Step",
     "Training",
+    "arithmetic",
+    "check_fit",
     "compiler_options",
+    "exported_params",
     "fit",
-    "host_field",
     "initial_state",
     "make_advance",
     "make_step",
     "scale_subnetworks",
+    "solve",
+    "starting_state",
+    "step_of",
+    "trained_model",
+    "why_it_stopped",
 ]

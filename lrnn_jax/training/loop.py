@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.training.optimizers import stop_code
 from lrnn_jax.typing import Data, Field, Key, Loss, Model, Params, Terms
 
 __all__ = [
@@ -26,15 +27,26 @@ __all__ = [
     "initial_state",
     "make_advance",
     "make_step",
+    "mean_over_chunks",
 ]
 
 
 class State(NamedTuple):
-    """All that training changes."""
+    """All that training changes, and so all that a checkpoint holds.
+
+    Attributes:
+      params: the parameters.
+      opt_state: the optimiser's, its phase and why it stopped included.
+      step: updates taken.
+      points: collocation points, where training draws them anew; else None.
+      weights: of the parts of the loss, where training balances them; else None.
+    """
 
     params: Params
     opt_state: optax.OptState
     step: Int[Array, ""]
+    points: Data = None
+    weights: Terms | None = None
 
 
 Step = Callable[[State, Data, Key], tuple[State, Terms]]
@@ -144,10 +156,13 @@ def make_step(
     def step(state: State, data: Data, key: Key) -> tuple[State, Terms]:
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         points = _draw(data, batch, batch_key)
-        (value, terms), grads = _mean_over_chunks(gradient, state.params, points, loss_key, chunk)
+        (value, terms), grads = mean_over_chunks(gradient, state.params, points, loss_key, chunk)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, opt_state, state.step + 1), {"loss": value, **terms}
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), {
+            "loss": value,
+            **terms,
+        }
 
     return step
 
@@ -156,8 +171,9 @@ def make_advance(step: Step, capacity: int):
     """A jitted advance(state, data, key, count) -> (state, history, done).
 
     It takes `count` <= `capacity` steps, a traced number, and stops early after the first loss that
-    is not finite. `history` holds the terms of each step in arrays of length `capacity`, the first
-    `done` of them filled. The state is donated.
+    is not finite, or once the optimiser says that it can do no more. `history`
+    holds the terms of each step in arrays of length `capacity`, the first `done` of them filled.
+    The state is donated.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -166,8 +182,8 @@ def make_advance(step: Step, capacity: int):
         history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
 
         def proceed(carry):
-            _, _, done, finite = carry
-            return (done < count) & finite
+            state, _, done, finite = carry
+            return (done < count) & finite & (stop_code(state.opt_state) == 0)
 
         def body(carry):
             state, history, done, _ = carry
@@ -198,29 +214,40 @@ def _draw(data: Data, batch: int | None, key: Key) -> Data:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
 
 
-def _mean_over_chunks(gradient, params: Params, data: Data, key: Key, chunk: int | None):
-    """gradient(params, data, key) as the mean over chunks, weighted by their points."""
+def mean_over_chunks(
+    function: Callable[..., Any], params: Params, data: Data, key: Key | None, chunk: int | None
+) -> Any:
+    """function(params, data, key) as the mean over chunks of `data`, weighted by their points.
+
+    Args:
+      function: a mean over the first axis of every leaf of `data`, or a tree of such means, as a
+        value and its gradient are.
+      params: handed through.
+      data: a pytree of arrays with one common first axis.
+      key: folded with the number of the chunk; None is handed through.
+      chunk: points at a time; None takes all at once.
+    """
     points = _check_lengths(data, chunk)
     if chunk is None or points <= chunk:
-        return gradient(params, data, key)
+        return function(params, data, key)
     count, rest = divmod(points, chunk)
 
-    def piece(data: Data, key: Key, size: int):
-        return jax.tree.map(lambda t: t * (size / points), gradient(params, data, key))
+    def piece(data: Data, index: Any, size: int):
+        own = None if key is None else jax.random.fold_in(key, index)
+        return jax.tree.map(lambda t: t * (size / points), function(params, data, own))
 
     def body(total, numbered):
         index, part = numbered
-        here = piece(part, jax.random.fold_in(key, index), chunk)
-        return jax.tree.map(jnp.add, total, here), None
+        return jax.tree.map(jnp.add, total, piece(part, index, chunk)), None
 
     whole = jax.tree.map(lambda a: a[: count * chunk].reshape(count, chunk, *a.shape[1:]), data)
-    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda a: a[0], whole), key)
+    first = jax.tree.map(lambda a: a[0], whole)
+    shapes = jax.eval_shape(function, params, first, key)
     total = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), shapes)
     total, _ = lax.scan(body, total, (jnp.arange(count), whole))
     if rest:
         tail = jax.tree.map(lambda a: a[count * chunk :], data)
-        tail_value = piece(tail, jax.random.fold_in(key, count), rest)
-        total = jax.tree.map(jnp.add, total, tail_value)
+        total = jax.tree.map(jnp.add, total, piece(tail, count, rest))
     return total
 
 

@@ -1,0 +1,313 @@
+"""Equations solved by every model, beside what is published: relative L2 errors over five seeds.
+
+    python benchmarks/pinn.py convection   # Levenberg-Marquardt in float64, beta 20 .. 100
+    python benchmarks/pinn.py adam         # plain Adam, every model at the best of its sweep
+    python benchmarks/pinn.py poisson      # n = 1 at about 3k parameters, in float64
+    python benchmarks/pinn.py efficiency   # Poisson n = 2 and 4: LRNN against larger SIRENs
+    python benchmarks/pinn.py table        # all rows as Markdown
+
+The convection set-up is the published one (u0 on 256 places, 256 x 100 grid for the error) with
+1,000 collocation points; which of the rest is ours stands in each row: representation, weights,
+fixed or fresh points. Sweeps are decided by the final error of seed 0. Every row is added to
+benchmarks/results/pinn.json when it is done; `--only` and `--seeds` run a part of it.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from zoo import machine
+
+import lrnn_jax as lj
+from lrnn_jax import pde
+from lrnn_jax.errors import InputError
+from lrnn_jax.experiments.spec import MODELS, PROBLEMS
+from lrnn_jax.models import Network
+
+RESULTS = Path(__file__).parent / "results" / "pinn.json"
+SEEDS = (0, 1, 2, 3, 4)
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One line of a table: settings to choose among, of which the best is run with every seed."""
+
+    stage: str
+    name: str
+    problem: pde.PDE
+    choices: tuple[tuple[Network, lj.Training], ...]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=(*STAGES, "table"))
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    options = parser.parse_args()
+    if options.stage == "table":
+        print(table(read_rows()))
+        return 0
+    for case in STAGES[options.stage]():
+        if options.only in case.name:
+            run(case, options.seeds)
+    return 0
+
+
+# The cases ---------------------------------------------------------------------------------------
+
+
+def convection_cases() -> Iterator[Case]:
+    """Periodic in x by construction, time harmonics up to beta, u0 weighted 100, fresh points."""
+    settings = lj.Training(optimizer="levenberg_marquardt", steps=200, precision="float64")
+    for beta in (30, 50, 80, 20, 40, 100):
+        harmonics = 16 if beta <= 40 else 32
+        problem = pde.Convection(
+            beta=float(beta),
+            harmonics=1,
+            time_harmonics=harmonics,
+            initial_weight=100.0,
+            resample_every=1,
+        )
+        siren = lj.Siren(in_dim=problem.in_dim, out_dim=1, width=24, depth=2, omega0=1.0)
+        lrnn = lj.LRNN(
+            in_dim=problem.in_dim,
+            out_dim=1,
+            rank=12,
+            components=2,
+            activation="sin",
+            omega0=1.0,
+            norm="none",
+            projection_init="siren",
+        )
+        for name, model in (("SIREN", siren), ("LRNN", lrnn)):
+            yield Case("convection", f"{name}, beta {beta}", problem, ((model, settings),))
+
+
+ADAM_MODELS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "NestNet": (("nestnet", {"width": 86, "depth": 2, "frequencies": 0}),),
+    "SIREN": tuple(("siren", {"width": 50, "depth": 4, "omega0": w}) for w in (5.0, 10.0)),
+    "LRNN": tuple(
+        ("lrnn", {"rank": 57, "components": 2, "activation": "sin", "omega0": w})
+        for w in (2.0, 5.0)
+    ),
+    "WIRE": (("wire", {"width": 43, "omega0": 5.0, "sigma0": 5.0}),),
+    "MFN": (("fourier_net", {"width": 49, "input_scale": 16.0}),),
+    "tanh": (("mlp", {"width": 50, "depth": 4}),),
+}
+ADAM_RATES = (1e-3, 5e-3)
+
+
+def adam_cases() -> Iterator[Case]:
+    """About 8k parameters, 3,000 steps; fixed points as published, and fresh ones each step."""
+    for beta in (30, 40):
+        for fresh in (False, True):
+            problem = pde.Convection(
+                beta=float(beta),
+                sampler="uniform" if fresh else "grid",
+                resample_every=int(fresh),
+                initial_weight=100.0,
+                boundary_weight=100.0,
+            )
+            for name, specs in ADAM_MODELS.items():
+                choices = tuple(
+                    (
+                        MODELS[kind](in_dim=2, out_dim=1, **fields),
+                        lj.Training(steps=3000, learning_rate=rate, schedule="cosine"),
+                    )
+                    for kind, fields in specs
+                    for rate in ADAM_RATES
+                )
+                points = "fresh" if fresh else "fixed"
+                yield Case("adam", f"{name}, beta {beta}, {points} points", problem, choices)
+
+
+def poisson_cases() -> Iterator[Case]:
+    """u = sin(pi x) sin(pi y), about 3k parameters, Levenberg-Marquardt in float64."""
+    problem = pde.Poisson(frequency=1, points=1500, boundary_points=400, resample_every=1)
+    settings = lj.Training(optimizer="levenberg_marquardt", steps=100, precision="float64")
+    fields: dict[str, Any] = {"in_dim": 2, "out_dim": 1}
+    models: dict[str, Network] = {
+        "SIREN": lj.Siren(width=37, depth=3, omega0=2.0, **fields),
+        "LRNN": lj.LRNN(
+            rank=33,
+            components=2,
+            activation="sin",
+            omega0=2.0,
+            norm="none",
+            projection_init="siren",
+            **fields,
+        ),
+        "tanh": lj.MLP(width=37, depth=3, **fields),
+    }
+    for name, model in models.items():
+        yield Case("poisson", f"{name}, n 1", problem, ((model, settings),))
+
+
+def efficiency_cases() -> Iterator[Case]:
+    """Poisson n = 2: LRNN of 16k against SIREN of 132k; n = 4: LRNN of 57k against that SIREN."""
+    for frequency, rank in ((2, 84), (4, 163)):
+        problem = pde.Poisson(
+            frequency=frequency, points=2000, boundary_points=400, resample_every=1
+        )
+        lrnns = [
+            lj.LRNN(in_dim=2, out_dim=1, rank=rank, components=2, activation="sin", omega0=w)
+            for w in (5.0, 10.0)
+        ]
+        sirens = [lj.Siren(in_dim=2, out_dim=1, width=256, depth=3, omega0=w) for w in (5.0, 10.0)]
+        for name, models, rates in (("LRNN", lrnns, (2e-3,)), ("SIREN", sirens, (2e-4, 1e-3))):
+            choices = tuple(
+                (model, lj.Training(steps=1500, learning_rate=rate, schedule="cosine"))
+                for model in models
+                for rate in rates
+            )
+            yield Case("efficiency", f"{name}, n {frequency}", problem, choices)
+
+
+STAGES = {
+    "convection": convection_cases,
+    "adam": adam_cases,
+    "poisson": poisson_cases,
+    "efficiency": efficiency_cases,
+}
+
+# Running -----------------------------------------------------------------------------------------
+
+
+def run(case: Case, seeds: list[int]) -> None:
+    """The sweep with the first seed, then the others at its best."""
+    sweep = [solve(case.problem, *choice, seeds[0]) for choice in case.choices]
+    best = min(range(len(sweep)), key=lambda i: sweep[i]["final"])
+    model, training = case.choices[best]
+    results = [sweep[best], *(solve(case.problem, model, training, seed) for seed in seeds[1:])]
+    add_row(
+        {
+            "stage": case.stage,
+            "name": case.name,
+            "problem": plain(case.problem, PROBLEMS),
+            "model": plain(model, MODELS),
+            "training": plain(training, {}),
+            "parameters": model.parameter_count,
+            "sweep": [
+                {**setting(choice), "final": result["final"]}
+                for choice, result in zip(case.choices, sweep, strict=True)
+            ],
+            "seeds": seeds,
+            **{key: [result[key] for result in results] for key in results[0]},
+        }
+    )
+
+
+def solve(problem: pde.PDE, model: Network, training: lj.Training, seed: int) -> Row:
+    """Final error, the best of twenty on the way (oracle), seconds with compilation, and why."""
+    settings = dataclasses.replace(training, seed=seed)
+    begun = time.perf_counter()
+    try:
+        found = lj.solve(model, problem, settings, score_every=max(1, training.steps // 20))
+    except InputError as error:
+        return {"final": float("inf"), "oracle": float("inf"), "seconds": 0.0, "stop": str(error)}
+    errors = [scores["relative_l2"] for _, scores in found.trail]
+    row = {
+        "final": errors[-1],
+        "oracle": min(errors),
+        "seconds": round(time.perf_counter() - begun, 1),
+        "stop": found.stop,
+    }
+    print(type(model).__name__, seed, row, flush=True)
+    return row
+
+
+def plain(spec: Any, registry: dict[str, type]) -> Row:
+    """The fields of a spec that are not its defaults, and its kind."""
+    fields = {
+        field.name: getattr(spec, field.name)
+        for field in dataclasses.fields(spec)
+        if getattr(spec, field.name) != field.default
+    }
+    kinds = {cls: name for name, cls in registry.items()}
+    return {"kind": kinds[type(spec)], **fields} if registry else fields
+
+
+def setting(choice: tuple[Network, lj.Training]) -> Row:
+    """What sets a choice of the sweep apart: its learning rate, and fields of its model."""
+    model, training = choice
+    fields = {name: getattr(model, name) for name in ("omega0",) if hasattr(model, name)}
+    return {"learning_rate": training.learning_rate, **fields}
+
+
+def read_rows() -> list[Row]:
+    """All rows so far."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
+def add_row(row: Row) -> None:
+    """Puts a row in the place of an older one of the same stage and name."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    row |= {"machine": machine(), "jax": jax.__version__, "commit": commit.stdout.strip()}
+    rows = [
+        old for old in read_rows() if (old["stage"], old["name"]) != (row["stage"], row["name"])
+    ]
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    print(json.dumps(row), flush=True)
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "convection": {
+        20: "1.9e-2 (L-BFGS, re-run)",
+        30: "2.0e-2 (curriculum)",
+        40: "5.3e-2 (curriculum)",
+        50: "2.7e-2 (PINNsFormer)",
+        80: "6.9e-4 (jaxpi)",
+        100: "",
+    }
+}
+
+
+def table(rows: list[Row]) -> str:
+    """One table a stage."""
+    lines = []
+    for stage in STAGES:
+        chosen = [row for row in rows if row["stage"] == stage]
+        if not chosen:
+            continue
+        lines += [
+            f"{stage}:",
+            "",
+            "| model and problem | parameters | median (best .. worst) of seeds | oracle-best "
+            "| seconds a run | published |",
+            "|---|---|---|---|---|---|",
+            *map(_line, chosen),
+            "",
+        ]
+    return "\n".join(lines).rstrip()
+
+
+def _line(row: Row) -> str:
+    final, oracle = row["final"], row["oracle"]
+    beta = int(row["problem"].get("beta", 30)) if row["stage"] == "convection" else 0
+    cells = (
+        row["name"],
+        f"{row['parameters']:,}",
+        f"**{statistics.median(final):.1e}** ({min(final):.1e} .. {max(final):.1e}), {len(final)}",
+        f"{statistics.median(oracle):.1e}",
+        f"{statistics.median(row['seconds']):.0f}",
+        PUBLISHED.get(row["stage"], {}).get(beta, ""),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""First and higher derivatives of a field at one point: callables in, callables out.
+
+Every operator takes u: (d,) -> () or (k,) and gives a callable of one point, which `jax.vmap` takes
+to many; the operators nest, and their results have derivatives of any order by parameters.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.operators.laplacians import (
+    Method,
+    check_method,
+    unwarned_laplacian,
+    warn_if_rough,
+)
+from lrnn_jax.operators.points import PointField, as_point, checked, direction, require_axes
+
+__all__ = [
+    "biharmonic",
+    "curl",
+    "divergence",
+    "grad",
+    "jacobian",
+    "material_derivative",
+    "partial",
+    "time_derivative",
+]
+
+
+def grad(u: PointField) -> PointField:
+    """x -> (du/dx_0, ..., du/dx_{d-1}) of a scalar field, in one reverse pass.
+
+    Args:
+      u: (d,) -> () or (1,).
+
+    Returns:
+      (d,) -> (d,).
+
+    Raises:
+      InputError: when called, u has several components or x is not one point.
+
+    Example:
+      >>> grad(lambda x: x[0] * x[1])(jnp.array([2.0, 3.0])).tolist()
+      [3.0, 2.0]
+    """
+
+    def at(x: Float[Array, "d"]) -> Float[Array, "d"]:
+        x = as_point("grad", x)
+        one = checked("grad", u, "one component", ((), (1,)))
+        return jax.grad(lambda x: one(x).reshape(()))(x)
+
+    return at
+
+
+def jacobian(u: PointField) -> PointField:
+    """x -> du_k/dx_a, forward, a pass for each coordinate.
+
+    Args:
+      u: (d,) -> () or (k,).
+
+    Returns:
+      (d,) -> (d,) or (k, d).
+
+    Raises:
+      InputError: when called, u is no array or x is not one point.
+
+    Example:
+      >>> jacobian(lambda x: jnp.stack([x[0] * x[1], x[0]]))(jnp.array([2.0, 3.0])).tolist()
+      [[3.0, 2.0], [1.0, 0.0]]
+    """
+
+    def at(x: Float[Array, "d"]) -> Float[Array, "*k d"]:
+        x = as_point("jacobian", x)
+        return jax.jacfwd(checked("jacobian", u))(x)
+
+    return at
+
+
+def partial(u: PointField, *axes: int) -> PointField:
+    """x -> d^n u / dx_a dx_b ... along n axes, by n nested forward passes.
+
+    Args:
+      u: (d,) -> () or (k,).
+      axes: at least one; an axis may be repeated: `partial(u, 0, 0)` is d^2 u / dx_0^2.
+
+    Returns:
+      A callable of the same shapes as u.
+
+    Raises:
+      InputError: no axis; when called, an axis out of range or x not one point.
+
+    Example:
+      >>> partial(lambda x: x[0] ** 2 * x[1], 0, 1)(jnp.array([2.0, 3.0])).item()
+      4.0
+    """
+    if not axes:
+        raise InputError("partial: expected at least one axis")
+
+    def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
+        x = as_point("partial", x)
+        result = checked("partial", u)
+        for axis in axes:
+            result = _along(result, direction(x, *require_axes("partial", (axis,), x.size)))
+        return result(x)
+
+    return at
+
+
+def divergence(u: PointField, *, axes: Sequence[int] | None = None) -> PointField:
+    """x -> sum_i du_i/dx_{a_i}.
+
+    Args:
+      u: (d,) -> (d,), or a component for each of `axes`.
+      axes: the coordinate that belongs to each component, such as those of space where one is
+        time; None is all.
+
+    Returns:
+      (d,) -> ().
+
+    Raises:
+      InputError: when called, u has another number of components, an axis is out of range or x is
+        not one point.
+
+    Example:
+      >>> divergence(lambda x: x**2)(jnp.array([2.0, 3.0])).item()
+      10.0
+    """
+
+    def at(x: Float[Array, "d"]) -> Float[Array, ""]:
+        x = as_point("divergence", x)
+        chosen = require_axes("divergence", axes, x.size)
+        field = _of_components("divergence", u, len(chosen))
+        parts = [_along(field, direction(x, axis))(x)[i] for i, axis in enumerate(chosen)]
+        return jnp.sum(jnp.stack(parts))
+
+    return at
+
+
+def curl(u: PointField, *, axes: Sequence[int] | None = None) -> PointField:
+    """x -> du_1/dx_0 - du_0/dx_1 in the plane; in space the vector
+
+        (du_2/dx_1 - du_1/dx_2, du_0/dx_2 - du_2/dx_0, du_1/dx_0 - du_0/dx_1).
+
+    Args:
+      u: (2,) -> (2,) or (3,) -> (3,), or a component for each of `axes`.
+      axes: the coordinates, two or three, such as those of space where one is time; None is all.
+
+    Returns:
+      (d,) -> () or (3,).
+
+    Raises:
+      InputError: when called, there are neither two nor three coordinates, u has another number of
+        components, an axis is out of range or x is not one point.
+
+    Example:
+      >>> curl(lambda x: jnp.stack([-x[1], x[0]]))(jnp.array([2.0, 3.0])).item()
+      2.0
+    """
+
+    def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
+        x = as_point("curl", x)
+        chosen = require_axes("curl", axes, x.size)
+        if len(chosen) not in (2, 3):
+            raise InputError(f"curl: expected 2 or 3 coordinates, got {len(chosen)}")
+        field = _of_components("curl", u, len(chosen))
+        by = [_along(field, direction(x, axis))(x) for axis in chosen]
+        if len(chosen) == 2:
+            return by[0][1] - by[1][0]
+        return jnp.stack([by[i - 2][i - 1] - by[i - 1][i - 2] for i in range(3)])
+
+    return at
+
+
+def biharmonic(
+    u: PointField, *, axes: Sequence[int] | None = None, method: Method = "auto"
+) -> PointField:
+    """x -> sum_{a, b} d^4 u / dx_a^2 dx_b^2, the Laplacian of the Laplacian.
+
+    Args:
+      u: (d,) -> () or (k,), four times differentiable.
+      axes: the coordinates of both sums; None is all.
+      method: an exact one of `laplacian`, for both.
+
+    Returns:
+      A callable of the same shapes as u.
+
+    Raises:
+      InputError: as `laplacian`.
+
+    Warns:
+      UserWarning: as `laplacian`.
+
+    Example:
+      >>> biharmonic(lambda x: x[0] ** 4 + x[0] ** 2 * x[1] ** 2)(jnp.ones(2)).item()
+      32.0
+    """
+    check_method(method, None, None)
+    warn_if_rough(u)
+    inner = unwarned_laplacian(u, axes=axes, method=method)
+    return unwarned_laplacian(inner, axes=axes, method=method)
+
+
+def time_derivative(u: PointField, axis: int = -1) -> PointField:
+    """x -> du/dt, t the coordinate `axis` of x: one forward pass.
+
+    Args:
+      u: (d,) -> () or (k,).
+      axis: where time is; the last coordinate by default.
+
+    Returns:
+      A callable of the same shapes as u.
+
+    Raises:
+      InputError: when called, the axis is out of range or x is not one point.
+
+    Example:
+      >>> time_derivative(lambda x: x[0] * x[1] ** 2)(jnp.array([2.0, 3.0])).item()
+      12.0
+    """
+
+    def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
+        x = as_point("time_derivative", x)
+        (time,) = require_axes("time_derivative", (axis,), x.size)
+        return _along(checked("time_derivative", u), direction(x, time))(x)
+
+    return at
+
+
+def material_derivative(
+    u: PointField, velocity: Callable | ArrayLike | None = None, axis: int = -1
+) -> PointField:
+    """x -> u_t + (v . grad) u, x = (space..., t): what a particle moving with v sees, one pass.
+
+    Args:
+      u: (d,) -> () or (k,).
+      velocity: v as a callable (d,) -> (d-1,) or an array (d-1,); None: the first d-1 components of
+        u itself, as in the equations of Burgers and of Navier and Stokes.
+      axis: where time is; the last coordinate by default.
+
+    Returns:
+      A callable of the same shapes as u.
+
+    Raises:
+      InputError: when called, v has another shape, or u fewer components than space where v is u;
+        the axis is out of range or x is not one point.
+
+    Example:
+      >>> material_derivative(lambda x: x[0] + 2 * x[1], jnp.array([5.0]))(jnp.zeros(2)).item()
+      7.0
+    """
+
+    def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
+        x = as_point("material_derivative", x)
+        (time,) = require_axes("material_derivative", (axis,), x.size)
+        field = checked("material_derivative", u)
+        v = _velocity(field, velocity, x)
+        return _along(field, jnp.insert(v, time, 1).astype(x.dtype))(x)
+
+    return at
+
+
+def _velocity(u: PointField, velocity: Callable | ArrayLike | None, x: Float[Array, "d"]):
+    space = x.size - 1
+    if velocity is None:
+        v = jnp.atleast_1d(u(x))
+        if v.ndim != 1 or v.size < space:
+            raise InputError(
+                f"material_derivative: expected u of at least {space} components for {space} "
+                f"coordinates of space, got shape {v.shape}"
+            )
+        return v[:space]
+    v = jnp.asarray(velocity(x) if callable(velocity) else velocity)
+    if v.shape != (space,):
+        raise InputError(
+            f"material_derivative: expected a velocity of {space} components for {space} "
+            f"coordinates of space, got shape {v.shape}"
+        )
+    return v
+
+
+def _along(u: PointField, v: Float[Array, "d"]) -> PointField:
+    """x -> (v . grad) u."""
+    return lambda x: jax.jvp(u, (x,), (v,))[1]
+
+
+def _of_components(name: str, u: PointField, count: int) -> PointField:
+    return checked(name, u, f"{count} components for {count} coordinates", ((count,),))

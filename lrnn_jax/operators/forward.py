@@ -1,0 +1,539 @@
+"""The forward Laplacian: one pass through a function that carries (value, Jacobian, Laplacian).
+
+For y = f(a) with J_i = da/dx_i and L = sum_i d^2 a/dx_i^2 along the chosen coordinates x_i,
+
+    dy/dx_i = f'(a) J_i,    sum_i d^2 y/dx_i^2 = f'(a) L + sum_i f''(a)(J_i, J_i)
+
+so the sum of second derivatives travels as one array, where a Hessian carries all of them. The
+function is traced and its operations are interpreted one by one:
+
+  * linear ones (products with constants, sums, reshapes, ...) act on the value, on every J_i and
+    on L alike;
+  * products of two carried arrays: a L_b + b L_a + 2 sum_i J_ai J_bi, right at zeros;
+  * elementwise ones are collected as long as they depend on one array, g(a): g, g' and g'' are
+    computed once, whatever the number of coordinates, and applied when something else needs them;
+  * calls, loops and branches are entered, a checkpoint stays one;
+  * anything else, a custom rule among it: the definition above by nested `jax.jvp`, which is exact
+    for every operation that has a forward derivative.
+
+A custom rule is respected, with one exception: around a loop of sums and products (as a sum over
+hidden units one at a time) it can only be a faster way to the same derivative, and the loop is
+entered.
+
+The result is made of ordinary operations, so it has derivatives of any order in both modes.
+
+References: Li et al., "Forward Laplacian: A New Computational Framework for Neural Network-based
+Variational Monte Carlo" (arXiv 2307.08214); Dangel et al., "Collapsing Taylor Mode Automatic
+Differentiation" (arXiv 2505.13644).
+"""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+from jaxtyping import Array, Float
+
+__all__ = ["forward_laplacian"]
+
+Tangent = Any
+"""An array, or None where it is zero."""
+
+
+class Jet(NamedTuple):
+    """A value with its first derivatives along each direction and the sum of the second ones."""
+
+    value: jax.Array
+    first: tuple[Tangent, ...]
+    second: Tangent
+
+    @property
+    def tangents(self) -> tuple[Tangent, ...]:
+        """Everything that a linear map acts on as it does on the value."""
+        return (*self.first, self.second)
+
+
+@dataclasses.dataclass(eq=False)
+class Root:
+    """A jet that elementwise functions are taken of."""
+
+    jet: Jet
+
+    @functools.cached_property
+    def squares(self) -> Tangent:
+        """sum_i J_i^2."""
+        return _sum(None if t is None else t * t for t in self.jet.first)
+
+    @functools.cached_property
+    def along(self) -> Jet:
+        """The jet along the root itself, in one direction: (a, 1, 0)."""
+        return Jet(self.jet.value, (jnp.ones_like(self.jet.value),), None)
+
+
+@dataclasses.dataclass(eq=False)
+class Carried:
+    """g(root), g elementwise, as its jet (g, g', g'') along the root; None is the root itself."""
+
+    root: Root
+    outer: Jet | None = None
+
+    @property
+    def value(self) -> jax.Array:
+        return self.root.jet.value if self.outer is None else self.outer.value
+
+    @property
+    def along(self) -> Jet:
+        return self.root.along if self.outer is None else self.outer
+
+    @functools.cached_property
+    def full(self) -> Jet:
+        """The jet along the coordinates."""
+        if self.outer is None:
+            return self.root.jet
+        value, (slope,), bend = self.outer
+        inner = self.root.jet
+        second = _sum((_times(slope, inner.second), _times(bend, self.root.squares)))
+        return Jet(value, tuple(_times(slope, t) for t in inner.first), second)
+
+
+Operand = Any
+"""An array that does not depend on the coordinates, or one that is Carried (in rules: a Jet)."""
+
+
+def forward_laplacian(
+    u: Callable[[Float[Array, "d"]], jax.Array], x: Float[Array, "d"], axes: Sequence[int]
+) -> jax.Array:
+    """sum over `axes` of d^2 u/dx_a^2 at one point x, for u of one array, in one forward pass."""
+    closed, shape = jax.make_jaxpr(u, return_shape=True)(x)
+    units = np.eye(x.shape[0], dtype=x.dtype)
+    start = Carried(Root(Jet(x, tuple(units[axis] for axis in axes), None)))
+    (result,) = _interpret(closed.jaxpr, closed.consts, [start])
+    second = result.full.second if isinstance(result, Carried) else None
+    return jnp.zeros(shape.shape, shape.dtype) if second is None else jnp.asarray(second)
+
+
+# Interpretation ----------------------------------------------------------------------------------
+
+
+def _interpret(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Operand]) -> list[Operand]:
+    """The outputs of a jaxpr some of whose arguments are carried."""
+    known: dict[Any, Operand] = dict(zip(jaxpr.constvars, consts, strict=True))
+    known.update(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(atom: Any) -> Operand:
+        return atom.val if isinstance(atom, core.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        results = _apply(eqn, [read(atom) for atom in eqn.invars])
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    """The results of one operation."""
+    name = eqn.primitive.name
+    carried = [each for each in operands if isinstance(each, Carried)]
+    if not carried or name in _FLAT or not any(map(_is_inexact, eqn.outvars)):
+        return _bind(eqn, map(_value, operands))
+    if name in _CALLS or _is_loop_of_products(eqn):
+        inner = eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"]
+        return _interpret(inner.jaxpr, inner.consts, operands)
+    root = carried[0].root
+    if all(each.root is root for each in carried) and _is_elementwise(eqn, operands, root):
+        jets = [each.along if isinstance(each, Carried) else each for each in operands]
+        results = _rule(eqn, jets)(eqn, jets)
+        return [Carried(root, each) if isinstance(each, Jet) else each for each in results]
+    jets = [each.full if isinstance(each, Carried) else each for each in operands]
+    results = _rule(eqn, jets)(eqn, jets)
+    return [Carried(Root(each)) if isinstance(each, Jet) else each for each in results]
+
+
+def _rule(eqn: Any, operands: list[Operand]) -> Callable[[Any, list[Operand]], list[Operand]]:
+    name = eqn.primitive.name
+    carried = {place for place, each in enumerate(operands) if isinstance(each, Jet)}
+    if name in _RULES:
+        return _RULES[name]
+    if name in _LINEAR and carried <= _LINEAR[name](len(operands)):
+        return _linear
+    if name in _BILINEAR:
+        return _linear if len(carried) == 1 else _bilinear
+    return _general
+
+
+def _bind(eqn: Any, values: Any) -> list[Any]:
+    """The operation itself."""
+    results = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return list(results) if eqn.primitive.multiple_results else [results]
+
+
+def _value(operand: Operand) -> Any:
+    return operand.value if isinstance(operand, Jet | Carried) else operand
+
+
+def _is_inexact(atom: Any) -> bool:
+    return jnp.issubdtype(atom.aval.dtype, jnp.inexact)
+
+
+def _times(a: Tangent, b: Tangent) -> Tangent:
+    return None if a is None or b is None else a * b
+
+
+def _sum(tangents: Any) -> Tangent:
+    present = [each for each in tangents if each is not None]
+    return functools.reduce(operator.add, present) if present else None
+
+
+def _zeros(like: Any) -> jax.Array:
+    return jnp.zeros(jnp.shape(like), jnp.result_type(like))
+
+
+# Rules: from jets and constants to jets and constants --------------------------------------------
+
+
+def _by_tangent(operands: list[Operand]) -> list[tuple[Tangent, ...]]:
+    """For each direction, and last for the second derivatives, the tangents of the carried."""
+    return list(zip(*(each.tangents for each in operands if isinstance(each, Jet)), strict=True))
+
+
+def _jets(values: list[Any], tangents: list[list[Tangent]]) -> list[Operand]:
+    """A jet for each result, of its value and of `tangents`, which has the results innermost."""
+    return [
+        Jet(value, tuple(own[:-1]), own[-1])
+        for value, own in zip(values, zip(*tangents, strict=True), strict=True)
+    ]
+
+
+def _linear(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    """An operation that is linear in the carried operands and in those that may be carried."""
+    values = _bind(eqn, map(_value, operands))
+    name = eqn.primitive.name
+    places = _LINEAR[name](len(operands)) if name in _LINEAR else ()
+
+    def along(tangents: tuple[Tangent, ...]) -> list[Tangent]:
+        if all(each is None for each in tangents):
+            return [None] * len(values)
+        own = iter(tangents)
+        filled = []
+        for place, operand in enumerate(operands):
+            if isinstance(operand, Jet):
+                tangent = next(own)
+                filled.append(_zeros(operand.value) if tangent is None else tangent)
+            else:
+                filled.append(_zeros(operand) if place in places else operand)
+        return _bind_known(eqn, filled)
+
+    return _jets(values, [along(tangents) for tangents in _by_tangent(operands)])
+
+
+def _bind_known(eqn: Any, operands: list[Any]) -> list[Tangent]:
+    """The operation; of numbers that are known while tracing the result is, and zeros are None.
+
+    So a coordinate that a function picks has a derivative along its own axis alone.
+    """
+    if not all(isinstance(each, np.ndarray | np.generic | float | int) for each in operands):
+        return _bind(eqn, operands)
+    with jax.ensure_compile_time_eval():
+        results = [np.asarray(each) for each in _bind(eqn, operands)]
+    return [each if each.any() else None for each in results]
+
+
+def _bilinear(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    """a L_b + L_a b + 2 sum_i J_ai J_bi of a product of two carried arrays."""
+    a, b = operands
+
+    def product(left: Tangent, right: Tangent) -> Tangent:
+        return None if left is None or right is None else _bind(eqn, (left, right))[0]
+
+    def outer(i: int) -> Tangent:
+        return _sum((product(a.value, b.tangents[i]), product(a.tangents[i], b.value)))
+
+    crossed = _sum(map(product, a.first, b.first))
+    second = _sum((outer(-1), None if crossed is None else 2 * crossed))
+    first = tuple(outer(i) for i in range(len(a.first)))
+    return [Jet(product(a.value, b.value), first, second)]
+
+
+def _barrier(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    """Results that are the operands, each of which is computed before any is used."""
+    leaves, structure = jax.tree.flatten(operands)
+    return jax.tree.unflatten(structure, lax.optimization_barrier(leaves))
+
+
+def _quotient(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    """a / b, which is linear in a alone."""
+    return _general(eqn, operands) if isinstance(operands[1], Jet) else _linear(eqn, operands)
+
+
+def _general(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    """Any operation, by nested `jax.jvp`: f'(a) L + sum_i f''(a)(J_i, J_i)."""
+    values = _bind(eqn, map(_value, operands))
+    smooth = [place for place, atom in enumerate(eqn.outvars) if _is_inexact(atom)]
+    at = tuple(each.value for each in operands if isinstance(each, Jet))
+
+    def function(*moved: Any) -> list[Any]:
+        own = iter(moved)
+        results = _bind(eqn, [next(own) if isinstance(each, Jet) else each for each in operands])
+        return [results[place] for place in smooth]
+
+    *firsts, seconds = [
+        None if all(t is None for t in each) else tuple(map(_filled, at, each))
+        for each in _by_tangent(operands)
+    ]
+    first, parts = [], []
+    for tangents in firsts:
+        if tangents is None:
+            first.append([None] * len(smooth))
+            continue
+        once = functools.partial(_derivative, function, tangents)
+        slope, bend = jax.jvp(once, at, tangents)
+        first.append(slope)
+        parts.append(bend)
+    if seconds is not None:
+        parts.append(_derivative(function, seconds, *at))
+    second = [_sum(own) for own in zip(*parts, strict=True)] if parts else [None] * len(smooth)
+    jets = _jets([values[place] for place in smooth], [*first, second])
+    results: list[Operand] = list(values)
+    for place, jet in zip(smooth, jets, strict=True):
+        results[place] = jet
+    return results
+
+
+def _derivative(function: Callable, tangents: tuple[Any, ...], *at: Any) -> Any:
+    return jax.jvp(function, at, tangents)[1]
+
+
+def _filled(value: Any, tangent: Tangent) -> jax.Array:
+    return _zeros(value) if tangent is None else jnp.asarray(tangent)
+
+
+# Loops, branches, checkpoints --------------------------------------------------------------------
+
+
+def _enter(jaxpr: Any, consts: Sequence[Any], operands: Sequence[Operand]) -> list[Operand]:
+    """`_interpret` from jets to jets."""
+    carried = [Carried(Root(each)) if isinstance(each, Jet) else each for each in operands]
+    results = _interpret(jaxpr, consts, carried)
+    return [each.full if isinstance(each, Carried) else each for each in results]
+
+
+def _instantiated(operand: Operand, directions: int) -> Jet:
+    """A jet whose tangents are all arrays."""
+    if not isinstance(operand, Jet):
+        operand = Jet(operand, (None,) * directions, None)
+    value = jnp.asarray(operand.value)
+    filled = [_filled(value, tangent) for tangent in operand.tangents]
+    return Jet(value, tuple(filled[:-1]), filled[-1])
+
+
+def _directions(operands: Sequence[Operand]) -> int:
+    return next(len(each.first) for each in operands if isinstance(each, Jet))
+
+
+def _checkpoint(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    def function(operands: list[Operand]) -> list[Operand]:
+        return _enter(eqn.params["jaxpr"], (), operands)
+
+    options = {key: eqn.params[key] for key in ("policy", "prevent_cse")}
+    return jax.checkpoint(function, **options)(operands)
+
+
+def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    index, *rest = operands
+    flags = [isinstance(each, Jet) for each in rest]
+    outs = [_reached(branch.jaxpr, flags) for branch in eqn.params["branches"]]
+    reached = [any(own) for own in zip(*outs, strict=True)]
+    directions = _directions(rest)
+
+    def enter(branch: Any, operands: list[Operand]) -> list[Operand]:
+        results = _enter(branch.jaxpr, branch.consts, operands)
+        return [
+            _instantiated(each, directions) if own else each
+            for own, each in zip(reached, results, strict=True)
+        ]
+
+    functions = [functools.partial(enter, branch) for branch in eqn.params["branches"]]
+    return lax.switch(index, functions, rest)
+
+
+def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
+    """A loop over jets; its body is computed again for the backward pass instead of kept."""
+    params = eqn.params
+    closed, n_consts, n_carry = params["jaxpr"], params["num_consts"], params["num_carry"]
+    consts, xs = operands[:n_consts], operands[n_consts + n_carry :]
+    flags = _loop_flags(eqn, [isinstance(each, Jet) for each in operands])
+    reached, directions = flags[n_consts : n_consts + n_carry], _directions(operands)
+
+    def settle(carry: Sequence[Operand]) -> list[Operand]:
+        return [
+            _instantiated(each, directions) if own else each
+            for own, each in zip(reached, carry, strict=True)
+        ]
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def body(carry: list[Operand], xs: list[Operand]) -> tuple[list[Operand], list[Operand]]:
+        results = _enter(closed.jaxpr, closed.consts, [*consts, *carry, *xs])
+        return settle(results[:n_carry]), results[n_carry:]
+
+    options = {key: params[key] for key in ("length", "reverse", "unroll")}
+    carry, ys = lax.scan(body, settle(operands[n_consts : n_consts + n_carry]), xs, **options)
+    return [*carry, *ys]
+
+
+def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
+    """Which operands of a scan are carried once those are that a turn reaches."""
+    n_consts, n_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    while True:
+        reached = _reached(eqn.params["jaxpr"].jaxpr, flags)[:n_carry]
+        grown = list(flags)
+        for place, own in enumerate(reached, n_consts):
+            grown[place] = grown[place] or own
+        if grown == flags:
+            return flags
+        flags = grown
+
+
+def _reached(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
+    """Which outputs may depend on the flagged inputs."""
+    found = {var for var, own in zip(jaxpr.invars, flags, strict=True) if own}
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name not in _FLAT and any(_is_in(atom, found) for atom in eqn.invars):
+            found.update(var for var in eqn.outvars if _is_inexact(var))
+    return [_is_in(atom, found) and _is_inexact(atom) for atom in jaxpr.outvars]
+
+
+def _is_in(atom: Any, found: set[Any]) -> bool:
+    return not isinstance(atom, core.Literal) and atom in found
+
+
+# What is elementwise -----------------------------------------------------------------------------
+
+
+def _is_elementwise(eqn: Any, operands: Sequence[Operand], root: Root) -> bool:
+    """Whether every entry of the results depends on the same entry of the root alone.
+
+    With the root's dtype throughout, which is real: a function of complex numbers has no slope.
+    """
+    shape, dtype = jnp.shape(root.jet.value), jnp.result_type(root.jet.value)
+    flags = [isinstance(each, Carried) for each in operands]
+    outs = [var.aval for var in eqn.outvars]
+    return (
+        jnp.issubdtype(dtype, jnp.floating)
+        and all(jnp.shape(_value(each)) == shape for each in operands if isinstance(each, Carried))
+        and all(out.shape == shape and out.dtype == dtype for out in outs)
+        and _pointwise(eqn, flags, shape) is not None
+    )
+
+
+def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool] | None:
+    """Which results depend on the flagged operands, if they do so elementwise, else None."""
+    name, params = eqn.primitive.name, eqn.params
+    if all(var.aval.dtype == bool for var in eqn.outvars):
+        return [False] * len(eqn.outvars)  # constant between jumps, of whatever it depends on
+    if name in _ELEMENTWISE:
+        alike = all(var.aval.shape == shape for var in eqn.outvars)
+        return [True] * len(eqn.outvars) if alike else None
+    if name == "scan":
+        flags, (n_consts, n_carry) = _loop_flags(eqn, flags), _counts(eqn)
+        outs = _pointwise_inside(params["jaxpr"].jaxpr, flags, shape)
+        stacked = outs is None or any(flags[n_consts + n_carry :]) or any(outs[n_carry:])
+        return None if stacked else outs
+    if name == "cond":
+        each = [_pointwise_inside(branch.jaxpr, flags[1:], shape) for branch in params["branches"]]
+        if flags[0] or any(outs is None for outs in each):
+            return None
+        return [any(own) for own in zip(*each, strict=True)]
+    if name in _CALLS | _CUSTOM | _CHECKPOINTS:
+        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+        return _pointwise_inside(getattr(inner, "jaxpr", inner), flags, shape)
+    return None
+
+
+def _counts(eqn: Any) -> tuple[int, int]:
+    return eqn.params["num_consts"], eqn.params["num_carry"]
+
+
+def _pointwise_inside(jaxpr: Any, flags: Sequence[bool], shape: tuple[int, ...]):
+    """`_pointwise` of all operations of a jaxpr."""
+    invars = [var for var, own in zip(jaxpr.invars, flags, strict=True) if own]
+    if any(var.aval.shape != shape for var in invars):
+        return None
+    found = set(invars)
+    for eqn in jaxpr.eqns:
+        own = [_is_in(atom, found) for atom in eqn.invars]
+        if not any(own):
+            continue
+        outs = _pointwise(eqn, own, shape)
+        if outs is None:
+            return None
+        found.update(var for var, out in zip(eqn.outvars, outs, strict=True) if out)
+    return [_is_in(atom, found) for atom in jaxpr.outvars]
+
+
+def _is_loop_of_products(eqn: Any) -> bool:
+    """Whether this is a custom rule around a loop over sums, products and calls with own rules."""
+    if eqn.primitive.name != "custom_jvp_call":
+        return False
+    inner = eqn.params["call_jaxpr"].jaxpr
+    loops = [each for each in inner.eqns if each.primitive.name == "scan"]
+    bodies = [each.params["jaxpr"].jaxpr for each in loops]
+    names = {each.primitive.name for jaxpr in (inner, *bodies) for each in jaxpr.eqns}
+    return bool(loops) and names <= _SUMS_AND_PRODUCTS | {"scan"}
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _all(count: int) -> set[int]:
+    return set(range(count))
+
+
+def _only(*places: int) -> Callable[[int], set[int]]:
+    return lambda count: set(places)
+
+
+_MAPS = _names("""
+    add sub add_any neg concatenate copy copy_p real imag complex conj fft pad cumsum split
+    reduce_sum reduce_window_sum reshape transpose slice squeeze expand_dims rev broadcast_in_dim
+    convert_element_type
+""")
+_LINEAR: dict[str, Callable[[int], set[int]]] = {
+    **dict.fromkeys(_MAPS, _all),
+    "dynamic_slice": _only(0),
+    "gather": _only(0),
+    "dynamic_update_slice": _only(0, 1),
+    "scatter-add": _only(0, 2),
+    "select_n": lambda count: set(range(1, count)),
+}
+"""Which of so many operands an operation is linear in, all at once."""
+
+_BILINEAR = _names("mul dot_general conv_general_dilated")
+_FLAT = _names("floor ceil round sign stop_gradient")
+_CALLS = _names("jit pjit closed_call core_call")
+_CUSTOM = _names("custom_jvp_call custom_vjp_call")
+_CHECKPOINTS = _names("checkpoint remat2")
+_SUMS_AND_PRODUCTS = _names("add sub mul neg broadcast_in_dim convert_element_type custom_jvp_call")
+_ELEMENTWISE = _names("""
+    add sub add_any mul div neg abs max min pow integer_pow square rem clamp select_n
+    exp exp2 log expm1 log1p sqrt rsqrt cbrt logistic erf erfc erf_inv lgamma digamma
+    sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh
+    floor ceil round sign stop_gradient copy copy_p reduce_precision
+    bitcast_convert_type convert_element_type optimization_barrier
+    and or xor not shift_left shift_right_logical shift_right_arithmetic
+""")
+_RULES: dict[str, Callable[[Any, list[Operand]], list[Operand]]] = {
+    "div": _quotient,
+    "scan": _scan,
+    "cond": _branches,
+    "optimization_barrier": _barrier,
+    **dict.fromkeys(_CHECKPOINTS, _checkpoint),
+}

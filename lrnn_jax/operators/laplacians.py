@@ -1,0 +1,209 @@
+"""The Laplacian of a field, by seven methods that agree."""
+
+import functools
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lrnn_jax.errors import InputError, suggest
+from lrnn_jax.operators.forward import forward_laplacian
+from lrnn_jax.operators.points import PointField, as_point, checked, direction, require_axes
+from lrnn_jax.typing import Key
+
+__all__ = ["Method", "check_method", "laplacian", "unwarned_laplacian", "warn_if_rough"]
+
+Method = Literal[
+    "auto", "forward", "taylor", "forward_over_reverse", "hessian", "hutchinson", "dimensions"
+]
+"""How a Laplacian is computed; see `laplacian`."""
+
+
+def laplacian(
+    u: PointField,
+    *,
+    axes: Sequence[int] | None = None,
+    method: Method = "auto",
+    key: Key | None = None,
+    samples: int | None = None,
+) -> PointField:
+    """x -> sum over `axes` of d^2 u / dx_a^2 at one point x.
+
+    Methods, of which the first four and "auto" are exact, agree to rounding and can be nested and
+    differentiated in both modes:
+
+      * "forward": one pass that carries value, Jacobian and Laplacian through the function;
+      * "taylor": second Taylor coefficients along each axis, a `jax.jvp` of a `jax.jvp`.
+        (`jax.experimental.jet` is not used: it has no rule for custom derivatives, for `jnp.prod`
+        and for loops, of which the networks here are made.)
+      * "forward_over_reverse": `jax.jvp` of the gradient along each axis;
+      * "hessian": the trace of `jax.hessian`, which takes the whole of it;
+      * "hutchinson": v . H v averaged over `samples` vectors v of random signs, unbiased;
+      * "dimensions": d / m times the sum over m = `samples` of the d axes, drawn without
+        replacement; unbiased, exact with all of them; for many coordinates;
+      * "auto": "forward", the fastest to train with wherever `benchmarks/operators.py` compares.
+
+    Args:
+      u: a field, such as `functools.partial(model.apply, params)`; (d,) -> () or (k,).
+      axes: the coordinates of the sum, such as those of space where one is time; None is all.
+      method: as above.
+      key: for the random methods. One draw serves all points of a `jax.vmap` over the result; for
+        a draw of its own at each, `jax.vmap(lambda x, key: laplacian(u, key=key, ...)(x))`.
+      samples: vectors or axes that a random method draws, >= 1.
+
+    Returns:
+      A callable of the same kind; `jax.vmap` takes it to many points.
+
+    Raises:
+      InputError: an unknown method; `key` or `samples` missing for a random method, or given to
+        another; when called, an axis out of range or a point of another shape than (d,).
+
+    Warns:
+      UserWarning: u is a model of the zoo bound to its parameters, by `functools.partial` or that
+        under `jax.jit`, and not twice differentiable; into a lambda nobody looks.
+        A ReLU network is piecewise linear in its features: between its kinks the second derivative
+        is zero, or that of the features alone, and a loss on it teaches the network little.
+
+    Example:
+      >>> laplacian(lambda x: x[0] ** 2 + 3 * x[1] ** 2)(jnp.ones(2)).item()
+      8.0
+      >>> laplacian(lambda x: x[0] ** 2 + 3 * x[1] ** 2, axes=(0,))(jnp.ones(2)).item()
+      2.0
+
+    References: forward Laplacian, see `lrnn_jax.operators.forward`; Hutchinson, "A Stochastic
+    Estimator of the Trace of the Influence Matrix" (1989), for PDEs Hu et al., "Hutchinson Trace
+    Estimation for High-Dimensional and High-Order PINNs" (arXiv 2312.14499); sampled axes, Hu et
+    al., "Tackling the Curse of Dimensionality with PINNs" (arXiv 2307.12306).
+    """
+    check_method(method, key, samples)
+    warn_if_rough(u)
+    return unwarned_laplacian(u, axes=axes, method=method, key=key, samples=samples)
+
+
+def unwarned_laplacian(
+    u: PointField,
+    *,
+    axes: Sequence[int] | None = None,
+    method: Method = "auto",
+    key: Key | None = None,
+    samples: int | None = None,
+) -> PointField:
+    """`laplacian` without a look at its arguments and at the smoothness of u."""
+
+    def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
+        x = as_point("laplacian", x)
+        chosen = require_axes("laplacian", axes, x.size)
+        if method == "hutchinson":
+            return _hutchinson(field, x, chosen, key, samples)
+        if method == "dimensions":
+            return _dimensions(field, x, chosen, key, samples)
+        return _EXACT[method](field, x, chosen)
+
+    field = checked("laplacian", u)
+    return at
+
+
+# Exact -------------------------------------------------------------------------------------------
+
+
+def _hessian(u: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
+    second = jax.hessian(u)(x)
+    return functools.reduce(jnp.add, [second[..., axis, axis] for axis in axes])
+
+
+def _forward_over_reverse(u: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
+    def along(axis: int) -> jax.Array:
+        return jax.jvp(jax.jacrev(u), (x,), (direction(x, axis),))[1][..., axis]
+
+    return functools.reduce(jnp.add, map(along, axes))
+
+
+def _taylor(u: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
+    return functools.reduce(jnp.add, [_second(u, x, direction(x, axis)) for axis in axes])
+
+
+def _second(u: PointField, x: Float[Array, "d"], v: Float[Array, "d"]) -> jax.Array:
+    """v . H v, forward over forward."""
+
+    def once(x: Float[Array, "d"]) -> jax.Array:
+        return jax.jvp(u, (x,), (v,))[1]
+
+    return jax.jvp(once, (x,), (v,))[1]
+
+
+_EXACT: dict[str, Callable[[PointField, Float[Array, "d"], tuple[int, ...]], jax.Array]] = {
+    "auto": forward_laplacian,
+    "forward": forward_laplacian,
+    "taylor": _taylor,
+    "forward_over_reverse": _forward_over_reverse,
+    "hessian": _hessian,
+}
+
+
+# Random ------------------------------------------------------------------------------------------
+
+
+def _hutchinson(
+    u: PointField, x: Float[Array, "d"], axes: tuple[int, ...], key: Any, samples: Any
+) -> jax.Array:
+    signs = jax.random.rademacher(jax.random.clone(key), (samples, len(axes)), x.dtype)
+    vectors = jnp.zeros((samples, x.size), x.dtype).at[:, jnp.array(axes)].set(signs)
+    return jnp.mean(jax.vmap(lambda v: _second(u, x, v))(vectors), axis=0)
+
+
+def _dimensions(
+    u: PointField, x: Float[Array, "d"], axes: tuple[int, ...], key: Any, samples: Any
+) -> jax.Array:
+    if samples > len(axes):
+        raise InputError(f"laplacian: expected samples <= {len(axes)} axes, got {samples}")
+    chosen = jax.random.permutation(jax.random.clone(key), jnp.array(axes))[:samples]
+    vectors = jax.nn.one_hot(chosen, x.size, dtype=x.dtype)
+    total = jnp.sum(jax.vmap(lambda v: _second(u, x, v))(vectors), axis=0)
+    return total * (len(axes) / samples)
+
+
+# Checks ------------------------------------------------------------------------------------------
+
+
+def check_method(method: str, key: Key | None, samples: int | None) -> None:
+    """The method is known, and has the key and the samples that it needs and no others.
+
+    Raises:
+      InputError: it is not.
+    """
+    if method not in get_args(Method):
+        raise InputError(
+            f"laplacian: unknown method {method!r}; {suggest(str(method), get_args(Method))}"
+        )
+    random = method in ("hutchinson", "dimensions")
+    for name, given in (("key", key), ("samples", samples)):
+        if random and given is None:
+            raise InputError(f"laplacian: the method '{method}' needs {name}")
+        if not random and given is not None:
+            raise InputError(f"laplacian: {name} is for 'hutchinson' and 'dimensions'")
+    if samples is not None and (isinstance(samples, bool) or samples < 1):
+        raise InputError(f"laplacian: expected samples >= 1, got {samples!r}")
+
+
+def warn_if_rough(u: PointField) -> None:
+    """Warns the caller's caller where u is a model that is not twice differentiable."""
+    plain = inspect.unwrap(u)  # of jax.jit
+    bound = plain.func if isinstance(plain, functools.partial) else plain
+    model = bound.__self__ if inspect.ismethod(bound) else bound
+    smoothness = getattr(model, "smoothness", math.inf)
+    if smoothness >= 2:
+        return
+    if smoothness == 0:
+        what = (
+            "has kinks, which its Laplacian misses: between them it is zero almost everywhere, or "
+        )
+        what += "the curvature of its features alone"
+    else:
+        what = "has one continuous derivative: its Laplacian is not continuous"
+    message = f"{type(model).__name__} {what}; take a model of smoothness >= 2, such as Siren"
+    warnings.warn(message, UserWarning, stacklevel=3)

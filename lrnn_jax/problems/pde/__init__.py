@@ -1,0 +1,50 @@
+"""Differential equations as problems."""
+
+from lrnn_jax.domains import Box
+from lrnn_jax.problems.pde.conditions import (
+    Condition,
+    dirichlet,
+    initial,
+    initial_velocity,
+    measured,
+    neumann,
+    periodic,
+)
+from lrnn_jax.problems.pde.custom import Equation
+from lrnn_jax.problems.pde.elliptic import Helmholtz, Poisson
+from lrnn_jax.problems.pde.equation import PDE, TestPoints
+from lrnn_jax.problems.pde.evolution import (
+    AllenCahn,
+    Burgers,
+    Convection,
+    Heat,
+    KortewegDeVries,
+    ReactionDiffusion,
+    Wave,
+)
+from lrnn_jax.problems.pde.flow import Kovasznay, TaylorGreen
+
+__all__ = [
+    "PDE",
+    "AllenCahn",
+    "Box",
+    "Burgers",
+    "Condition",
+    "Convection",
+    "Equation",
+    "Heat",
+    "Helmholtz",
+    "KortewegDeVries",
+    "Kovasznay",
+    "Poisson",
+    "ReactionDiffusion",
+    "TaylorGreen",
+    "TestPoints",
+    "Wave",
+    "dirichlet",
+    "initial",
+    "initial_velocity",
+    "measured",
+    "neumann",
+    "periodic",
+]

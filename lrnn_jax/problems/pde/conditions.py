@@ -1,0 +1,242 @@
+"""What holds beside an equation: on faces of its box, at the start, at places of measurement.
+
+Time, where there is one, is the last coordinate. A value is a number or a function of one point
+x (d,) -> () or (o,).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.domains import Box, Face, Sampler, draw_on_faces
+from lrnn_jax.errors import InputError
+from lrnn_jax.typing import Key
+
+__all__ = [
+    "Condition",
+    "PointField",
+    "Residual",
+    "dirichlet",
+    "initial",
+    "initial_velocity",
+    "measured",
+    "neumann",
+    "periodic",
+]
+
+PointField = Callable[[Float[Array, "d"]], Float[Array, "o"]]
+"""u of one point."""
+
+Residual = Callable[[PointField], Callable[[Any], Float[Array, "..."]]]
+"""u -> (row -> what must vanish)."""
+
+Value = float | Callable[[Float[Array, "d"]], Any]
+
+
+class Condition(NamedTuple):
+    """What must vanish at some points beside the equation.
+
+    Attributes:
+      name: of its term in the loss.
+      residual: u -> (row -> what must vanish).
+      rows: (key, n, sampler) -> a pytree of arrays (n, ...), or of the rows that are given.
+      weight: factor in the loss, >= 0.
+      given: the rows are the same for every key.
+      periodic: the exact periodic embedding fulfils it.
+      hard: an ansatz may fulfil it.
+    """
+
+    name: str
+    residual: Residual
+    rows: Callable[[Key, int, Sampler], Any]
+    weight: float = 1.0
+    given: bool = False
+    periodic: bool = False
+    hard: bool = False
+
+
+def dirichlet(
+    box: Box, value: Value = 0.0, faces: tuple[Face, ...] | None = None, weight: float = 1.0
+) -> Condition:
+    """u(x) = value(x) on faces of the box, all of them where none are named.
+
+    Args:
+      box: the domain.
+      value: of u.
+      faces: (axis, side) each, side 0 the low end and 1 the high one.
+      weight: factor in the loss.
+
+    Raises:
+      InputError: the box has no such face; and when taken, the value has another shape than u.
+
+    Example:
+      >>> dirichlet(Box((0.0,), (1.0,)), faces=((0, 0),)).name
+      'boundary'
+    """
+    on = _faces(box, faces)
+
+    def rows(key: Key, n: int, sampler: Sampler) -> Array:
+        return draw_on_faces(box, key, n, on, sampler)
+
+    return Condition("boundary", _value_less(value), rows, weight, hard=True)
+
+
+def neumann(
+    box: Box, value: Value = 0.0, faces: tuple[Face, ...] | None = None, weight: float = 1.0
+) -> Condition:
+    """du/dn (x) = value(x), n the outer normal, on faces of the box; arguments as `dirichlet`."""
+    on = _faces(box, faces)
+
+    def rows(key: Key, n: int, sampler: Sampler) -> tuple[Array, Array]:
+        axes, sides = np.array(on)[np.arange(n) % len(on)].T
+        normals = np.zeros((n, box.dim))
+        normals[np.arange(n), axes] = 2 * sides - 1
+        return draw_on_faces(box, key, n, on, sampler), jnp.asarray(normals, float)
+
+    def residual(u: PointField):
+        def slope_less(row: tuple[Array, Array]) -> Array:
+            x, normal = row
+            return _less(jax.jvp(u, (x,), (normal,))[1], value, x)
+
+        return slope_less
+
+    return Condition("flux", residual, rows, weight)
+
+
+def initial(box: Box, value: Value, weight: float = 1.0, points: Any = None) -> Condition:
+    """u(x, 0) = value(x) at the start of time, the low face of the last coordinate.
+
+    Args:
+      box: the domain.
+      value: of u.
+      weight: factor in the loss.
+      points: given ones (n, d); None draws them.
+    """
+    return _at_start("initial", box, _value_less(value), weight, points)
+
+
+def initial_velocity(box: Box, value: Value = 0.0, weight: float = 1.0) -> Condition:
+    """u_t(x, 0) = value(x) at the start of time."""
+
+    def residual(u: PointField):
+        def velocity_less(x: Array) -> Array:
+            along_time = jnp.zeros_like(x).at[-1].set(1.0)
+            return _less(jax.jvp(u, (x,), (along_time,))[1], value, x)
+
+        return velocity_less
+
+    return _at_start("velocity", box, residual, weight, None)
+
+
+def periodic(
+    box: Box, axis: int = 0, slope: bool = False, weight: float = 1.0, points: Any = None
+) -> Condition:
+    """u is equal at both ends of an axis, and with `slope` its derivative along the axis too.
+
+    Args:
+      box: the domain.
+      axis: of the period.
+      slope: the derivative as well.
+      weight: factor in the loss.
+      points: given ones (n, d) on the low face; None draws them.
+    """
+    faces = _faces(box, ((axis, 0),))
+    along = np.zeros(box.dim)
+    along[axis] = 1.0
+    side = box.high[axis] - box.low[axis]
+
+    def residual(u: PointField):
+        def jump(x: Array) -> Array:
+            return u(x) - u(x + side * jnp.asarray(along, x.dtype))
+
+        if not slope:
+            return jump
+        return lambda x: jnp.hstack(jax.jvp(jump, (x,), (jnp.asarray(along, x.dtype),)))
+
+    def rows(key: Key, n: int, sampler: Sampler) -> Array:
+        if points is None:
+            return draw_on_faces(box, key, n, faces, sampler)
+        return jnp.asarray(points, float)
+
+    given = points is not None
+    return Condition(f"periodic_{axis}", residual, rows, weight, given=given, periodic=True)
+
+
+def measured(
+    box: Box, x: Float[ArrayLike, "n d"], y: Float[ArrayLike, "n o"], weight: float = 1.0
+) -> Condition:
+    """u(x_n) = y_n at places of measurement.
+
+    Raises:
+      InputError: the numbers of x and y differ, or an x lies outside the box.
+    """
+    places, values = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    _require_inside("measured", box, places)
+    if values.ndim != 2 or len(values) != len(places):
+        raise InputError(
+            f"measured: expected values of shape ({len(places)}, o), got {values.shape}"
+        )
+
+    def rows(key: Key, n: int, sampler: Sampler) -> tuple[Array, Array]:
+        del key, n, sampler
+        return jnp.asarray(places, float), jnp.asarray(values, float)
+
+    def residual(u: PointField):
+        return lambda row: _less(u(row[0]), lambda _: row[1], row[0])
+
+    return Condition("measured", residual, rows, weight, given=True)
+
+
+def _at_start(name: str, box: Box, residual: Residual, weight: float, points: Any) -> Condition:
+    if points is not None:
+        _require_inside(name, box, np.asarray(points, np.float64))
+
+    def rows(key: Key, n: int, sampler: Sampler) -> Array:
+        if points is None:
+            return draw_on_faces(box, key, n, ((box.dim - 1, 0),), sampler)
+        return jnp.asarray(points, float)
+
+    return Condition(name, residual, rows, weight, given=points is not None, hard=True)
+
+
+def _value_less(value: Value) -> Residual:
+    return lambda u: lambda x: _less(u(x), value, x)
+
+
+def _less(u: Array, value: Value, x: Array) -> Array:
+    """u - value(x).
+
+    Raises:
+      InputError: the value is neither a number nor of u's shape.
+    """
+    target = jnp.asarray(value(x) if callable(value) else value)
+    if target.shape not in ((), u.shape):
+        raise InputError(
+            f"condition: expected a value of shape () or {u.shape} at a point, got {target.shape}"
+        )
+    return u - target
+
+
+def _faces(box: Box, faces: tuple[Face, ...] | None) -> tuple[Face, ...]:
+    on = box.faces if faces is None else tuple((int(axis), int(side)) for axis, side in faces)
+    for face in on:
+        if face not in box.faces:
+            raise InputError(
+                f"faces: a box of {box.dim} axes has no face {face}; expected (axis, 0 or 1)"
+            )
+    return on
+
+
+def _require_inside(name: str, box: Box, x: np.ndarray) -> None:
+    if x.ndim != 2 or x.shape[1] != box.dim:
+        raise InputError(f"{name}: expected points of shape (n, {box.dim}), got {x.shape}")
+    outside = np.flatnonzero(~box.contains(x))
+    if len(outside):
+        raise InputError(
+            f"{name}: point {outside[0]}, {x[outside[0]].tolist()}, lies outside the box "
+            f"{list(box.low)} to {list(box.high)}"
+        )

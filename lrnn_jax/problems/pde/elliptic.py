@@ -1,0 +1,155 @@
+"""Equations without time: Poisson and Helmholtz."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.domains import Box
+from lrnn_jax.errors import InputError
+from lrnn_jax.operators import laplacian
+from lrnn_jax.problems.pde import solutions
+from lrnn_jax.problems.pde.conditions import Condition, PointField, dirichlet
+from lrnn_jax.problems.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.problems.pde.solutions import Points, Values
+from lrnn_jax.typing import Field
+
+__all__ = ["Helmholtz", "Poisson"]
+
+_SIDE = 101  # test points along an axis of the plane
+_SCATTERED = 10_000  # test points in more dimensions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Poisson(PDE):
+    """-lap u = f on [-1, 1]^d with u = 0 on the faces, of a known solution.
+
+    The loss is that of the KAN paper: residual_weight * mean (lap u + f)^2 + mean u^2 on the faces.
+    That the two papers' "n" is the frequency of these solutions is our reading. `hard`: u = prod_i
+    (1 - x_i^2) v.
+
+    Args:
+      dim: d, >= 1.
+      frequency: n, >= 1.
+      source: 'sines', u = prod_i sin(n pi x_i); 'chirp', u = sin(n pi x) sin(n pi y^2), d = 2 only,
+        the KAN paper's with n = 1.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Liu et al., "KAN: Kolmogorov-Arnold Networks", ICLR 2025 (arXiv 2404.19756), section
+    3.4: 10,000 points inside, 800 on the faces, residual_weight 0.01.
+    """
+
+    dim: int = 2
+    frequency: int = 1
+    source: Literal["sines", "chirp"] = "sines"
+    boundary_points: int = 800
+    residual_weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "dim", "frequency")
+        require_choice(self, "source")
+        if self.source == "chirp" and self.dim != 2:
+            raise InputError(f"dim: the source 'chirp' needs 2, got {self.dim}")
+        super().__post_init__()
+
+    @property
+    def domain(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """[-1, 1]^d."""
+        return Box((-1.0,) * self.dim, (1.0,) * self.dim)
+
+    def exact(self, x: Points) -> Values:
+        """The solution."""
+        if self.source == "chirp":
+            return solutions.poisson_chirp(x, frequency=self.frequency)
+        return solutions.poisson(x, frequency=self.frequency)
+
+    def forcing(self, x: Float[Array, "d"]) -> Float[Array, "1"]:
+        """f = -lap u of the solution, in closed form."""
+        rate, u = self.frequency * jnp.pi, jnp.asarray(self.exact(x))
+        if self.source == "sines":
+            return self.dim * rate**2 * u
+        slow = 2 * rate * jnp.sin(rate * x[0]) * jnp.cos(rate * x[1] ** 2)
+        return rate**2 * (1 + 4 * x[1] ** 2) * u - slow
+
+    def residual(self, u: PointField) -> Callable[[Float[Array, "d"]], Float[Array, "1"]]:
+        """lap u + f."""
+        curvature = laplacian(u)
+        return lambda x: curvature(x) + self.forcing(x)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """u = 0 on all faces."""
+        return (dirichlet(self.domain, weight=self.boundary_weight),)
+
+    def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n 1"]:
+        """prod_i (1 - x_i^2) v."""
+        return jnp.prod(1 - x**2, axis=-1, keepdims=True) * v(x)
+
+    def test_points(self) -> TestPoints:
+        """101 x 101 points of the plane, 201 of a line, or 10,000 drawn at random."""
+        if self.dim <= 2:
+            counts = (2 * _SIDE - 1,) if self.dim == 1 else (_SIDE, _SIDE)
+            return TestPoints(self.domain.mesh(counts), counts)
+        return TestPoints(np.random.default_rng(0).uniform(-1, 1, (_SCATTERED, self.dim)), None)
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """The solution in float64."""
+        return in_float64(self.exact, self.test_points().x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Helmholtz(PDE):
+    """lap u + k^2 u = q on [-1, 1]^2, u = 0 on the faces, of u = sin(a1 pi x) sin(a2 pi y).
+
+    `hard`: u = (1 - x^2)(1 - y^2) v.
+
+    Args:
+      wavenumber: k, > 0.
+      frequencies: (a1, a2), integers.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Wang, Teng and Perdikaris (arXiv 2001.04536), section 3: k = 1, a = (1, 4).
+    """
+
+    wavenumber: float = 1.0
+    frequencies: tuple[int, int] = (1, 4)
+
+    def __post_init__(self) -> None:
+        require_positive(self, "wavenumber")
+        require_at_least(self, 1, "frequencies")
+        super().__post_init__()
+
+    domain: ClassVar[Box] = Box((-1.0, -1.0), (1.0, 1.0))
+
+    def exact(self, x: Points) -> Values:
+        """The solution."""
+        return solutions.helmholtz(x, frequencies=self.frequencies)
+
+    def residual(self, u: PointField) -> Callable[[Float[Array, "2"]], Float[Array, "1"]]:
+        """lap u + k^2 u - q."""
+        square, curvature = self.wavenumber**2, laplacian(u)
+        rate = jnp.pi**2 * (self.frequencies[0] ** 2 + self.frequencies[1] ** 2)
+        return lambda x: curvature(x) + square * u(x) - (square - rate) * self.exact(x)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """u = 0 on all faces."""
+        return (dirichlet(self.domain, weight=self.boundary_weight),)
+
+    def ansatz(self, v: Field, x: Float[Array, "*n 2"]) -> Float[Array, "*n 1"]:
+        """(1 - x^2)(1 - y^2) v."""
+        return jnp.prod(1 - x**2, axis=-1, keepdims=True) * v(x)
+
+    def test_points(self) -> TestPoints:
+        """101 x 101 points."""
+        return TestPoints(self.domain.mesh((_SIDE, _SIDE)), (_SIDE, _SIDE))
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """The solution in float64."""
+        return in_float64(self.exact, self.test_points().x)

@@ -1,0 +1,386 @@
+"""What differential equations share: points, coordinates, conditions, loss, scores.
+
+    residual(u)(x) = 0 in a box,   condition(u)(x) = 0 on faces of it or at data
+
+The network v is given coordinates in [-1, 1], or an exact periodic embedding of them; with hard
+conditions the solution is an ansatz around it: u(x) = ansatz(v, x).
+
+Axis letters: n points, d coordinates of the equation, i inputs of the network, o outputs, k
+equations. Time, where there is one, is the last coordinate.
+
+References: Raissi, Perdikaris and Karniadakis, "Physics-informed neural networks", JCP 2019; Wang,
+Sankaran and Perdikaris, "Respecting causality", CMAME 2024 (arXiv 2203.07404), eq. 16; Wu et al.,
+"A comprehensive study of non-adaptive and residual-based adaptive sampling for PINNs", CMAME 2023
+(arXiv 2207.10289), RAD; Dong and Ni, "A method for representing periodic functions and enforcing
+exactly periodic boundary conditions with deep neural networks", JCP 2021.
+"""
+
+import abc
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.checks import require_at_least, require_choice, require_flag
+from lrnn_jax.domains import Box, draw
+from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.activations import cospi, sinpi
+from lrnn_jax.metrics import relative_l2
+from lrnn_jax.problems.pde import plots
+from lrnn_jax.problems.pde.conditions import Condition, PointField, Residual
+from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
+from lrnn_jax.typing import Field, Key, Terms
+
+__all__ = ["PDE", "TestPoints", "in_float64"]
+
+_CANDIDATES = 4  # points for each one that adaptive resampling keeps
+_BINS = 32  # of time, for causal weights
+_CHUNK = 4096  # points whose residual is drawn at a time
+
+
+class TestPoints(NamedTuple):
+    """Where a solution is scored: points (m, d), and the shape of their grid if they have one."""
+
+    x: Float[np.ndarray, "m d"]
+    shape: tuple[int, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PDE(abc.ABC):
+    """A differential equation with conditions, as a problem to fit a network to.
+
+    Args:
+      points: collocation points of the residual, >= 1.
+      boundary_points: points of each condition that is not given on a grid, >= 1.
+      sampler: 'uniform', 'latin_hypercube', 'sobol', or 'grid': drawn without replacement from the
+        inner points of the grid that the solution is scored on.
+      resample_every: steps between two draws of the points; 0 keeps the first, 1 is fresh points
+        each step.
+      adaptive: new points are drawn with probability ~ |residual| + its mean, out of four times as
+        many (RAD).
+      causal: tolerance of causal weights in time: a point counts exp(-causal * the residual before
+        it); 0 is none.
+      harmonics: of the exact periodic embedding, cos and sin of 1..harmonics turns, in place of
+        each periodic coordinate and of its condition; 0 is none, the condition is a term.
+      time_harmonics: the network is given cos and sin of pi m (t - t0) / (t1 - t0), m = 1..
+        time_harmonics, beside t: a period of twice the interval, which forces nothing.
+      hard: initial and boundary values are built into the solution, not into the loss.
+      coordinates: 'unit', the network is given each coordinate scaled to [-1, 1]; 'raw', as it is.
+      residual_weight: factor of the equation in the loss, >= 0.
+      initial_weight: factor of the initial conditions.
+      boundary_weight: factor of the boundary conditions.
+      point_seed: of the points that are drawn before training, >= 0.
+    """
+
+    domain: ClassVar[Box]
+    """The box that the equation holds in."""
+
+    out_dim: ClassVar[int] = 1
+    """Components o of the solution."""
+
+    time: ClassVar[bool] = False
+    """Whether the last coordinate is time."""
+
+    order: ClassVar[int] = 2
+    """The highest derivative in the residual."""
+
+    periodic_axes: ClassVar[tuple[int, ...]] = ()
+    """The coordinates that the solution is periodic in."""
+
+    component_names: ClassVar[tuple[str, ...]] = ("u",)
+    """What plots call the components."""
+
+    points: int = 1000
+    boundary_points: int = 200
+    sampler: Literal["uniform", "latin_hypercube", "sobol", "grid"] = "uniform"
+    resample_every: int = 0
+    adaptive: bool = False
+    causal: float = 0.0
+    harmonics: int = 0
+    time_harmonics: int = 0
+    hard: bool = False
+    coordinates: Literal["unit", "raw"] = "unit"
+    residual_weight: float = 1.0
+    initial_weight: float = 1.0
+    boundary_weight: float = 1.0
+    point_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "points", "boundary_points")
+        require_at_least(self, 0, "resample_every", "point_seed")
+        require_at_least(self, 0, "harmonics", "time_harmonics")
+        require_choice(self, "sampler", "coordinates")
+        require_flag(self, "adaptive", "hard")
+        for name in ("causal", "residual_weight", "initial_weight", "boundary_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name}: expected a finite number >= 0, got {value!r}")
+        for name in ("causal", "time_harmonics"):
+            if getattr(self, name) and not self.time:
+                raise InputError(f"{name}: expected 0 for an equation without time")
+        if self.harmonics and not self.periodic_axes:
+            raise InputError("harmonics: expected 0 for an equation without a periodic coordinate")
+        if self.hard and type(self).ansatz is PDE.ansatz:
+            raise InputError(f"hard: {type(self).__name__} has no ansatz for its conditions")
+        if self.sampler == "grid" and self.points > len(self._inner_points()):
+            raise InputError(
+                f"points: the grid has {len(self._inner_points())} inner points, got {self.points}"
+            )
+
+    # What an equation says about itself
+
+    @abc.abstractmethod
+    def residual(self, u: PointField) -> Callable[[Float[Array, "d"]], Float[Array, "k"]]:
+        """x -> the left side of the equation less its right side."""
+
+    @abc.abstractmethod
+    def conditions(self) -> tuple[Condition, ...]:
+        """Boundary and initial conditions, and data."""
+
+    @abc.abstractmethod
+    def test_points(self) -> TestPoints:
+        """Where the solution is scored."""
+
+    @abc.abstractmethod
+    def truth(self) -> Float[np.ndarray, "m o"] | None:
+        """The solution at the test points, in float64; None: unknown."""
+
+    def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n o"]:
+        """u(x) that fulfils the hard conditions whatever the network v is."""
+        return v(x)
+
+    # The solution around a network
+
+    @property
+    def in_dim(self) -> int:
+        """Inputs of the network: the coordinates, or their embedding."""
+        periods = 2 * self.harmonics - 1 if self.harmonics else 0
+        return self.domain.dim + periods * len(self.periodic_axes) + 2 * self.time_harmonics
+
+    def solution(self, field: Field) -> Field:
+        """u(x) in the equation's own coordinates, of a network `field` in those of `embed`."""
+
+        def v(x: Any) -> Array:
+            return jnp.asarray(field(self.embed(x)))
+
+        return (lambda x: self.ansatz(v, jnp.asarray(x))) if self.hard else v
+
+    def embed(self, x: Float[ArrayLike, "*n d"]) -> Float[Array, "*n i"]:
+        """What the network is given for the points x."""
+        x = jnp.asarray(x)
+        low, high = jnp.array(self.domain.low, x.dtype), jnp.array(self.domain.high, x.dtype)
+        unit = (2 * x - (low + high)) / (high - low)
+        plain = unit if self.coordinates == "unit" else x
+        inputs = []
+        for axis in range(self.domain.dim):
+            if self.harmonics and axis in self.periodic_axes:
+                inputs += _waves(unit[..., axis], self.harmonics)
+            else:
+                inputs.append(plain[..., axis])
+        if self.time_harmonics:
+            inputs += _waves((unit[..., -1] + 1) / 2, self.time_harmonics)
+        return jnp.stack(inputs, axis=-1)
+
+    # What a problem does
+
+    def load(self) -> dict[str, Any]:
+        """The rows of every part of the loss, drawn with `point_seed`."""
+        key = jax.random.key(self.point_seed)
+        data = {name: part.rows for name, part in self.parts(self._draw(key)).items()}
+        self._check_shapes(data)
+        return data
+
+    def parts(self, data: dict[str, Any]) -> dict[str, Part]:
+        """The equation and the conditions at the rows of `data`."""
+        scale = self._causal_weights if self.causal else None
+        parts = {
+            "residual": Part(data["residual"], self._of(self.residual), self.residual_weight, scale)
+        }
+        for condition in self._terms():
+            rows = data[condition.name]
+            parts[condition.name] = Part(rows, self._of(condition.residual), condition.weight)
+        return parts
+
+    def resample(self, field: Field, data: dict[str, Any], key: Key) -> dict[str, Any]:
+        """New points for the equation, and for conditions whose rows are not given."""
+        fresh = self._draw(key)
+        for condition in self._terms():
+            if condition.given:
+                fresh[condition.name] = data[condition.name]
+        if self.adaptive:
+            fresh["residual"] = self._adapted(field, jax.random.fold_in(key, 1))
+        return fresh
+
+    def loss(self, field: Field, data: dict[str, Any], key: Key) -> tuple[jax.Array, Terms]:
+        """The weighted sum of the mean squares of all parts, and these."""
+        del key
+        return sum_of_parts(self.parts(data), field)
+
+    def progress(self, terms: dict[str, float]) -> dict[str, float]:
+        """Nothing beside the terms."""
+        del terms
+        return {}
+
+    def evaluate(self, field: Field, data: Any = None) -> dict[str, float]:
+        """Errors against the truth at the test points, in float64.
+
+        `relative_l2` is |u - truth| / |truth| over all points and components; `relative_max` the
+        same of the largest values; `mse` the mean squared error. Nothing where there is no truth.
+        """
+        del data
+        truth = _truth(self)
+        if truth is None:
+            return {}
+        value = np.asarray(self.solution(field)(self.test_points().x), np.float64)
+        error = np.abs(value - truth)
+        return {
+            "relative_l2": relative_l2(value, truth),
+            "relative_max": float(error.max() / np.abs(truth).max()),
+            "mse": float(np.mean(error**2)),
+        }
+
+    def render(self, field: Field, data: Any, folder: Path) -> list[Path]:
+        """`solution.png`: solution, truth, error, residual; `solution.gif` where there is time."""
+        del data
+        points = self.test_points()
+        if points.shape is None:
+            return []
+        value = np.asarray(self.solution(field)(points.x), np.float64)
+        picture = plots.Picture(
+            domain=self.domain,
+            names=self.coordinate_names,
+            components=self.component_names,
+            shape=points.shape,
+            time=self.time,
+            value=value,
+            truth=_truth(self),
+            residual=self.residual_at(field, points.x),
+        )
+        return plots.write(picture, folder)
+
+    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+        """Writes the solution on a grid of `size` points an axis: `.npz`, or else a picture."""
+        counts = self.test_points().shape if size is None else size
+        if counts is None or len(counts) != self.domain.dim or min(counts) < 2:
+            raise InputError(f"size: expected {self.domain.dim} numbers of points >= 2, got {size}")
+        x = self.domain.mesh(counts)
+        value = np.asarray(self.solution(field)(x), np.float64)
+        picture = plots.Picture(
+            domain=self.domain,
+            names=self.coordinate_names,
+            components=self.component_names,
+            shape=counts,
+            time=self.time,
+            value=value,
+        )
+        return plots.write_values(picture, path, x)
+
+    def residual_at(self, field: Field, x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m k"]:
+        """The residual at any points, some thousand at a time."""
+        traced = getattr(field, "traced", field)
+        rows = jax.jit(
+            lambda x: residual_rows(Part(x, self._of(self.residual)), traced)  # one compilation
+        )
+        values = [np.asarray(rows(x[i : i + _CHUNK])) for i in range(0, len(x), _CHUNK)]
+        return np.concatenate(values)
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """x, y, z and t, or x1, x2, ... where there are more."""
+        space = self.domain.dim - self.time
+        names = tuple("xyz"[:space]) if space <= 3 else tuple(f"x{i + 1}" for i in range(space))
+        return (*names, "t") if self.time else names
+
+    # The machinery
+
+    def _terms(self) -> tuple[Condition, ...]:
+        """The conditions that are not fulfilled by construction."""
+        return tuple(
+            condition
+            for condition in self.conditions()
+            if not (self.hard and condition.hard) and not (self.harmonics and condition.periodic)
+        )
+
+    def _of(self, residual: Residual) -> Residual:
+        """The residual of the solution, as one of the network."""
+        return lambda field: residual(self.solution(field))  # pyright: ignore[reportArgumentType]
+
+    def _draw(self, key: Key) -> dict[str, Any]:
+        inner, *keys = jax.random.split(key, 1 + len(self._terms()))
+        sampler = "uniform" if self.sampler == "grid" else self.sampler
+        if self.sampler == "grid":
+            grid = jnp.asarray(self._inner_points(), float)
+            rows = grid[jax.random.choice(inner, len(grid), (self.points,), replace=False)]
+        else:
+            rows = draw(self.domain, inner, self.points, self.sampler)
+        data = {"residual": rows}
+        for condition, own in zip(self._terms(), keys, strict=True):
+            data[condition.name] = condition.rows(own, self.boundary_points, sampler)
+        return data
+
+    def _inner_points(self) -> np.ndarray:
+        """The test points that lie on no face."""
+        x, low, high = self.test_points().x, np.array(self.domain.low), np.array(self.domain.high)
+        return x[np.all((x > low) & (x < high), axis=-1)]
+
+    def _adapted(self, field: Field, key: Key) -> Float[Array, "n d"]:
+        """Points drawn without replacement with probability ~ |r| + mean |r|, by Gumbel's trick."""
+        candidate_key, choice_key = jax.random.split(key)
+        candidates = draw(self.domain, candidate_key, _CANDIDATES * self.points)
+        r = residual_rows(Part(candidates, self._of(self.residual)), field)
+        size = jnp.linalg.norm(r, axis=-1)
+        chances = jnp.log(size + jnp.mean(size) + 1e-30)
+        noisy = chances + jax.random.gumbel(choice_key, chances.shape, chances.dtype)
+        return candidates[jax.lax.top_k(noisy, self.points)[1]]
+
+    def _causal_weights(self, r: Float[Array, "n k"], x: Float[Array, "n d"]) -> Array:
+        """exp(-causal * the sum of mean squared residuals of all earlier bins of time)."""
+        low, high = self.domain.low[-1], self.domain.high[-1]
+        bins = jnp.clip(((x[:, -1] - low) / (high - low) * _BINS).astype(int), 0, _BINS - 1)
+        sums = jax.ops.segment_sum(jnp.mean(r**2, axis=-1), bins, _BINS)
+        counts = jax.ops.segment_sum(jnp.ones_like(r[:, 0]), bins, _BINS)
+        means = sums / jnp.maximum(counts, 1)
+        earlier = jnp.append(0.0, jnp.cumsum(means)[:-1])
+        return jnp.exp(-self.causal * earlier)[bins]
+
+    def _check_shapes(self, data: dict[str, Any]) -> None:
+        """The residuals take a field of this equation's shape and give a number or a vector.
+
+        Raises:
+          InputError: one does not.
+        """
+        d, o = self.domain.dim, self.out_dim
+        u = lambda x: jnp.broadcast_to(jnp.sum(x**2), (o,))  # noqa: E731
+        checked = {"residual": self.residual, **{c.name: c.residual for c in self._terms()}}
+        for name, residual in checked.items():
+            row = jax.tree.map(lambda a: a[0], data[name])
+            try:
+                shape = jax.eval_shape(residual(u), row).shape
+            except (AttributeError, IndexError, TypeError) as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{name}: fails for u: ({d},) -> ({o},): {reason}") from error
+            if len(shape) > 1:
+                raise InputError(f"{name}: expected shape () or (k,) at a point, got {shape}")
+
+
+def in_float64(exact: Callable[[Any], Any], x: np.ndarray) -> Float[np.ndarray, "m o"]:
+    """exact(x) in double precision, whatever JAX's own is."""
+    with jax.enable_x64(True):
+        return np.asarray(exact(jnp.asarray(x, jnp.float64)))
+
+
+def _waves(turns: Array, count: int) -> list[Array]:
+    """cos and sin of pi m `turns`, m = 1..count."""
+    return [wave(m * turns) for m in range(1, count + 1) for wave in (cospi, sinpi)]
+
+
+@functools.lru_cache(maxsize=8)
+def _truth(problem: PDE) -> Float[np.ndarray, "m o"] | None:
+    return problem.truth()

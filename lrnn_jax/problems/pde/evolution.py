@@ -1,0 +1,427 @@
+"""Equations of one coordinate and time.
+
+Where a solution has no closed form it is computed by `references`, whose accuracy stands there.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lrnn_jax.checks import require_choice, require_positive
+from lrnn_jax.domains import Box
+from lrnn_jax.operators import partial
+from lrnn_jax.problems.pde import references, solutions
+from lrnn_jax.problems.pde.conditions import (
+    Condition,
+    PointField,
+    dirichlet,
+    initial,
+    initial_velocity,
+    periodic,
+)
+from lrnn_jax.problems.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.problems.pde.solutions import Points, Values
+from lrnn_jax.typing import Field
+
+__all__ = [
+    "AllenCahn",
+    "Burgers",
+    "Convection",
+    "Heat",
+    "KortewegDeVries",
+    "ReactionDiffusion",
+    "Wave",
+]
+
+_GRID = (256, 101)  # test points along x and t
+_ENDS = ((0, 0), (0, 1))  # the two ends of the x axis
+_X, _T = 0, 1
+PointResidual = Callable[[Float[Array, "2"]], Float[Array, "1"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evolution(PDE):
+    """What the equations of (x, t) share.
+
+    They start at u0 and are periodic in x, or zero at both ends. The ansatz is u = u0(x) + t w v,
+    where w(x) is `vanishing`.
+    """
+
+    time: ClassVar[bool] = True
+    slope: ClassVar[bool] = False
+    """Whether the condition of a period has the derivative along x in it."""
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """u0, the solution at t = 0."""
+        raise NotImplementedError
+
+    def vanishing(self, x: Float[Array, "*n"]) -> Any:
+        """w, zero where boundary values are."""
+        del x
+        return 1.0
+
+    def ansatz(self, v: Field, x: Float[Array, "*n 2"]) -> Float[Array, "*n 1"]:
+        """u0(x) + t w(x) v."""
+        place, time = x[..., :1], x[..., 1:]
+        return self.start(place) + time * self.vanishing(place) * v(x)
+
+    def initial_value(self, x: Float[Array, "2"]) -> Float[Array, ""]:
+        """u0 of a point (x, t)."""
+        return self.start(x[_X])
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """u0; and the period in x, or zero at both ends."""
+        if self.periodic_axes:
+            at_ends = periodic(self.domain, slope=self.slope, weight=self.boundary_weight)
+        else:
+            at_ends = dirichlet(self.domain, 0.0, _ENDS, self.boundary_weight)
+        return initial(self.domain, self.initial_value, self.initial_weight), at_ends
+
+    def test_points(self) -> TestPoints:
+        """256 x 101 points, without the second end of a period."""
+        closed = (_X not in self.periodic_axes, True)
+        return TestPoints(self.domain.mesh(_GRID, closed), _GRID)
+
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The places and the times of the test points."""
+        grid = self.test_points()
+        points = grid.x.reshape(*(grid.shape or ()), 2)
+        return points[:, 0, _X], points[0, :, _T]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convection(Evolution):
+    """u_t + beta u_x = 0 on x in [0, 2 pi), t in [0, 1], periodic; u0 = sin x.
+
+    The published set-up: residual at `points` = 1000 (README; the code's default is 100) of the
+    inner grid with sampler 'grid', u0 at 256 places, u(0, t) = u(2 pi, t) at 100 times; error over
+    the 256 x 100 grid.
+
+    Args:
+      beta: speed, > 0.
+      start_value: 'sin', u0 = sin x; 'one_plus_sin', u0 = 1 + sin x.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Krishnapriyan et al., "Characterizing possible failure modes in physics-informed
+    neural networks", NeurIPS 2021 (arXiv 2109.01050), section 3.1.
+    """
+
+    order: ClassVar[int] = 1
+    domain: ClassVar[Box] = Box((0.0, 0.0), (2 * math.pi, 1.0))
+    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+
+    beta: float = 30.0
+    start_value: Literal["sin", "one_plus_sin"] = "sin"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "beta")
+        require_choice(self, "start_value")
+        super().__post_init__()
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """sin x, or 1 + sin x."""
+        return jnp.sin(x) + (self.start_value == "one_plus_sin")
+
+    def exact(self, x: Points) -> Values:
+        """u0(x - beta t)."""
+        moved = solutions.convection(x, speed=self.beta)
+        return moved + (self.start_value == "one_plus_sin")
+
+    def residual(self, u: PointField) -> PointResidual:
+        """u_t + beta u_x, one derivative along (beta, 1)."""
+        return lambda x: jax.jvp(u, (x,), (jnp.array([self.beta, 1.0], x.dtype),))[1]
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """u0 and the period, on grids."""
+        at_start = self.domain.mesh((256, 1), (False, True))
+        at_end = self.domain.mesh((1, 100))
+        return (
+            initial(self.domain, self.initial_value, self.initial_weight, at_start),
+            periodic(self.domain, weight=self.boundary_weight, points=at_end),
+        )
+
+    def test_points(self) -> TestPoints:
+        """The published 256 x 100 points."""
+        return TestPoints(self.domain.mesh((256, 100), (False, True)), (256, 100))
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """u0(x - beta t)."""
+        return in_float64(self.exact, self.test_points().x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heat(Evolution):
+    """u_t = alpha u_xx on x in [0, 1], t in [0, 1]; u = 0 at the ends, u0 = sin(k pi x).
+
+    `hard`: u = u0 + t x (1 - x) v.
+
+    Args:
+      diffusivity: alpha, > 0.
+      frequency: k, an integer.
+
+    Raises:
+      InputError: a field is out of its range.
+    """
+
+    domain: ClassVar[Box] = Box((0.0, 0.0), (1.0, 1.0))
+
+    diffusivity: float = 0.1
+    frequency: int = 2
+
+    def __post_init__(self) -> None:
+        require_positive(self, "diffusivity", "frequency")
+        super().__post_init__()
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """sin(k pi x)."""
+        return jnp.sin(self.frequency * jnp.pi * x)
+
+    def vanishing(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """x (1 - x)."""
+        return x * (1 - x)
+
+    def exact(self, x: Points) -> Values:
+        """exp(-alpha k^2 pi^2 t) sin(k pi x)."""
+        return solutions.heat(x, diffusivity=self.diffusivity, frequency=self.frequency)
+
+    def residual(self, u: PointField) -> PointResidual:
+        """u_t - alpha u_xx."""
+        u_t, u_xx = partial(u, _T), partial(u, _X, _X)
+        return lambda x: u_t(x) - self.diffusivity * u_xx(x)
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """The solution in float64."""
+        return in_float64(self.exact, self.test_points().x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wave(Evolution):
+    """u_tt = c^2 u_xx on [0, 1]^2, u = 0 at the ends, at rest at the start.
+
+    u0 = sin(pi x) + sin(4 pi x) / 2. `hard`: u = u0 + t^2 x (1 - x) v.
+
+    Args:
+      speed: c, > 0.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Wang, Yu and Perdikaris, "When and why PINNs fail to train" (arXiv 2007.14527),
+    section 7.2: c = 2.
+    """
+
+    domain: ClassVar[Box] = Box((0.0, 0.0), (1.0, 1.0))
+
+    speed: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "speed")
+        super().__post_init__()
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """sin(pi x) + sin(4 pi x) / 2."""
+        return jnp.sin(jnp.pi * x) + jnp.sin(4 * jnp.pi * x) / 2
+
+    def ansatz(self, v: Field, x: Float[Array, "*n 2"]) -> Float[Array, "*n 1"]:
+        """u0 + t^2 x (1 - x) v."""
+        place, time = x[..., :1], x[..., 1:]
+        return self.start(place) + time**2 * place * (1 - place) * v(x)
+
+    def exact(self, x: Points) -> Values:
+        """sin(pi x) cos(c pi t) + sin(4 pi x) cos(4 c pi t) / 2."""
+        return solutions.wave(x, speed=self.speed)
+
+    def residual(self, u: PointField) -> PointResidual:
+        """u_tt - c^2 u_xx."""
+        u_tt, u_xx = partial(u, _T, _T), partial(u, _X, _X)
+        return lambda x: u_tt(x) - self.speed**2 * u_xx(x)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """u0, rest, and zero at both ends."""
+        return (
+            initial(self.domain, self.initial_value, self.initial_weight),
+            initial_velocity(self.domain, 0.0, self.initial_weight),
+            dirichlet(self.domain, 0.0, _ENDS, self.boundary_weight),
+        )
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """The solution in float64."""
+        return in_float64(self.exact, self.test_points().x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Burgers(Evolution):
+    """u_t + u u_x = nu u_xx on x in [-1, 1], t in [0, 1]; u0 = -sin(pi x), u = 0 at the ends.
+
+    `hard`: u = u0 + t (1 - x^2) v.
+
+    Args:
+      viscosity: nu, > 0.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Raissi, Perdikaris and Karniadakis, JCP 2019, section 3.1: nu = 0.01 / pi.
+    """
+
+    domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
+
+    viscosity: float = 0.01 / math.pi
+
+    def __post_init__(self) -> None:
+        require_positive(self, "viscosity")
+        super().__post_init__()
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """-sin(pi x)."""
+        return -jnp.sin(jnp.pi * x)
+
+    def vanishing(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """1 - x^2."""
+        return 1 - x**2
+
+    def residual(self, u: PointField) -> PointResidual:
+        """u_t + u u_x - nu u_xx."""
+        u_t, u_x, u_xx = partial(u, _T), partial(u, _X), partial(u, _X, _X)
+        return lambda x: u_t(x) + u(x) * u_x(x) - self.viscosity * u_xx(x)
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """By Cole and Hopf's transformation."""
+        return references.burgers(*self.axes(), viscosity=self.viscosity).reshape(-1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AllenCahn(Evolution):
+    """u_t = D u_xx + r (u - u^3) on x in [-1, 1], t in [0, 1], periodic; u0 = x^2 cos(pi x).
+
+    `hard`: u = u0 + t v.
+
+    Args:
+      diffusion: D, > 0.
+      reaction: r, > 0.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Raissi, Perdikaris and Karniadakis, JCP 2019, section 3.2: D = 1e-4, r = 5.
+    """
+
+    slope: ClassVar[bool] = True
+    domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
+    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+
+    diffusion: float = 1e-4
+    reaction: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "diffusion", "reaction")
+        super().__post_init__()
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """x^2 cos(pi x)."""
+        return x**2 * jnp.cos(jnp.pi * x)
+
+    def residual(self, u: PointField) -> PointResidual:
+        """u_t - D u_xx - r (u - u^3)."""
+        u_t, u_xx = partial(u, _T), partial(u, _X, _X)
+        return lambda x: u_t(x) - self.diffusion * u_xx(x) - self.reaction * (u(x) - u(x) ** 3)
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """By a spectral solver."""
+        values = references.allen_cahn(
+            *self.axes(), diffusion=self.diffusion, reaction=self.reaction
+        )
+        return values.reshape(-1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KortewegDeVries(Evolution):
+    """u_t + eta u u_x + mu^2 u_xxx = 0 on x in [-1, 1], t in [0, 1], periodic; u0 = cos(pi x).
+
+    `hard`: u = u0 + t v.
+
+    Args:
+      eta: strength of the advection, > 0.
+      mu: root of the dispersion, > 0.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Zabusky and Kruskal, PRL 1965; eta = 1, mu = 0.022 as in arXiv 2308.08468.
+    """
+
+    order: ClassVar[int] = 3
+    slope: ClassVar[bool] = True
+    domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
+    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+
+    eta: float = 1.0
+    mu: float = 0.022
+
+    def __post_init__(self) -> None:
+        require_positive(self, "eta", "mu")
+        super().__post_init__()
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """cos(pi x)."""
+        return jnp.cos(jnp.pi * x)
+
+    def residual(self, u: PointField) -> PointResidual:
+        """u_t + eta u u_x + mu^2 u_xxx."""
+        u_t, u_x, u_xxx = partial(u, _T), partial(u, _X), partial(u, _X, _X, _X)
+        return lambda x: u_t(x) + self.eta * u(x) * u_x(x) + self.mu**2 * u_xxx(x)
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """By a spectral solver."""
+        return references.korteweg_de_vries(*self.axes(), eta=self.eta, mu=self.mu).reshape(-1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReactionDiffusion(Evolution):
+    """u_t = nu u_xx + rho u (1 - u) on x in [0, 2 pi), t in [0, 1], periodic; u0 a Gaussian bump.
+
+    u0 = exp(-(x - pi)^2 / (2 (pi / 4)^2)). `hard`: u = u0 + t v.
+
+    Args:
+      diffusion: nu, > 0.
+      rate: rho, > 0.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Krishnapriyan et al., NeurIPS 2021, section 3.2: nu = 3, rho = 5.
+    """
+
+    domain: ClassVar[Box] = Box((0.0, 0.0), (2 * math.pi, 1.0))
+    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+
+    diffusion: float = 3.0
+    rate: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "diffusion", "rate")
+        super().__post_init__()
+
+    def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """The bump."""
+        return jnp.exp(-8 * (x / jnp.pi - 1) ** 2)
+
+    def residual(self, u: PointField) -> PointResidual:
+        """u_t - nu u_xx - rho u (1 - u)."""
+        u_t, u_xx = partial(u, _T), partial(u, _X, _X)
+        return lambda x: u_t(x) - self.diffusion * u_xx(x) - self.rate * u(x) * (1 - u(x))
+
+    def truth(self) -> Float[np.ndarray, "m 1"]:
+        """By a spectral solver."""
+        values = references.reaction_diffusion(
+            *self.axes(), diffusion=self.diffusion, rate=self.rate
+        )
+        return values.reshape(-1, 1)

@@ -1,0 +1,154 @@
+"""The incompressible Navier-Stokes equations in the plane: u = (u1, u2, p)."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lrnn_jax.checks import require_positive
+from lrnn_jax.domains import Box, Sampler, draw
+from lrnn_jax.operators import jacobian, laplacian
+from lrnn_jax.problems.pde import solutions
+from lrnn_jax.problems.pde.conditions import (
+    Condition,
+    PointField,
+    dirichlet,
+    initial,
+    periodic,
+)
+from lrnn_jax.problems.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.problems.pde.solutions import Points, Values
+from lrnn_jax.typing import Field, Key
+
+__all__ = ["Kovasznay", "TaylorGreen"]
+
+PointResidual = Callable[[Float[Array, "d"]], Float[Array, "3"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kovasznay(PDE):
+    """(w . grad) w = -grad p + lap w / Re, div w = 0 behind a row of bars, w = (u1, u2).
+
+    On [-1/2, 1] x [-1/2, 3/2]; velocity and pressure are given on the faces.
+
+    Args:
+      reynolds: Re, > 0.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Kovasznay 1948; Jin et al., "NSFnets", JCP 2021 (arXiv 2003.06496): Re = 40.
+    """
+
+    domain: ClassVar[Box] = Box((-0.5, -0.5), (1.0, 1.5))
+    out_dim: ClassVar[int] = 3
+    component_names: ClassVar[tuple[str, ...]] = ("u1", "u2", "p")
+
+    reynolds: float = 40.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "reynolds")
+        super().__post_init__()
+
+    def exact(self, x: Points) -> Values:
+        """(u1, u2, p)."""
+        return solutions.kovasznay(x, reynolds=self.reynolds)
+
+    def residual(self, u: PointField) -> PointResidual:
+        """Momentum along x and y, and the divergence."""
+        return _navier_stokes(u, 1 / self.reynolds, steady=True)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """The solution on all faces."""
+        return (dirichlet(self.domain, self.exact, weight=self.boundary_weight),)
+
+    def test_points(self) -> TestPoints:
+        """101 x 101 points."""
+        return TestPoints(self.domain.mesh((101, 101)), (101, 101))
+
+    def truth(self) -> Float[np.ndarray, "m 3"]:
+        """The solution in float64."""
+        return in_float64(self.exact, self.test_points().x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaylorGreen(PDE):
+    """w_t + (w . grad) w = -grad p + nu lap w, div w = 0, periodic on [0, 2 pi]^2, t in [0, 1].
+
+    Decaying vortices. The pressure is fixed by its value at the origin. `hard`: u = u0 + t v.
+
+    Args:
+      viscosity: nu, > 0.
+
+    Raises:
+      InputError: a field is out of its range.
+
+    References: Taylor, "On the decay of vortices in a viscous fluid", Phil. Mag. 1923.
+    """
+
+    time: ClassVar[bool] = True
+    domain: ClassVar[Box] = Box((0.0, 0.0, 0.0), (2 * math.pi, 2 * math.pi, 1.0))
+    out_dim: ClassVar[int] = 3
+    periodic_axes: ClassVar[tuple[int, ...]] = (0, 1)
+    component_names: ClassVar[tuple[str, ...]] = ("u1", "u2", "p")
+
+    viscosity: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_positive(self, "viscosity")
+        super().__post_init__()
+
+    def exact(self, x: Points) -> Values:
+        """(u1, u2, p)."""
+        return solutions.taylor_green(x, viscosity=self.viscosity)
+
+    def residual(self, u: PointField) -> PointResidual:
+        """Momentum along x and y, and the divergence."""
+        return _navier_stokes(u, self.viscosity, steady=False)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """The start, both periods, and the pressure at the origin."""
+        return (
+            initial(self.domain, self.exact, self.initial_weight),
+            periodic(self.domain, 0, weight=self.boundary_weight),
+            periodic(self.domain, 1, weight=self.boundary_weight),
+            self._gauge(),
+        )
+
+    def ansatz(self, v: Field, x: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
+        """u0 + t v."""
+        return jnp.asarray(self.exact(x.at[..., -1].set(0.0))) + x[..., -1:] * v(x)
+
+    def test_points(self) -> TestPoints:
+        """32 x 32 x 21 points."""
+        counts = (32, 32, 21)
+        return TestPoints(self.domain.mesh(counts, (False, False, True)), counts)
+
+    def truth(self) -> Float[np.ndarray, "m 3"]:
+        """The solution in float64."""
+        return in_float64(self.exact, self.test_points().x)
+
+    def _gauge(self) -> Condition:
+        def rows(key: Key, n: int, sampler: Sampler) -> Float[Array, "n 3"]:
+            return draw(self.domain, key, n, sampler).at[:, :2].set(0.0)
+
+        def residual(u: PointField):
+            return lambda x: u(x)[2] - self.exact(x)[2]
+
+        return Condition("pressure", residual, rows, self.boundary_weight)
+
+
+def _navier_stokes(u: PointField, viscosity: float, steady: bool) -> PointResidual:
+    slopes, curvature = jacobian(u), laplacian(u, axes=(0, 1))
+
+    def residual(x: Float[Array, "d"]) -> Float[Array, "3"]:
+        velocity, j = u(x)[:2], slopes(x)
+        momentum = j[:2, :2] @ velocity + j[2, :2] - viscosity * curvature(x)[:2]
+        momentum = momentum if steady else momentum + j[:2, 2]
+        return jnp.append(momentum, j[0, 0] + j[1, 1])
+
+    return residual

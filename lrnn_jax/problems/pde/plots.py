@@ -1,0 +1,233 @@
+"""What a person looks at: a solution, its error, its residual, profiles, and time as a film."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import matplotlib.animation
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from lrnn_jax.domains import Box
+from lrnn_jax.io import atomic, save_figure
+
+__all__ = ["Picture", "write", "write_values"]
+
+_PROFILES = 4
+_FRAMES = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A solution on a tensor grid.
+
+    Attributes:
+      domain: the box.
+      names: of the coordinates, time last.
+      components: names of the components of the solution.
+      shape: points along each axis.
+      time: whether the last axis is time.
+      value: the solution, first axis slowest.
+      truth: the exact one, where it is known.
+      residual: of the equation, where it was computed.
+    """
+
+    domain: Box
+    names: tuple[str, ...]
+    components: tuple[str, ...]
+    shape: tuple[int, ...]
+    time: bool
+    value: Float[np.ndarray, "m o"]
+    truth: Float[np.ndarray, "m o"] | None = None
+    residual: Float[np.ndarray, "m k"] | None = None
+
+    def planes(self, values: np.ndarray) -> np.ndarray:
+        """Values (m,) as the picture's plane: two axes; of more, the middle or the last time."""
+        grid = values.reshape(self.shape)
+        while grid.ndim > 2:
+            last = self.time and grid.ndim == len(self.shape)
+            grid = grid[..., -1] if last else grid[..., grid.shape[-1] // 2]
+        return grid
+
+    def series(self, values: np.ndarray) -> np.ndarray:
+        """Values (m,) with time first, and at most one or two axes of space."""
+        frames = np.moveaxis(values.reshape(self.shape), -1, 0)
+        while frames.ndim > 3:
+            frames = frames[..., frames.shape[-1] // 2]
+        return frames
+
+
+def write(picture: Picture, folder: Path) -> list[Path]:
+    """`solution.png`, `profiles.png` of one coordinate or one and time, `solution.gif` of time."""
+    files = []
+    if len(picture.shape) == 1:
+        return [_write_lines(picture, folder / "solution.png")]
+    files.append(_write_maps(picture, folder / "solution.png"))
+    if picture.time and len(picture.shape) == 2:
+        files.append(_write_profiles(picture, folder / "profiles.png"))
+    if picture.time:
+        files.append(_write_animation(picture, folder / "solution.gif"))
+    return files
+
+
+def write_values(picture: Picture, path: Path, x: np.ndarray) -> Path:
+    """`.npz` with the arrays `x` and `u`, or a picture of the solution."""
+    if path.suffix == ".npz":
+        with atomic(path) as temporary:
+            np.savez(temporary, x=x, u=picture.value)
+        return path
+    return _write_lines(picture, path) if len(picture.shape) == 1 else _write_maps(picture, path)
+
+
+def _write_maps(picture: Picture, path: Path) -> Path:
+    """A row a component: solution, truth, |error|, |residual|."""
+    rows = [_panels(picture, i) for i in range(len(picture.components))]
+    if picture.residual is not None:
+        size = np.linalg.norm(picture.residual, axis=-1)
+        rows[0].append(("|residual|", picture.planes(size), "magma"))
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(3.4 * columns, 2.7 * len(rows)), dpi=120, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, panels in zip(axes, rows, strict=True):
+        for panel in line[len(panels) :]:
+            panel.set_axis_off()
+        for panel, (title, plane, colours) in zip(line, panels, strict=False):
+            _draw_plane(figure, panel, picture, title, plane, colours)
+    if len(picture.shape) > 2:
+        figure.suptitle(_cut(picture), fontsize=10)
+    return save_figure(figure, path)
+
+
+def _panels(picture: Picture, i: int) -> list[tuple[str, np.ndarray, str]]:
+    name, value = picture.components[i], picture.value[:, i]
+    panels = [(name, picture.planes(value), "RdBu_r")]
+    if picture.truth is not None:
+        truth = picture.truth[:, i]
+        panels.append((f"exact {name}", picture.planes(truth), "RdBu_r"))
+        panels.append((f"|error of {name}|", picture.planes(np.abs(value - truth)), "magma"))
+    return panels
+
+
+def _draw_plane(
+    figure: Figure, panel: Any, picture: Picture, title: str, plane: np.ndarray, colours: str
+) -> None:
+    """One map; where time is one of two axes it runs to the right."""
+    low, high, names = picture.domain.low, picture.domain.high, picture.names
+    across, up = (1, 0) if picture.time and len(picture.shape) == 2 else (0, 1)
+    shown = plane if across == 1 else plane.T
+    signed = colours == "RdBu_r"
+    top = max(float(np.abs(plane).max()), 1e-300)
+    image = panel.imshow(
+        shown,
+        origin="lower",
+        aspect="auto",
+        extent=(low[across], high[across], low[up], high[up]),
+        cmap=colours,
+        vmin=-top if signed else 0,
+        vmax=top,
+    )
+    panel.set_title(title, fontsize=10)
+    panel.set_xlabel(names[across])
+    panel.set_ylabel(names[up])
+    numbers = ScalarFormatter()
+    numbers.set_powerlimits((-2, 3))
+    figure.colorbar(image, ax=panel, format=numbers)
+
+
+def _cut(picture: Picture) -> str:
+    """Where the plane of a picture of more than two coordinates lies."""
+    fixed = picture.names[2:]
+    low, high = picture.domain.low[2:], picture.domain.high[2:]
+    places = [
+        f"{name} = {b:g}" if picture.time and name == "t" else f"{name} = {(a + b) / 2:g}"
+        for name, a, b in zip(fixed, low, high, strict=True)
+    ]
+    return "at " + ", ".join(places)
+
+
+def _coordinates(picture: Picture, axis: int) -> np.ndarray:
+    low, high = picture.domain.low[axis], picture.domain.high[axis]
+    return np.linspace(low, high, picture.shape[axis])
+
+
+def _write_lines(picture: Picture, path: Path) -> Path:
+    """The solution of one coordinate as lines, its error below."""
+    figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
+    axes = figure.subplots(2 if picture.truth is not None else 1, sharex=True, squeeze=False)[:, 0]
+    x = _coordinates(picture, 0)
+    for i, name in enumerate(picture.components):
+        axes[0].plot(x, picture.value[:, i], label=name)
+        if picture.truth is not None:
+            axes[0].plot(x, picture.truth[:, i], "k--", linewidth=1, label=f"exact {name}")
+            axes[1].semilogy(x, np.abs(picture.value - picture.truth)[:, i] + 1e-18, label=name)
+    if picture.truth is not None:
+        axes[1].set_ylabel("|error|")
+    axes[0].legend()
+    axes[-1].set_xlabel(picture.names[0])
+    return save_figure(figure, path)
+
+
+def _write_profiles(picture: Picture, path: Path) -> Path:
+    """The solution over space at a few times, the exact one dashed."""
+    places = np.linspace(0, picture.shape[1] - 1, _PROFILES).round().astype(int)
+    times, x = _coordinates(picture, 1), _coordinates(picture, 0)
+    figure = Figure(figsize=(3.2 * _PROFILES, 2.8), dpi=120, layout="constrained")
+    panels = figure.subplots(1, _PROFILES, sharey=True)
+    value = picture.series(picture.value[:, 0])
+    truth = None if picture.truth is None else picture.series(picture.truth[:, 0])
+    for panel, place in zip(panels, places, strict=True):
+        panel.plot(x, value[place], label=picture.components[0])
+        if truth is not None:
+            panel.plot(x, truth[place], "k--", linewidth=1, label="exact")
+        panel.set_title(f"t = {times[place]:.3g}", fontsize=10)
+        panel.set_xlabel(picture.names[0])
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel(picture.components[0])
+    panels[0].legend()
+    return save_figure(figure, path)
+
+
+def _write_animation(picture: Picture, path: Path) -> Path:
+    """The first component over time: a line over one space axis, a map over two."""
+    frames = picture.series(picture.value[:, 0])
+    truth = None if picture.truth is None else picture.series(picture.truth[:, 0])
+    times = _coordinates(picture, len(picture.shape) - 1)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
+    figure = Figure(figsize=(5, 3.6), dpi=80)
+    panel = figure.subplots()
+    panel.set_xlabel(picture.names[0])
+    top = max(float(np.abs(frames).max()), 1e-300)
+    if frames.ndim == 2:
+        x = _coordinates(picture, 0)
+        exact = [] if truth is None else panel.plot(x, truth[0], "k--", linewidth=1, label="exact")
+        (line,) = panel.plot(x, frames[0], label=picture.components[0])
+        panel.set_ylim(-1.1 * top, 1.1 * top)
+        panel.legend(loc="upper right")
+
+        def draw(frame: int) -> None:
+            line.set_ydata(frames[frame])
+            for curve in exact:
+                curve.set_ydata(truth[frame])  # pyright: ignore[reportOptionalSubscript]
+            panel.set_title(f"t = {times[frame]:.3f}")
+
+    else:
+        low, high = picture.domain.low, picture.domain.high
+        extent = (low[0], high[0], low[1], high[1])
+        shown = panel.imshow(
+            frames[0].T, origin="lower", extent=extent, cmap="RdBu_r", vmin=-top, vmax=top
+        )
+        panel.set_ylabel(picture.names[1])
+        figure.colorbar(shown, ax=panel, label=picture.components[0])
+
+        def draw(frame: int) -> None:
+            shown.set_data(frames[frame].T)
+            panel.set_title(f"t = {times[frame]:.3f}")
+
+    writer = matplotlib.animation.PillowWriter(fps=15)
+    with atomic(path) as temporary, writer.saving(figure, str(temporary), dpi=80):
+        for frame in chosen:
+            draw(int(frame))
+            writer.grab_frame()
+    return path

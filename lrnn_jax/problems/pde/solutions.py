@@ -1,0 +1,269 @@
+"""Closed solutions of partial differential equations.
+
+Coordinates stand on the last axis, places first and time last: x (..., i) -> u (..., o), one point
+has shape (i,) and any other axis is a batch axis. A NumPy array gives a NumPy array of its own
+precision, so float64 on the host needs no switch of JAX; anything else is computed by JAX, which
+differentiates it to any order. The other arguments are the numbers of the equation. Every function
+raises InputError where the last axis is not that of its coordinates.
+
+Example:
+  >>> wave(np.array([[0.5, 0.0], [0.5, 0.5]]), speed=2.0)
+  array([[ 1.],
+         [-1.]])
+  >>> import jax
+  >>> jax.jacfwd(convection)(jnp.zeros(2)).tolist()  # u_x, u_t
+  [[1.0, -30.0]]
+"""
+
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.errors import InputError
+
+__all__ = [
+    "allen_cahn_front",
+    "burgers_front",
+    "convection",
+    "heat",
+    "helmholtz",
+    "korteweg_de_vries_soliton",
+    "kovasznay",
+    "poisson",
+    "poisson_chirp",
+    "taylor_green",
+    "wave",
+]
+
+Points = Float[ArrayLike, "*batch i"]
+Values = Float[Array, "*batch o"] | Float[np.ndarray, "*batch o"]
+
+
+# Steady -------------------------------------------------------------------------------------------
+
+
+def poisson(x: Points, *, frequency: float = 1.0) -> Values:
+    """prod_i sin(n pi x_i), so -Laplacian u = d (n pi)^2 u; zero on the faces of [-1, 1]^d.
+
+    Args:
+      x: points of any dimension d.
+      frequency: n, an integer for zero boundary values.
+    """
+    xp, points = _array(x)
+    return xp.prod(xp.sin(frequency * np.pi * points), axis=-1, keepdims=True)
+
+
+def poisson_chirp(x: Points, *, frequency: float = 1.0) -> Values:
+    """sin(n pi x) sin(n pi y^2), whose waves shorten as 1 / y; zero on the sides of [0, 1]^2.
+
+    -Laplacian u = (n pi)^2 (1 + 4 y^2) u - 2 n pi sin(n pi x) cos(n pi y^2).
+
+    Args:
+      x: points (x, y).
+      frequency: n, an integer for zero boundary values.
+    """
+    xp, (first, second) = _coordinates(x, 2)
+    rate = frequency * np.pi
+    return (xp.sin(rate * first) * xp.sin(rate * second**2))[..., None]
+
+
+def helmholtz(x: Points, *, frequencies: tuple[float, float] = (1.0, 4.0)) -> Values:
+    """sin(a_1 pi x) sin(a_2 pi y): Laplacian u + k^2 u = (k^2 - pi^2 (a_1^2 + a_2^2)) u for any k.
+
+    It vanishes on the sides of [-1, 1]^2 for integers a_1, a_2.
+
+    Args:
+      x: points (x, y).
+      frequencies: (a_1, a_2).
+
+    References: Wang, Teng and Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies
+    in Physics-Informed Neural Networks", SIAM J. Sci. Comput. 43 (2021): (1, 4), k = 1.
+    """
+    xp, (first, second) = _coordinates(x, 2)
+    waves = xp.sin(frequencies[0] * np.pi * first) * xp.sin(frequencies[1] * np.pi * second)
+    return waves[..., None]
+
+
+def kovasznay(x: Points, *, reynolds: float = 40.0) -> Values:
+    """The steady flow behind a row of bars, (u, v, p):
+
+        u = 1 - e^{lambda x} cos(2 pi y),  v = lambda / (2 pi) e^{lambda x} sin(2 pi y),
+        p = (1 - e^{2 lambda x}) / 2,  lambda = Re / 2 - (Re^2 / 4 + 4 pi^2)^{1/2},
+
+    solves (w . grad) w = -grad p + Laplacian w / Re, div w = 0 for w = (u, v).
+
+    Args:
+      x: points (x, y).
+      reynolds: Re > 0.
+
+    References: Kovasznay, "Laminar Flow Behind a Two-Dimensional Grid", Proc. Camb. Phil. Soc. 44
+    (1948).
+    """
+    xp, (first, second) = _coordinates(x, 2)
+    half = reynolds / 2
+    # As -4 pi^2 over a sum: the difference of the definition cancels at a large Reynolds number.
+    rate = -4 * np.pi**2 / (half + (half**2 + 4 * np.pi**2) ** 0.5)
+    decay, angle = xp.exp(rate * first), 2 * np.pi * second
+    u = 1 - decay * xp.cos(angle)
+    v = rate / (2 * np.pi) * decay * xp.sin(angle)
+    return xp.stack([u, v, (1 - decay**2) / 2], axis=-1)
+
+
+# In time ------------------------------------------------------------------------------------------
+
+
+def convection(x: Points, *, speed: float = 30.0) -> Values:
+    """sin(x - beta t): u_t + beta u_x = 0, of period 2 pi in x.
+
+    Args:
+      x: points (x, t).
+      speed: beta.
+
+    References: Krishnapriyan et al., "Characterizing Possible Failure Modes in Physics-Informed
+    Neural Networks", NeurIPS 2021.
+    """
+    xp, (place, time) = _coordinates(x, 2)
+    return xp.sin(place - speed * time)[..., None]
+
+
+def heat(x: Points, *, diffusivity: float = 1.0, frequency: float = 1.0) -> Values:
+    """exp(-alpha k^2 pi^2 t) sin(k pi x): u_t = alpha u_xx; zero at x = 0, 1 for an integer k.
+
+    Args:
+      x: points (x, t).
+      diffusivity: alpha.
+      frequency: k.
+    """
+    xp, (place, time) = _coordinates(x, 2)
+    rate = frequency * np.pi
+    return (xp.exp(-diffusivity * rate**2 * time) * xp.sin(rate * place))[..., None]
+
+
+def wave(x: Points, *, speed: float = 2.0) -> Values:
+    """sin(pi x) cos(c pi t) + 1/2 sin(4 pi x) cos(4 c pi t): u_tt = c^2 u_xx.
+
+    Zero at x = 0, 1; at rest for t = 0.
+
+    Args:
+      x: points (x, t).
+      speed: c.
+
+    References: Wang, Yu and Perdikaris, "When and Why PINNs Fail to Train: A Neural Tangent Kernel
+    Perspective", J. Comput. Phys. 449 (2022).
+    """
+    xp, (place, time) = _coordinates(x, 2)
+    place, time = np.pi * place, np.pi * time
+    slow = xp.sin(place) * xp.cos(speed * time)
+    fast = xp.sin(4 * place) * xp.cos(4 * speed * time)
+    return (slow + fast / 2)[..., None]
+
+
+def taylor_green(x: Points, *, viscosity: float = 0.01) -> Values:
+    """Decaying vortices (u, v, p), of period 2 pi in x and y:
+
+        u = sin(x) cos(y) F,  v = -cos(x) sin(y) F,  p = (cos(2 x) + cos(2 y)) F^2 / 4,
+
+    F = exp(-2 nu t), solve w_t + (w . grad) w = -grad p + nu Laplacian w, div w = 0 for w = (u, v).
+
+    Args:
+      x: points (x, y, t).
+      viscosity: nu.
+
+    References: Taylor, "On the Decay of Vortices in a Viscous Fluid", Phil. Mag. 46 (1923).
+    """
+    xp, (first, second, time) = _coordinates(x, 3)
+    decay = xp.exp(-2 * viscosity * time)
+    u = xp.sin(first) * xp.cos(second) * decay
+    v = -xp.cos(first) * xp.sin(second) * decay
+    p = (xp.cos(2 * first) + xp.cos(2 * second)) / 4 * decay**2
+    return xp.stack([u, v, p], axis=-1)
+
+
+# Travelling waves on the whole line ---------------------------------------------------------------
+
+
+def korteweg_de_vries_soliton(
+    x: Points, *, height: float = 1.0, eta: float = 1.0, mu: float = 0.022, centre: float = 0.0
+) -> Values:
+    """A sech^2(kappa (x - x_0 - c t)): u_t + eta u u_x + mu^2 u_xxx = 0.
+
+    c = eta A / 3 and kappa^2 = eta A / (12 mu^2).
+
+    Args:
+      x: points (x, t).
+      height: A, of the sign of eta.
+      eta: strength of the advection.
+      mu: root of the dispersion, > 0.
+      centre: x_0, where the top is at t = 0.
+
+    References: Zabusky and Kruskal, "Interaction of Solitons in a Collisionless Plasma and the
+    Recurrence of Initial States", Phys. Rev. Lett. 15 (1965).
+    """
+    xp, (place, time) = _coordinates(x, 2)
+    scale = (eta * height / 12) ** 0.5 / mu
+    phase = scale * (place - centre - eta * height / 3 * time)
+    slope = xp.tanh(phase)  # 1 - tanh^2 is sech^2, and overflows nowhere
+    return (height * (1 - slope) * (1 + slope))[..., None]
+
+
+def allen_cahn_front(
+    x: Points, *, diffusion: float = 1e-4, reaction: float = 5.0, centre: float = 0.0
+) -> Values:
+    """(1 - tanh(kappa (x - x_0 - c t))) / 2: u_t = D u_xx + r (u - u^3).
+
+    c = 3 (r D / 2)^{1/2} and kappa^2 = r / (8 D): the state 1 invades the unstable state 0.
+
+    Args:
+      x: points (x, t).
+      diffusion: D > 0.
+      reaction: r > 0.
+      centre: x_0, where u = 1/2 at t = 0.
+    """
+    xp, (place, time) = _coordinates(x, 2)
+    speed = 3 * (reaction * diffusion / 2) ** 0.5
+    phase = (reaction / (8 * diffusion)) ** 0.5 * (place - centre - speed * time)
+    return (0.5 - 0.5 * xp.tanh(phase))[..., None]
+
+
+def burgers_front(
+    x: Points,
+    *,
+    viscosity: float = 0.01,
+    left: float = 1.0,
+    right: float = 0.0,
+    centre: float = 0.0,
+) -> Values:
+    """c - a tanh(a (x - x_0 - c t) / (2 nu)): u_t + u u_x = nu u_xx.
+
+    c = (left + right) / 2 and a = (left - right) / 2.
+
+    Args:
+      x: points (x, t).
+      viscosity: nu > 0.
+      left: u far to the left, > right.
+      right: u far to the right.
+      centre: x_0, the middle of the front at t = 0.
+
+    References: Whitham, "Linear and Nonlinear Waves", Wiley 1974.
+    """
+    xp, (place, time) = _coordinates(x, 2)
+    speed, jump = (left + right) / 2, (left - right) / 2
+    phase = jump / (2 * viscosity) * (place - centre - speed * time)
+    return (speed - jump * xp.tanh(phase))[..., None]
+
+
+def _array(x: Points) -> tuple[ModuleType, Any]:
+    """NumPy or jax.numpy, and x as its array of real numbers."""
+    xp = np if isinstance(x, np.ndarray) else jnp
+    return xp, xp.asarray(x) * 1.0
+
+
+def _coordinates(x: Points, count: int) -> tuple[ModuleType, list[Any]]:
+    """NumPy or jax.numpy, and each coordinate by itself."""
+    xp, points = _array(x)
+    if not points.ndim or points.shape[-1] != count:
+        raise InputError(f"x: expected shape (..., {count}), got {tuple(points.shape)}")
+    return xp, [points[..., i] for i in range(count)]

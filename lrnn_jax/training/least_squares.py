@@ -1,0 +1,251 @@
+"""The training step of a problem whose loss is a sum of squared residuals.
+
+Beside the update of the parameters a step draws collocation points anew, balances the weights of
+the loss's parts and hands the optimiser what second-order methods ask for: the loss as a function,
+and the residuals with their Jacobian.
+
+References: Wang, Teng and Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in
+PINNs" (arXiv 2001.04536) for 'gradient_norm'; Wang, Yu and Perdikaris, "When and Why PINNs Fail to
+Train" (arXiv 2007.14527) for 'ntk'; both in the form of arXiv 2308.08468, eq. 5.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.residuals import Part, residual_rows, row_scales
+from lrnn_jax.training.loop import State, Step, mean_over_chunks
+from lrnn_jax.typing import Data, Field, Key, Model, Params, Terms
+
+__all__ = ["Balance", "LeastSquares", "initial_weights", "make_least_squares_step"]
+
+Balance = Literal["fixed", "gradient_norm", "ntk"]
+"""How the weights of the parts are set; see `Training.balance`."""
+
+_MEMORY = 0.9  # of a weight's running mean
+_JACOBIAN_BYTES = 8e9
+
+
+@runtime_checkable
+class LeastSquares(Protocol):
+    """A problem whose loss is a sum of squares, and which may draw its points anew."""
+
+    @property
+    def resample_every(self) -> int:
+        """Steps between two draws of the points; 0 keeps them."""
+        ...
+
+    def parts(self, data: Data) -> dict[str, Part]:
+        """The parts of the loss at the points `data`."""
+        ...
+
+    def resample(self, field: Field, data: Data, key: Key) -> Data:
+        """Other points of the same shapes; pure."""
+        ...
+
+
+Frozen = tuple[Any, Float[Array, "n"]]
+"""The rows of a part and their factors, as they are held within one step."""
+
+
+def initial_weights(problem: LeastSquares, data: Data) -> dict[str, Array]:
+    """The parts' own weights, from which balancing starts."""
+    return {name: jnp.asarray(part.weight, float) for name, part in problem.parts(data).items()}
+
+
+def make_least_squares_step(
+    model: Model,
+    problem: LeastSquares,
+    optimizer: optax.GradientTransformation,
+    *,
+    chunk: int | None = None,
+    balance: Balance = "fixed",
+    balance_every: int = 100,
+) -> Step:
+    """One update of the parameters, and where they are due of points and weights.
+
+    Args:
+      model: maps parameters and points to values.
+      problem: what gives the parts.
+      optimizer: an optax transformation; one that takes extra arguments is given `value`, `grad`,
+        `value_fn(params)` and `linearise_fn(params) -> (r, J)`, with loss = sum r^2 and J over the
+        parameters as one vector.
+      chunk: rows of a part whose gradient is computed at a time; None takes all.
+      balance: how the parts' weights follow the training.
+      balance_every: steps between two of their updates.
+
+    Returns:
+      step(state, data, key); `state.points` are the points in use, or None for those of `data`, and
+      `state.weights` the weights in use, or None for the parts' own.
+    """
+    transformation = optax.with_extra_args_support(optimizer)
+
+    def step(state: State, data: Data, key: Key) -> tuple[State, Terms]:
+        key = jax.random.fold_in(key, state.step)
+        points = data if state.points is None else _points(model, problem, state, key)
+        parts = problem.parts(points)
+        field = functools.partial(model.apply, state.params)
+        frozen = {name: (part.rows, row_scales(part, field)) for name, part in parts.items()}
+        fit = FrozenLoss(model, parts, frozen, chunk)
+        weights = _weights(fit, state, balance, balance_every)
+        value, terms, grads = fit.gradient(state.params, weights)
+        updates, opt_state = transformation.update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=grads,
+            value_fn=lambda params: fit.value(params, weights),
+            linearise_fn=lambda params: fit.linearise(params, weights),
+        )
+        params = optax.apply_updates(state.params, updates)
+        kept_points = None if state.points is None else points
+        kept_weights = None if state.weights is None else weights
+        following = State(params, opt_state, state.step + 1, kept_points, kept_weights)
+        return following, {"loss": value, **terms}
+
+    return step
+
+
+def _points(model: Model, problem: LeastSquares, state: State, key: Key) -> Data:
+    """The points of this step: new ones every `resample_every` steps, but not before the first."""
+    field = functools.partial(model.apply, state.params)
+    due = (state.step % problem.resample_every == 0) & (state.step > 0)
+    return lax.cond(due, lambda: problem.resample(field, state.points, key), lambda: state.points)
+
+
+class FrozenLoss:
+    """The loss of one step: parts whose rows and factors are fixed."""
+
+    def __init__(
+        self, model: Model, parts: Mapping[str, Part], frozen: dict[str, Frozen], chunk: int | None
+    ) -> None:
+        self.model, self.parts, self.frozen, self.chunk = model, parts, frozen, chunk
+
+    def residual(self, name: str, params: Params, rows: Any) -> Float[Array, "n k"]:
+        """The residuals of a part at `rows`."""
+        field = functools.partial(self.model.apply, params)
+        return residual_rows(self.parts[name], field, rows)
+
+    def mean_square(self, name: str, params: Params, frozen: Frozen) -> Array:
+        """The mean of a part's squared residuals times their factors."""
+        rows, scale = frozen
+        return jnp.mean(scale[:, None] * self.residual(name, params, rows) ** 2)
+
+    def part_gradient(self, name: str, params: Params) -> tuple[Array, Params]:
+        """A part's mean square and its gradient, chunk by chunk."""
+        gradient = jax.value_and_grad(functools.partial(self.mean_square, name))
+        return self._over_chunks(gradient, name, params)
+
+    def _over_chunks(self, function: Callable[..., Any], name: str, params: Params) -> Any:
+        chunked = lambda params, frozen, key: function(params, frozen)  # noqa: E731
+        return mean_over_chunks(chunked, params, self.frozen[name], None, self.chunk)
+
+    def value(self, params: Params, weights: Mapping[str, Any]) -> Array:
+        """The loss alone, whose own derivative keeps no chunk's intermediates."""
+        total = jnp.zeros(())
+        for name in self.parts:
+            part = jax.checkpoint(functools.partial(self.mean_square, name))
+            total = total + weights[name] * self._over_chunks(part, name, params)
+        return total
+
+    def gradient(self, params: Params, weights: Mapping[str, Any]) -> tuple[Array, Terms, Params]:
+        """The loss, the parts' mean squares, and the gradient of the loss."""
+        pairs = {name: self.part_gradient(name, params) for name in self.parts}
+        terms = {name: value for name, (value, _) in pairs.items()}
+        weighted = [
+            jax.tree.map(lambda t, w=weights[name]: w * t, pair) for name, pair in pairs.items()
+        ]
+        value, grads = jax.tree.map(lambda *leaves: sum(leaves), *weighted)
+        return value, terms, grads
+
+    def jacobian(self, name: str, params: Params, rows: Any) -> tuple[Array, Array]:
+        """The residuals (n, k) of a part, and their derivatives (n, k, P)."""
+        flat, unravel = ravel_pytree(params)
+
+        def one(flat: Array, row: Any) -> tuple[Array, Array]:
+            r = self.residual(name, unravel(flat), jax.tree.map(lambda a: a[None], row))[0]
+            return r, r
+
+        def at(row: Any) -> tuple[Array, Array]:
+            derivative, r = jax.jacrev(one, has_aux=True)(flat, row)
+            return r, derivative
+
+        batch = self.chunk or len(jax.tree.leaves(rows)[0])
+        return lax.map(at, rows, batch_size=batch)
+
+    def linearise(self, params: Params, weights: Mapping[str, Any]) -> tuple[Array, Array]:
+        """r (N,) with loss = sum r^2, and J (N, P).
+
+        Raises:
+          InputError: J is too large for a dense method.
+        """
+        self._require_room(params)
+        residuals, rows_of_j = [], []
+        for name, (rows, scale) in self.frozen.items():
+            r, j = self.jacobian(name, params, rows)
+            factor = jnp.sqrt(weights[name] * scale / r.size)[:, None]
+            residuals.append((factor * r).ravel())
+            rows_of_j.append((factor[..., None] * j).reshape(-1, j.shape[-1]))
+        return jnp.concatenate(residuals), jnp.concatenate(rows_of_j)
+
+    def _require_room(self, params: Params) -> None:
+        shapes = [
+            jax.eval_shape(functools.partial(self.residual, name), params, rows)
+            for name, (rows, _) in self.frozen.items()
+        ]
+        count = sum(shape.size for shape in shapes)
+        leaves = jax.tree.leaves(params)
+        size = sum(leaf.size for leaf in leaves)
+        needed = count * size * leaves[0].dtype.itemsize
+        if needed > _JACOBIAN_BYTES:
+            raise InputError(
+                f"optimizer: the Jacobian of {count} residuals by {size} parameters takes "
+                f"{needed / 1e9:.0f} GB; take fewer points or parameters, or 'lbfgs'"
+            )
+
+
+# Weights of the parts ----------------------------------------------------------------------------
+
+
+def _weights(fit: FrozenLoss, state: State, balance: Balance, every: int) -> dict[str, Array]:
+    """The weights of this step; a running mean of balanced ones, updated every `every` steps."""
+    own = state.weights
+    if own is None:
+        return {name: jnp.asarray(part.weight, float) for name, part in fit.parts.items()}
+
+    def updated() -> dict[str, Array]:
+        size = _gradient_size if balance == "gradient_norm" else _kernel_trace
+        sizes = {name: size(fit, name, state.params) for name in fit.parts}
+        total = sum(sizes.values())
+        return {
+            name: _MEMORY * own[name] + (1 - _MEMORY) * total / (sizes[name] + 1e-30)
+            for name in fit.parts
+        }
+
+    return lax.cond(state.step % every == 0, updated, lambda: own)
+
+
+def _gradient_size(fit: FrozenLoss, name: str, params: Params) -> Array:
+    """The norm of a part's gradient."""
+    return optax.tree.norm(fit.part_gradient(name, params)[1])
+
+
+def _kernel_trace(fit: FrozenLoss, name: str, params: Params) -> Array:
+    """The mean over rows of |d residual / d params|^2: the trace of the tangent kernel over n."""
+    rows, scale = fit.frozen[name]
+
+    def one(row: Any) -> Array:
+        _, j = fit.jacobian(name, params, jax.tree.map(lambda a: a[None], row))
+        return jnp.sum(j**2)
+
+    squares = lax.map(one, rows, batch_size=fit.chunk or len(scale))
+    return jnp.mean(scale * squares)

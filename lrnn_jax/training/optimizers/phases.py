@@ -1,0 +1,82 @@
+"""Two optimizers, one after the other."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Int
+
+from lrnn_jax.training.optimizers.stopping import require, stop_code
+
+__all__ = ["SwitchState", "switch"]
+
+
+class SwitchState(NamedTuple):
+    """The updates so far, the stop code of the active phase, and the states of both phases."""
+
+    count: Int[Array, ""]
+    stop: Int[Array, ""]
+    first: optax.OptState
+    second: optax.OptState
+
+
+def switch(
+    first: optax.GradientTransformation, second: optax.GradientTransformation, at: int
+) -> optax.GradientTransformationExtraArgs:
+    """The first `at` updates by `first`, all later ones by `second`.
+
+    The state of `second` is made anew from the parameters at the switch, so that nothing in it is
+    older. The state of `first` is kept after the switch, unused. A switch may stand in a switch.
+
+    Args:
+      first: any optax transformation.
+      second: any optax transformation.
+      at: updates by `first`, >= 0.
+
+    Returns:
+      An optax transformation whose state is a `SwitchState`.
+
+    Raises:
+      InputError: `at` is not an integer >= 0.
+
+    Example:
+      >>> from lrnn_jax.training.optimizers import lbfgs
+      >>> optimizer = switch(optax.adam(1e-3), lbfgs(), at=5000)
+    """
+    fits = isinstance(at, int) and not isinstance(at, bool) and at >= 0
+    require("at", at, fits, "an integer >= 0")
+    early: Any = optax.with_extra_args_support(first)
+    late: Any = optax.with_extra_args_support(second)
+
+    def init(params):
+        begun, waiting = early.init(params), late.init(params)
+        stop = stop_code(begun) if at else stop_code(waiting)
+        return SwitchState(jnp.zeros((), jnp.int32), stop, begun, waiting)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any):
+        grads, like = updates, updates if params is None else params
+
+        def by_first():
+            step, inner = early.update(grads, state.first, params, **extra)
+            return _like(step, like), stop_code(inner), inner, state.second
+
+        def by_second():
+            fresh = state.count == at
+            begun = lax.cond(
+                fresh, lambda: _like(late.init(params), state.second), lambda: state.second
+            )
+            step, inner = late.update(grads, begun, params, **extra)
+            return _like(step, like), stop_code(inner), state.first, inner
+
+        step, *rest = lax.cond(state.count < at, by_first, by_second)
+        count = jnp.minimum(state.count, at) + 1
+        return step, SwitchState(count, *rest)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _like(tree, other):
+    """The leaves of a tree in the dtypes of another."""
+    return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), tree, other)

@@ -1,0 +1,233 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner.
+
+Letters: G gradient of an array as a matrix, m x n; L and R running means of GG' and G'G; U and V
+their eigenvectors, in columns by falling eigenvalue.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from lrnn_jax.training.optimizers.stopping import real_parameters, require
+
+__all__ = ["SoapState", "soap"]
+
+
+class Leaf(NamedTuple):
+    """State of one array of parameters; a side without a basis has matrices of shape (0, 0).
+
+    Attributes:
+      mean: running mean of the gradient.
+      square: running mean of the squares of the gradient in the basis.
+      left: L, shape (m, m).
+      right: R, shape (n, n).
+      left_basis: U, shape (m, m).
+      right_basis: V, shape (n, n).
+    """
+
+    mean: Array
+    square: Array
+    left: Float[Array, "m m"]
+    right: Float[Array, "n n"]
+    left_basis: Float[Array, "m m"]
+    right_basis: Float[Array, "n n"]
+
+
+class SoapState(NamedTuple):
+    """State of `soap`: the updates so far, and a `Leaf` for each array of parameters."""
+
+    count: Int[Array, ""]
+    leaves: Any
+
+
+class _Settings(NamedTuple):
+    b1: float
+    b2: float
+    eps: float
+    frequency: int
+
+
+def soap(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    b1: float = 0.95,
+    b2: float = 0.95,
+    eps: float = 1e-8,
+    precondition_frequency: int = 10,
+    max_dim: int = 1024,
+) -> optax.GradientTransformationExtraArgs:
+    """SOAP: Adam in the eigenbasis of Shampoo's preconditioner, renewed now and then.
+
+        G' = U'GV,  M <- b1 M + (1 - b1) G,  S <- b2 S + (1 - b2) G'^2
+        W <- W - learning_rate U [ (U'MV / (1 - b1^t)) / (sqrt(S / (1 - b2^t)) + eps) ] V'
+        L <- b2 L + (1 - b2) GG',  R <- b2 R + (1 - b2) G'G
+
+    and every `precondition_frequency` updates U becomes the orthogonal factor of the QR
+    decomposition of L U, and V that of R V, a step of power iteration each. The first gradient
+    gives U and V by an eigendecomposition, and moves no matrix: it would be its own basis.
+
+    Arrays of two axes and more are matrices, all axes but the first merged. A side longer than
+    `max_dim`, and a side of length 1, keeps the identity as its basis; a vector, or a matrix
+    without a basis on either side, is trained by Adam.
+
+    Args:
+      learning_rate: a number or an optax schedule.
+      b1: decay of the mean of the gradients, in [0, 1).
+      b2: decay of the mean of their squares and of L and R, in [0, 1).
+      eps: added to the root of the squares, > 0.
+      precondition_frequency: updates between two renewals of the bases, >= 1.
+      max_dim: the longest side with a basis, >= 0: a matrix m x n takes 2 m^2 + 2 n^2 numbers
+        more than Adam's, and an update about 4 m n (m + n) operations.
+
+    Returns:
+      An optax transformation; a `SoapState` is part of its state.
+
+    Raises:
+      InputError: an argument is out of its range; in `init`, a parameter is not real.
+
+    Example:
+      >>> params = {"weight": jnp.ones((3, 4)), "bias": jnp.zeros(4)}
+      >>> optimizer = soap(3e-3)
+      >>> state = optimizer.init(params)
+      >>> updates, state = optimizer.update(params, state, params)
+
+    References:
+      Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321,
+      algorithm 3, without weight decay. Deviations: eps is added after the correction for the
+      start, as in `optax.adam`; axes are merged as above.
+    """
+    for name, decay in (("b1", b1), ("b2", b2)):
+        require(name, decay, 0 <= decay < 1, "a number in [0, 1)")
+    require("eps", eps, eps > 0, "a number > 0")
+    frequency = precondition_frequency
+    require("precondition_frequency", frequency, frequency >= 1, "an integer >= 1")
+    require("max_dim", max_dim, max_dim >= 0, "an integer >= 0")
+    settings = _Settings(b1, b2, eps, frequency)
+
+    def init(params):
+        real_parameters("soap", params)
+        leaves = jax.tree.map(lambda leaf: _first_state(leaf, max_dim), params)
+        return SoapState(jnp.zeros((), jnp.int32), leaves)
+
+    def update(updates: Any, state: Any, params: Any = None):
+        del params
+        flat, structure = jax.tree.flatten(updates)
+        before = structure.flatten_up_to(state.leaves)
+        pairs = [
+            _update(grad, leaf, state.count, settings)
+            for grad, leaf in zip(flat, before, strict=True)
+        ]
+        steps, after = ([pair[part] for pair in pairs] for part in range(2))
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return structure.unflatten(steps), SoapState(count, structure.unflatten(after))
+
+    rate = optax.scale_by_learning_rate(learning_rate)
+    chain = optax.chain(optax.GradientTransformation(init, update), rate)
+    return optax.with_extra_args_support(chain)
+
+
+def _first_state(leaf: Array, max_dim: int) -> Leaf:
+    """No mean yet, and identities for bases."""
+    zeros = jnp.zeros_like(leaf)
+    rows, columns = _matrix(zeros).shape if zeros.ndim > 1 else (0, 0)
+    sides = [size if 1 < size <= max_dim else 0 for size in (rows, columns)]
+    moments = [jnp.zeros((size, size), zeros.dtype) for size in sides]
+    bases = [jnp.eye(size, dtype=zeros.dtype) for size in sides]
+    return Leaf(zeros, zeros, *moments, *bases)
+
+
+def _update(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple[Array, Leaf]:
+    """The update of one array, to be multiplied by minus the learning rate, and its state."""
+    if not leaf.left.size and not leaf.right.size:
+        return _adam(grad, leaf, count + 1, settings)
+
+    def start():
+        moved = _gather(grad, leaf, settings.b2)
+        return jnp.zeros_like(grad), moved._replace(
+            left_basis=_eigenvectors(moved.left), right_basis=_eigenvectors(moved.right)
+        )
+
+    def proceed():
+        step, moved = _adam(grad, leaf, count, settings)
+        moved = _gather(grad, moved, settings.b2)
+        due = count % settings.frequency == 0
+        return step, lax.cond(due, _renew, lambda same: same, moved)
+
+    return lax.cond(count == 0, start, proceed)
+
+
+def _adam(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple[Array, Leaf]:
+    """Adam's update number `count` in the bases of the array, turned back."""
+    b1, b2, eps, _ = settings
+    mean = b1 * leaf.mean + (1 - b1) * grad
+    square = b2 * leaf.square + (1 - b2) * _turn(grad, leaf) ** 2
+    ahead = _turn(mean, leaf) / (1 - b1**count)
+    step = ahead / (jnp.sqrt(square / (1 - b2**count)) + eps)
+    new = leaf._replace(mean=mean.astype(grad.dtype), square=square.astype(grad.dtype))
+    return _turn_back(step, leaf).astype(grad.dtype), new
+
+
+def _gather(grad: Array, leaf: Leaf, decay: float) -> Leaf:
+    """L and R with one more gradient."""
+    matrix = _matrix(grad)
+    left, right = leaf.left, leaf.right
+    if left.size:
+        left = decay * left + (1 - decay) * _times(matrix, matrix.T)
+    if right.size:
+        right = decay * right + (1 - decay) * _times(matrix.T, matrix)
+    return leaf._replace(left=left, right=right)
+
+
+def _renew(leaf: Leaf) -> Leaf:
+    """Bases turned towards the eigenvectors of L and R, the squares in the same order."""
+    left_basis, rows = _power_iteration(leaf.left, leaf.left_basis)
+    right_basis, columns = _power_iteration(leaf.right, leaf.right_basis)
+    square = _matrix(leaf.square)
+    square = square[rows] if leaf.left.size else square
+    square = square[:, columns] if leaf.right.size else square
+    square = square.reshape(leaf.square.shape)
+    return leaf._replace(square=square, left_basis=left_basis, right_basis=right_basis)
+
+
+def _power_iteration(moment: Array, basis: Array) -> tuple[Array, Array]:
+    """One step of it from `basis`, and the order of the old vectors by falling eigenvalue."""
+    if not moment.size:
+        return basis, jnp.zeros((0,), jnp.int32)
+    ahead = _times(moment, basis)
+    order = jnp.argsort(-jnp.sum(basis * ahead, axis=0))
+    return jnp.linalg.qr(ahead[:, order])[0], order
+
+
+def _eigenvectors(moment: Array) -> Array:
+    """In columns, by falling eigenvalue."""
+    return jnp.linalg.eigh(moment)[1][:, ::-1] if moment.size else moment
+
+
+def _turn(array: Array, leaf: Leaf) -> Array:
+    """U'AV, in the shape of the array."""
+    matrix = _matrix(array)
+    matrix = _times(leaf.left_basis.T, matrix) if leaf.left.size else matrix
+    matrix = _times(matrix, leaf.right_basis) if leaf.right.size else matrix
+    return matrix.reshape(array.shape)
+
+
+def _turn_back(array: Array, leaf: Leaf) -> Array:
+    """UAV', in the shape of the array."""
+    matrix = _matrix(array)
+    matrix = _times(leaf.left_basis, matrix) if leaf.left.size else matrix
+    matrix = _times(matrix, leaf.right_basis.T) if leaf.right.size else matrix
+    return matrix.reshape(array.shape)
+
+
+def _matrix(array: Array) -> Array:
+    """An array as a matrix, all axes but the first merged; a vector as a column."""
+    return array.reshape(array.shape[0] if array.ndim else 1, -1)
+
+
+def _times(left: Array, right: Array) -> Array:
+    """A product at full precision on every device."""
+    return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)

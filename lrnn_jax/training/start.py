@@ -1,0 +1,88 @@
+"""From a model, a problem and settings to a training step and the state before its first."""
+
+import jax
+import jax.numpy as jnp
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.models import Factorized
+from lrnn_jax.training.least_squares import (
+    LeastSquares,
+    initial_weights,
+    make_least_squares_step,
+)
+from lrnn_jax.training.loop import State, Step, initial_state, make_step
+from lrnn_jax.training.settings import Training
+from lrnn_jax.typing import Data, Key, Model, Params, Problem
+
+__all__ = ["check_fit", "exported_params", "starting_state", "step_of", "trained_model"]
+
+
+def check_fit(model: Model, problem: Problem, training: Training) -> None:
+    """The model, the problem and the settings go together.
+
+    Raises:
+      InputError: dimensions differ; the equation takes more derivatives than the model has; the
+        optimiser, batches or balanced weights need another kind of problem.
+    """
+    for name in ("in_dim", "out_dim"):
+        ours, theirs = getattr(model, name), getattr(problem, name)
+        if ours != theirs:
+            raise InputError(f"model.{name} is {ours} but the problem has {theirs}: leave it out")
+    order, smoothness = getattr(problem, "order", 0), getattr(model, "smoothness", float("inf"))
+    if order >= 2 and smoothness < order:
+        raise InputError(
+            f"model: {type(model).__name__} has {smoothness:g} continuous derivatives and "
+            f"{type(problem).__name__} takes {order}: take a smooth model, such as Siren, or a "
+            "smooth activation, such as 'sin'"
+        )
+    kind = type(problem).__name__
+    if isinstance(problem, LeastSquares):
+        if training.batch is not None:
+            raise InputError(f"batch: {kind} draws its own points; set problem.points instead")
+    elif training.needs_squares:
+        raise InputError(
+            f"optimizer: {training.optimizer!r} needs a problem of squared residuals, and {kind} "
+            "gives its loss alone; take 'adam', 'soap' or 'lbfgs'"
+        )
+    elif training.balance != "fixed":
+        raise InputError(f"balance: {kind} has one term only; leave it 'fixed'")
+
+
+def trained_model(model: Model, training: Training) -> Model:
+    """The model in the parameters that are trained."""
+    return Factorized(model=model) if training.weight_factorization else model
+
+
+def exported_params(model: Model, params: Params) -> Params:
+    """The parameters of the plain model, of those that were trained."""
+    return model.merged(params) if isinstance(model, Factorized) else params
+
+
+def step_of(model: Model, problem: Problem, training: Training) -> Step:
+    """The step that `training` asks for."""
+    transformation, chunk = training.transformation(), training.chunk_points
+    if isinstance(problem, LeastSquares):
+        return make_least_squares_step(
+            model,
+            problem,
+            transformation,
+            chunk=chunk,
+            balance=training.balance,
+            balance_every=training.balance_every,
+        )
+    return make_step(model, problem.loss, transformation, batch=training.batch, chunk=chunk)
+
+
+def starting_state(
+    model: Model, problem: Problem, training: Training, data: Data, key: Key
+) -> State:
+    """The state before the first step, with points and weights where training moves them.
+
+    No two of its arrays share memory, which is what a loop that takes the state over needs.
+    """
+    state = initial_state(model.init(key), training.transformation())
+    if isinstance(problem, LeastSquares):
+        points = data if problem.resample_every else None
+        weights = None if training.balance == "fixed" else initial_weights(problem, data)
+        state = state._replace(points=points, weights=weights)
+    return jax.tree.map(jnp.copy, state)

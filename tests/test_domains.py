@@ -1,0 +1,61 @@
+"""Boxes and the points drawn from them."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import qmc
+
+from lrnn_jax import InputError
+from lrnn_jax.domains import Box, draw, draw_on_faces
+
+BOX = Box((0, -1, 2), (1, 1, 5))
+
+
+def test_a_boxes_numbers():
+    assert (BOX.dim, BOX.volume, len(BOX.faces)) == (3, 6.0, 6)
+    inside = BOX.contains(np.array([[0.5, 0, 3], [0, -1, 2], [1.1, 0, 3]]))
+    assert inside.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "latin_hypercube", "sobol"])
+def test_points_fill_the_box(sampler, key):
+    x = np.asarray(draw(BOX, key, 512, sampler))
+    assert x.shape == (512, 3)
+    assert BOX.contains(x).all()
+    middle = (np.array(BOX.low) + np.array(BOX.high)) / 2
+    np.testing.assert_allclose(x.mean(axis=0), middle, atol=0.2)
+
+
+def test_a_latin_hypercube_has_one_point_in_each_slab(key):
+    x = np.asarray(draw(Box((0, 0), (1, 1)), key, 100, "latin_hypercube"))
+    for axis in (0, 1):
+        assert sorted((x[:, axis] * 100).astype(int)) == list(range(100))
+    assert abs(np.corrcoef(x.T)[0, 1]) < 0.4  # the two orders are drawn apart
+
+
+def test_sobol_is_evener_than_chance_and_another_for_another_key():
+    box = Box((0, 0), (1, 1))
+    keys = jax.random.split(jax.random.key(0), 2)
+    first, second = (np.asarray(draw(box, key, 256, "sobol")) for key in keys)
+    chance = np.asarray(draw(box, jax.random.key(1), 256, "uniform"))
+    assert qmc.discrepancy(first) < qmc.discrepancy(chance) / 10
+    assert np.abs(first - second).min() > 0
+    assert draw(box, jax.random.key(2), 100, "sobol").shape == (100, 2)
+
+
+def test_faces_take_turns(key):
+    x = np.asarray(draw_on_faces(BOX, key, 12, BOX.faces))
+    ends = np.stack([np.array(BOX.low), np.array(BOX.high)])
+    hits = (x[:, None, :] == ends[None]).sum(axis=0)  # (side, axis)
+    assert hits.tolist() == [[2, 2, 2], [2, 2, 2]]
+
+
+def test_a_mesh_knows_open_ends():
+    mesh = Box((0, 0), (1, 1)).mesh((4, 3), (False, True)).reshape(4, 3, 2)
+    assert mesh[:, 0, 0].tolist() == [0, 0.25, 0.5, 0.75]
+    assert mesh[0, :, 1].tolist() == [0, 0.5, 1]
+
+
+def test_nonsense_is_refused(key):
+    with pytest.raises(InputError, match="points: expected an integer >= 1, got 0"):
+        draw(BOX, key, 0)

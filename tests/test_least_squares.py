@@ -1,0 +1,292 @@
+"""Training on squared residuals: the loss and its Jacobian, weights, points, phases, resuming."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import lrnn_jax as lj
+from lrnn_jax import InputError, Training, pde
+from lrnn_jax.cli import main
+from lrnn_jax.experiments import Experiment, RunFolder, resume, start
+from lrnn_jax.experiments.progress import SilentDisplay
+from lrnn_jax.residuals import sum_of_parts
+from lrnn_jax.training import starting_state, step_of
+from lrnn_jax.training.least_squares import FrozenLoss
+
+MODEL = lj.Siren(in_dim=2, out_dim=1, width=5, depth=1, omega0=2.0)
+PROBLEM = pde.Heat(points=30, boundary_points=7, initial_weight=10.0)
+
+
+def frozen_loss(problem=PROBLEM, chunk=None):
+    parts = problem.parts(problem.load())
+    ones = {name: (part.rows, jnp.ones(len(part.rows))) for name, part in parts.items()}
+    return FrozenLoss(MODEL, parts, ones, chunk), {n: p.weight for n, p in parts.items()}
+
+
+def loss_of(problem, params):
+    field = functools.partial(MODEL.apply, params)
+    return sum_of_parts(problem.parts(problem.load()), field)[0]
+
+
+# The loss and its derivatives ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [None, 4, 30])
+def test_loss_gradient_and_jacobian_are_those_of_the_problem(chunk, x64):
+    params = MODEL.init(jax.random.key(0))
+    loss, weights = frozen_loss(chunk=chunk)
+    expected, slope = jax.value_and_grad(functools.partial(loss_of, PROBLEM))(params)
+    value, terms, grads = jax.jit(loss.gradient)(params, weights)
+    r, j = jax.jit(loss.linearise)(params, weights)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(loss.value(params, weights), expected, rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(r**2), expected, rtol=1e-12)
+    np.testing.assert_allclose(sum(weights[n] * terms[n] for n in terms), expected, rtol=1e-12)
+    flat = ravel_pytree(slope)[0]
+    np.testing.assert_allclose(ravel_pytree(grads)[0], flat, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(2 * j.T @ r, flat, rtol=1e-9, atol=1e-12)
+    assert j.shape == (30 + 2 * 7, MODEL.parameter_count)
+
+
+def test_rows_of_the_jacobian_are_derivatives_of_the_residuals(x64):
+    loss, weights = frozen_loss()
+    flat, unravel = ravel_pytree(MODEL.init(jax.random.key(0)))
+    r = lambda flat: loss.linearise(unravel(flat), weights)[0]  # noqa: E731
+    step = 1e-6 * jax.random.normal(jax.random.key(1), flat.shape)
+    _, j = loss.linearise(unravel(flat), weights)
+    np.testing.assert_allclose(j @ step, (r(flat + step) - r(flat - step)) / 2, atol=1e-12)
+
+
+def test_a_jacobian_without_room_is_refused():
+    problem = dataclasses.replace(PROBLEM, points=10**9)
+    shape = jax.ShapeDtypeStruct((10**9, 2), jnp.float32)
+    loss, weights = frozen_loss()
+    loss.frozen["residual"] = (shape, jax.ShapeDtypeStruct((10**9,), jnp.float32))
+    with pytest.raises(InputError, match=r"optimizer: the Jacobian of 1000000014 residuals by"):
+        loss.linearise(MODEL.init(jax.random.key(0)), weights)
+    assert problem.points == 10**9
+
+
+# Weights ------------------------------------------------------------------------------------------
+
+
+def first_weights(balance):
+    training = Training(balance=balance, balance_every=2, precision="float64")
+    data = PROBLEM.load()
+    state = starting_state(MODEL, PROBLEM, training, data, jax.random.key(0))
+    step = jax.jit(step_of(MODEL, PROBLEM, training))
+    first, _ = step(state, data, jax.random.key(1))
+    second, _ = step(first, data, jax.random.key(1))
+    third, _ = step(second, data, jax.random.key(1))
+    return state, first.weights, second.weights, third.weights
+
+
+def expected_weights(sizes):
+    total = sum(sizes.values())
+    own = {"residual": 1.0, "initial": 10.0, "boundary": 1.0}
+    return {name: 0.9 * own[name] + 0.1 * total / sizes[name] for name in own}
+
+
+def test_weights_by_the_norms_of_gradients(x64):
+    state, first, second, third = first_weights("gradient_norm")
+    sizes = {}
+    for name, part in PROBLEM.parts(PROBLEM.load()).items():
+
+        def mean(params, name=name, part=part):
+            return sum_of_parts({name: part}, functools.partial(MODEL.apply, params))[1][name]
+
+        sizes[name] = jnp.linalg.norm(ravel_pytree(jax.grad(mean)(state.params))[0])
+    expected = expected_weights(sizes)
+    for name, weight in expected.items():
+        np.testing.assert_allclose(first[name], weight, rtol=1e-8)
+    assert second == first  # they move every other step
+    assert third != first
+
+
+def test_weights_by_the_traces_of_tangent_kernels(x64):
+    state, first, *_ = first_weights("ntk")
+    flat, unravel = ravel_pytree(state.params)
+    sizes = {}
+    for name, part in PROBLEM.parts(PROBLEM.load()).items():
+
+        def residuals(flat, part=part):
+            field = functools.partial(MODEL.apply, unravel(flat))
+            return jax.vmap(part.residual(field))(part.rows).ravel()
+
+        sizes[name] = jnp.sum(jax.jacfwd(residuals)(flat) ** 2) / len(part.rows)
+    for name, weight in expected_weights(sizes).items():
+        np.testing.assert_allclose(first[name], weight, rtol=1e-8)
+
+
+# Points -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("every", "changes"), [(1, [1, 2, 3, 4]), (2, [2, 4])])
+def test_points_are_drawn_when_they_are_due(every, changes):
+    problem = dataclasses.replace(PROBLEM, resample_every=every)
+    data = problem.load()
+    state = starting_state(MODEL, problem, Training(), data, jax.random.key(0))
+    step = jax.jit(step_of(MODEL, problem, Training()))
+    moved = []
+    for number in range(5):
+        before = np.asarray(state.points["residual"])
+        state, _ = step(state, data, jax.random.key(1))
+        if not np.array_equal(before, state.points["residual"]):
+            moved.append(number)
+    assert moved == changes
+
+
+def test_points_that_stay_are_no_part_of_the_state():
+    state = starting_state(MODEL, PROBLEM, Training(), PROBLEM.load(), jax.random.key(0))
+    assert state.points is None
+    assert state.weights is None
+
+
+# Every optimiser ----------------------------------------------------------------------------------
+
+OPTIMIZERS = {
+    "adam": 200,
+    "soap": 300,
+    "lbfgs": 40,
+    "adam_lbfgs": 60,
+    "ssbroyden": 40,
+    "levenberg_marquardt": 12,
+    "natural_gradient": 30,
+}
+
+
+@pytest.mark.parametrize(("name", "steps"), OPTIMIZERS.items())
+def test_every_optimizer_solves_a_small_equation(name, steps):
+    fields = {"learning_rate": 1e-2, "schedule": "constant", "switch_at": 20}
+    training = Training(optimizer=name, steps=steps, precision="float64", **fields)
+    found = lj.solve(MODEL, PROBLEM, training)
+    losses = found.history["loss"]
+    assert losses[-1] < 0.1 * losses[0]
+    assert len(losses) == steps
+    assert found.stop == f"all {steps} steps are done"
+
+
+def test_a_solution_says_why_it_stopped():
+    training = Training(optimizer="levenberg_marquardt", steps=400, precision="float64")
+    line = pde.Equation(
+        box=pde.Box((0.0,), (1.0,)), equation=lambda u: lambda x: u(x) - 2.0, points=5
+    )
+    found = lj.solve(lj.MLP(in_dim=1, out_dim=1, width=2, depth=1), line, training)
+    assert len(found.history["loss"]) < 400
+    assert "converged" in found.stop
+    assert found.history["loss"][-1] < 1e-20
+
+
+def test_the_trail_of_scores(x64):
+    found = lj.solve(MODEL, PROBLEM, Training(steps=10), score_every=4)
+    assert [step for step, _ in found.trail] == [4, 8, 10]
+    assert found.scores == found.trail[-1][1]
+    assert len(found.history["loss"]) == 10
+
+
+# Runs ---------------------------------------------------------------------------------------------
+
+RESUMED = {
+    "adam_lbfgs": {"switch_at": 4},
+    "ssbroyden": {},
+    "levenberg_marquardt": {"balance": "gradient_norm", "balance_every": 3},
+    "natural_gradient": {"weight_factorization": True},
+    "soap": {"balance": "ntk", "balance_every": 3},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
+    problem = pde.Heat(points=20, boundary_points=6, resample_every=3, adaptive=True)
+    fields = {"optimizer": name, "precision": "float64", "log_every": 1, **RESUMED[name]}
+    whole = Experiment(model=MODEL, problem=problem, training=Training(steps=8, **fields))
+    part = dataclasses.replace(whole, training=Training(steps=5, **fields))
+    start(whole, tmp_path / "whole", SilentDisplay())
+    start(part, tmp_path / "part", SilentDisplay())
+    resume(RunFolder.open(tmp_path / "part"), {"steps": 8}, SilentDisplay())
+    for file in ("model.safetensors", "checkpoints/8.safetensors"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "part" / file).read_bytes()
+    summary = json.loads((tmp_path / "part" / "summary.json").read_text())
+    assert summary["stop"] == "all 8 steps are done"
+    assert summary["parameters"] == MODEL.parameter_count
+
+
+def test_an_ended_run_says_why_it_cannot_go_on(tmp_path, capsys):
+    command = [
+        "fit", "--problem.kind", "convection", "--problem.beta", "1.0", "--problem.points", "20",
+        "--problem.residual_weight", "0.0", "--problem.boundary_weight", "0.0", "--model.kind",
+        "siren", "--model.width", "4", "--model.depth", "1", "--model.omega0", "3.0",
+        "--training.optimizer", "levenberg_marquardt", "--training.precision", "float64",
+        "--training.steps", "300", "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "stopped   after" in said
+    assert "converged" in said
+    assert main(["fit", "--resume", str(tmp_path / "run")]) == 2
+    assert "has ended: after" in capsys.readouterr().err
+
+
+BAD = {
+    "LRNN has 1 continuous derivatives and Heat takes 2": ["--model.kind", "lrnn"],
+    "NestNet has 0 continuous derivatives": ["--model.kind", "nestnet"],
+    "batch: Heat draws its own points": ["--training.batch", "10"],
+    "model.in_dim is 3 but the problem has 2": ["--model.in_dim", "3"],
+    "training.batch: 'lbfgs' needs all points": [
+        "--training.batch", "10", "--training.optimizer", "lbfgs",
+    ],
+    "training.subnetwork_rate: 'lbfgs' has no learning rate": [
+        "--training.subnetwork_rate", "0.5", "--training.optimizer", "lbfgs",
+    ],
+    "training.precision: expected one of": ["--training.precision", "half"],
+    "problem.diffusivity: expected a finite number > 0": ["--problem.diffusivity", "0"],
+    "unknown field problem.beta": ["--problem.beta", "3.0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = ["fit", "--problem.kind", "heat", "--problem.points", "10", "--training.steps", "2"]
+    words = BAD[message]
+    model = [] if "--model.kind" in words else ["--model.kind", "siren"]
+    assert main([*base, *model, *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_has_no_residuals(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, message in (
+        (["--training.optimizer", "levenberg_marquardt"], "needs a problem of squared residuals"),
+        (["--training.balance", "ntk"], "balance: Image has one term only"),
+    ):
+        assert main(["fit", "--problem.size", "8", "8", "--training.batch", "none", *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+# Random weight factorisation ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [MODEL, lj.LRNN(in_dim=2, out_dim=1, rank=3, components=2)])
+def test_factorised_weights_leave_the_function_and_change_the_gradient(model, x64):
+    factorised = lj.Factorized(model=model, mean=1.0)
+    params = factorised.init(jax.random.key(0))
+    x = jnp.array([[0.3, -0.2], [0.1, 0.9]])
+    plain = factorised.merged(params)
+    np.testing.assert_allclose(factorised.apply(params, x), model.apply(plain, x), rtol=1e-12)
+    spread = jnp.concatenate([s.ravel() for s in jax.tree.leaves(params["scale"])])
+    assert abs(spread.mean() - 1.0) < 0.1
+    assert 0.05 < spread.std() < 0.2
+    # d/ds of f(exp(s) v) is the sum over a column of w df/dw
+    own = jax.grad(lambda p: jnp.sum(factorised.apply(p, x) ** 2))(params)["scale"]["head/weight"]
+    outer = jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2))(plain)["head"]["weight"]
+    np.testing.assert_allclose(own, jnp.sum(plain["head"]["weight"] * outer, axis=0), rtol=1e-9)
