@@ -97,7 +97,7 @@ def test_an_ansatz_fulfils_its_conditions_for_any_network(name, x64):
     soft, hard = kind(**fields), kind(**fields, hard=True)
 
     def network(x):
-        return jnp.stack([jnp.cos(3 * jnp.sum(x, -1) + i) for i in range(kind.out_dim)], -1)
+        return jnp.stack([jnp.cos(3 * jnp.sum(x, -1) + i) for i in range(hard.out_dim)], -1)
 
     u = hard.solution(network)
     built_in = [c for c in soft.conditions() if c.hard]

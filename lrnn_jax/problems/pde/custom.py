@@ -80,11 +80,6 @@ class Equation(PDE):
         return self.box
 
     @property
-    def out_dim(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The components."""
-        return self.components
-
-    @property
     def component_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """u, or u1, u2, ..."""
         count = self.components

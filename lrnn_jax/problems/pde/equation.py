@@ -82,9 +82,6 @@ class PDE(abc.ABC):
     domain: ClassVar[Box]
     """The box that the equation holds in."""
 
-    out_dim: ClassVar[int] = 1
-    """Components o of the solution."""
-
     time: ClassVar[bool] = False
     """Whether the last coordinate is time."""
 
@@ -157,6 +154,11 @@ class PDE(abc.ABC):
         return v(x)
 
     # The solution around a network
+
+    @property
+    def out_dim(self) -> int:
+        """Components o of the solution."""
+        return len(self.component_names)
 
     @property
     def in_dim(self) -> int:

@@ -45,7 +45,6 @@ class Kovasznay(PDE):
     """
 
     domain: ClassVar[Box] = Box((-0.5, -0.5), (1.0, 1.5))
-    out_dim: ClassVar[int] = 3
     component_names: ClassVar[tuple[str, ...]] = ("u1", "u2", "p")
 
     reynolds: float = 40.0
@@ -92,7 +91,6 @@ class TaylorGreen(PDE):
 
     time: ClassVar[bool] = True
     domain: ClassVar[Box] = Box((0.0, 0.0, 0.0), (2 * math.pi, 2 * math.pi, 1.0))
-    out_dim: ClassVar[int] = 3
     periodic_axes: ClassVar[tuple[int, ...]] = (0, 1)
     component_names: ClassVar[tuple[str, ...]] = ("u1", "u2", "p")
 
