@@ -357,7 +357,8 @@ def _draw_curves(folder: RunFolder) -> dict[str, float]:
     lines = folder.read_metrics()
     if not lines:
         return {}
-    names = [name for name in lines[0] if name not in ("step", "seconds")]
+    terms = [name for name in lines[0] if name not in ("step", "seconds", "loss")]
+    names = ["loss", *terms]
     curves = {name: [line[name] for line in lines] for name in names}
     write_curves(folder.curve, [int(line["step"]) for line in lines], curves, folder.path.name)
     return min(lines, key=lambda line: line["loss"])

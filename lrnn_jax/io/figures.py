@@ -34,13 +34,13 @@ def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title:
 def write_curves(
     path: Path, steps: Sequence[int], curves: Mapping[str, Sequence[float]], title: str
 ) -> Path:
-    """Training curves over steps, one panel a quantity; `loss` has a logarithmic axis."""
+    """Training curves over steps, one panel a quantity; logarithmic over two decades and more."""
     figure = Figure(figsize=(6.4, 0.6 + 2.4 * len(curves)), dpi=120)
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         axes.plot(steps, values, linewidth=1.2)
         axes.set_ylabel(name)
-        if name.startswith("loss"):
+        if min(values) > 0 and (name == "loss" or max(values) > 100 * min(values)):
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
     panels[0].set_title(title)

@@ -15,8 +15,12 @@ from lrnn_jax.io import atomic, save_figure
 
 __all__ = ["Picture", "write", "write_values"]
 
+_SIGNED, _SIZES = "RdBu_r", "magma"  # colours
 _PROFILES = 4
 _FRAMES = 50
+
+Panel = tuple[str, np.ndarray, str]
+"""Title, values on a plane, colours."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,54 +90,59 @@ def _write_maps(picture: Picture, path: Path) -> Path:
     rows = [_panels(picture, i) for i in range(len(picture.components))]
     if picture.residual is not None:
         size = np.linalg.norm(picture.residual, axis=-1)
-        rows[0].append(("|residual|", picture.planes(size), "magma"))
+        rows[0].append(("|residual|", picture.planes(size), _SIZES))
     columns = max(map(len, rows))
     figure = Figure(figsize=(3.4 * columns, 2.7 * len(rows)), dpi=120, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, panels in zip(axes, rows, strict=True):
         for panel in line[len(panels) :]:
             panel.set_axis_off()
+        tops = _tops(panels)
         for panel, (title, plane, colours) in zip(line, panels, strict=False):
-            _draw_plane(figure, panel, picture, title, plane, colours)
+            _draw_plane(figure, panel, picture, (title, plane, colours), tops[title])
     if len(picture.shape) > 2:
         figure.suptitle(_cut(picture), fontsize=10)
     return save_figure(figure, path)
 
 
-def _panels(picture: Picture, i: int) -> list[tuple[str, np.ndarray, str]]:
+def _panels(picture: Picture, i: int) -> list[Panel]:
     name, value = picture.components[i], picture.value[:, i]
-    panels = [(name, picture.planes(value), "RdBu_r")]
+    panels = [(name, picture.planes(value), _SIGNED)]
     if picture.truth is not None:
         truth = picture.truth[:, i]
-        panels.append((f"exact {name}", picture.planes(truth), "RdBu_r"))
-        panels.append((f"|error of {name}|", picture.planes(np.abs(value - truth)), "magma"))
+        panels.append((f"exact {name}", picture.planes(truth), _SIGNED))
+        panels.append((f"|error of {name}|", picture.planes(np.abs(value - truth)), _SIZES))
     return panels
 
 
-def _draw_plane(
-    figure: Figure, panel: Any, picture: Picture, title: str, plane: np.ndarray, colours: str
-) -> None:
+def _tops(panels: list[Panel]) -> dict[str, float]:
+    """Where the colours of each panel end; a solution and the exact one share theirs."""
+    tops = {title: max(float(np.abs(plane).max()), 1e-300) for title, plane, _ in panels}
+    shared = max(tops[title] for title, _, colours in panels if colours == _SIGNED)
+    return tops | {title: shared for title, _, colours in panels if colours == _SIGNED}
+
+
+def _draw_plane(figure: Figure, axes: Any, picture: Picture, panel: Panel, top: float) -> None:
     """One map; where time is one of two axes it runs to the right."""
+    title, plane, colours = panel
     low, high, names = picture.domain.low, picture.domain.high, picture.names
     across, up = (1, 0) if picture.time and len(picture.shape) == 2 else (0, 1)
     shown = plane if across == 1 else plane.T
-    signed = colours == "RdBu_r"
-    top = max(float(np.abs(plane).max()), 1e-300)
-    image = panel.imshow(
+    image = axes.imshow(
         shown,
         origin="lower",
         aspect="auto",
         extent=(low[across], high[across], low[up], high[up]),
         cmap=colours,
-        vmin=-top if signed else 0,
+        vmin=-top if colours == _SIGNED else 0,
         vmax=top,
     )
-    panel.set_title(title, fontsize=10)
-    panel.set_xlabel(names[across])
-    panel.set_ylabel(names[up])
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(names[across])
+    axes.set_ylabel(names[up])
     numbers = ScalarFormatter()
     numbers.set_powerlimits((-2, 3))
-    figure.colorbar(image, ax=panel, format=numbers)
+    figure.colorbar(image, ax=axes, format=numbers)
 
 
 def _cut(picture: Picture) -> str:
@@ -216,7 +225,7 @@ def _write_animation(picture: Picture, path: Path) -> Path:
         low, high = picture.domain.low, picture.domain.high
         extent = (low[0], high[0], low[1], high[1])
         shown = panel.imshow(
-            frames[0].T, origin="lower", extent=extent, cmap="RdBu_r", vmin=-top, vmax=top
+            frames[0].T, origin="lower", extent=extent, cmap=_SIGNED, vmin=-top, vmax=top
         )
         panel.set_ylabel(picture.names[1])
         figure.colorbar(shown, ax=panel, label=picture.components[0])
