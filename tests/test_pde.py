@@ -381,3 +381,18 @@ def test_the_residual_is_that_of_the_solution():
     found = problem.residual_at(u, x)
     np.testing.assert_allclose(found, 4 + problem.forcing(jnp.asarray(x[0]))[None], rtol=1e-6)
     np.testing.assert_allclose(laplacian(u)(jnp.asarray(x[0])), 4.0, rtol=1e-6)
+
+
+# Every equation, briefly --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_a_few_steps_bring_the_loss_down_three_times(name):
+    problem = EQUATIONS[name](points=60, boundary_points=24)
+    width = 48 if name == "helmholtz" else 16
+    model = lj.Siren(
+        in_dim=problem.in_dim, out_dim=problem.out_dim, width=width, depth=1, omega0=6.0
+    )
+    training = lj.Training(optimizer="levenberg_marquardt", steps=15, precision="float64")
+    losses = lj.solve(model, problem, training).history["loss"]
+    assert losses[-1] < losses[0] / 3

@@ -1,5 +1,6 @@
 """Values of a fitted model at any number of points, in bounded memory."""
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any
@@ -40,8 +41,17 @@ class HostField:
         """The field as a function of JAX, which can be differentiated."""
         return functools.partial(self.model.apply, self.params)
 
+    @property
+    def double(self) -> bool:
+        """Whether the parameters, and so the values, have double precision."""
+        return any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(self.params))
+
     def __call__(self, x: Float[ArrayLike, "*n i"]) -> Any:
-        """The values at `x`, a NumPy array."""
+        """The values at `x`, a NumPy array, in the precision of the parameters."""
+        with jax.enable_x64(True) if self.double else contextlib.nullcontext():
+            return self._values(x)
+
+    def _values(self, x: Float[ArrayLike, "*n i"]) -> Float[np.ndarray, "*n o"]:
         points = np.asarray(x)
         flat = points.reshape(-1, points.shape[-1])
         size = min(self.chunk, max(len(flat), 1))

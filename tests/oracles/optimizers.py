@@ -45,7 +45,7 @@ def soap(gradient, weight, rate, steps, settings):
     square = np.zeros_like(weight)
     path = []
     for t in range(steps):
-        grad = gradient(weight)
+        grad = gradient(weight, t)
         if t > 0:
             mean = b1 * mean + (1 - b1) * grad
             square = b2 * square + (1 - b2) * (u.T @ grad @ v) ** 2

@@ -16,6 +16,7 @@ exactly periodic boundary conditions with deep neural networks", JCP 2021.
 """
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import math
@@ -172,7 +173,11 @@ class PDE(abc.ABC):
         def v(x: Any) -> Array:
             return jnp.asarray(field(self.embed(x)))
 
-        return (lambda x: self.ansatz(v, jnp.asarray(x))) if self.hard else v
+        def u(x: Any) -> Array:
+            with _precision_of(field):
+                return self.ansatz(v, jnp.asarray(x)) if self.hard else v(x)
+
+        return u
 
     def embed(self, x: Float[ArrayLike, "*n d"]) -> Float[Array, "*n i"]:
         """What the network is given for the points x."""
@@ -290,7 +295,8 @@ class PDE(abc.ABC):
         rows = jax.jit(
             lambda x: residual_rows(Part(x, self._of(self.residual)), traced)  # one compilation
         )
-        values = [np.asarray(rows(x[i : i + _CHUNK])) for i in range(0, len(x), _CHUNK)]
+        with _precision_of(field):
+            values = [np.asarray(rows(x[i : i + _CHUNK])) for i in range(0, len(x), _CHUNK)]
         return np.concatenate(values)
 
     @property
@@ -376,6 +382,12 @@ def in_float64(exact: Callable[[Any], Any], x: np.ndarray) -> Float[np.ndarray, 
     """exact(x) in double precision, whatever JAX's own is."""
     with jax.enable_x64(True):
         return np.asarray(exact(jnp.asarray(x, jnp.float64)))
+
+
+def _precision_of(field: Any) -> contextlib.AbstractContextManager:
+    """Double precision for a fitted field that has it, whatever JAX's own is."""
+    double = getattr(field, "double", False)
+    return jax.enable_x64(True) if double else contextlib.nullcontext()
 
 
 def _waves(turns: Array, count: int) -> list[Array]:

@@ -355,7 +355,7 @@ def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) 
 
     optax, out of evaluations, may take a step that lowers nothing: such a step is not taken.
     """
-    grads, params, _, value_fn, _ = call
+    grads, params, value_fn = call.grads, call.params, call.value_fn
     after: Any
     search = optax.scale_by_zoom_linesearch(
         max_linesearch_steps=steps, approx_dec_rtol=None, initial_guess_strategy="one"

@@ -95,6 +95,7 @@ class Call(NamedTuple):
     value: Any
     value_fn: Any
     linearise_fn: Any
+    residual_fn: Any
 
 
 def transformation(
@@ -116,7 +117,7 @@ def transformation(
     """
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any):
-        given = {key: extra.get(key) for key in ("value", "value_fn", "linearise_fn")}
+        given = {key: extra.get(key) for key in Call._fields[2:]}
         for need, found in {"params": params, **{key: given[key] for key in needs}}.items():
             if found is None:
                 raise InputError(f"{name}: update needs {need}")
