@@ -338,6 +338,18 @@ def test_both_spaces_give_the_damped_step(x64, shape):
             np.testing.assert_allclose(step, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("space", ["parameter", "residual"])
+def test_steps_are_more_exact_than_the_product_of_the_jacobian(x64, space):
+    """Singular values from 1 to 1e-6: their squares keep four digits of the smallest."""
+    u, v = rotations(3, 7, 7)
+    values = jnp.logspace(0, -6, 7)
+    loss = Squares(lambda x: (u * values) @ (v.T @ x - 1))
+    optimizer = levenberg_marquardt(1e-13, space=space)
+    step = loss.step(optimizer, jnp.zeros(7), optimizer.init(jnp.zeros(7)))[2]
+    mu = 1e-13 * jnp.sum(values**2) / 7
+    np.testing.assert_allclose(v.T @ step, values**2 / (values**2 + mu), rtol=1e-7)
+
+
 @pytest.mark.parametrize("optimizer", GAUSS_NEWTON.values(), ids=GAUSS_NEWTON)
 def test_the_smaller_matrix_is_factored(x64, optimizer):
     for rows, columns in ((30, 7), (7, 30)):
@@ -388,10 +400,12 @@ def test_steps_that_bend_too_much_are_not_taken(x64):
     assert np.linalg.norm(a) > 0.75 * np.linalg.norm(d)
     assert ROSENBROCK.loss(x + d + a / 2) < ROSENBROCK.loss(x)
     _, state, step = ROSENBROCK.step(optimizer, x, optimizer.init(x))
-    tried = [1e-4 * 2.0 ** (k * (k + 1) / 2) for k in range(10)]
-    ratios = [np.divide(*map(np.linalg.norm, damped_steps(x, t)[::-1])) for t in tried]
-    first = next(t for t, ratio in zip(tried, ratios, strict=True) if ratio <= 0.75)
-    d, a = damped_steps(x, first)
+    for damping in (1e-4 * 2.0 ** (k * (k + 1) / 2) for k in range(10)):
+        d, a = damped_steps(x, damping)
+        lower = ROSENBROCK.loss(x + d + a / 2) < ROSENBROCK.loss(x)
+        if lower and np.linalg.norm(a) <= 0.75 * np.linalg.norm(d):
+            break
+    assert damping > 1e-4
     np.testing.assert_allclose(step, d + a / 2, rtol=1e-9)
     assert state.growth == 2
 
@@ -456,6 +470,19 @@ def test_natural_gradient_halves_until_the_loss_falls_enough(x64):
 
     assert sufficient(rate)
     assert not any(sufficient(2.0**k * rate) for k in range(1, 10) if 2.0**k * rate <= 1)
+
+
+def test_natural_gradient_wants_a_ten_thousandth_of_the_slope(x64):
+    """From r = x = (3, 4) the slope along d = -x is -50: a fall of 0.0049 is too little."""
+    optimizer, x = natural_gradient(), jnp.array([3.0, 4.0])
+
+    def loss(z):
+        rate = 1 - z[0] / 3
+        return 25.0 - jnp.where(rate > 0.9, 0.0049, 0.0026)
+
+    given = {"value": 25.0, "value_fn": loss, "linearise_fn": lambda x: (x, jnp.eye(2))}
+    _, state = optimizer.update(None, optimizer.init(x), x, **given)
+    assert state.rate == 0.5
 
 
 @pytest.mark.parametrize("space", ["parameter", "residual"])
@@ -568,7 +595,10 @@ def test_soap_against_its_definition(x64, shape):
     left, right, weight = (draw.normal(size=s) for s in ((shape[0],) * 2, (shape[1],) * 2, shape))
 
     def gradient(weight, t):
-        return 2 * left.T @ left @ weight @ right @ right.T + 3 * np.sin(3 * weight + t)
+        """Rows and columns take turns at being large, so that the eigenvalues change places."""
+        smooth = 2 * left.T @ left @ weight @ right @ right.T + 3 * np.sin(3 * weight + t)
+        rows, columns = (1 + 9 * (np.arange(n) == t // 4 % n) for n in shape)
+        return rows[:, None] * smooth * columns
 
     settings = (0.9, 0.97, 1e-8, 3)
     expected = oracle.soap(gradient, weight, 0.05, 14, settings)

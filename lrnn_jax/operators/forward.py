@@ -363,8 +363,8 @@ def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
 def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
     """A loop over jets; its body is computed again for the backward pass instead of kept."""
-    params = eqn.params
-    closed, n_consts, n_carry = params["jaxpr"], params["num_consts"], params["num_carry"]
+    params, (n_consts, n_carry) = eqn.params, _counts(eqn)
+    closed = params["jaxpr"]
     consts, xs = operands[:n_consts], operands[n_consts + n_carry :]
     flags = _loop_flags(eqn, [isinstance(each, Jet) for each in operands])
     reached, directions = flags[n_consts : n_consts + n_carry], _directions(operands)
@@ -385,9 +385,17 @@ def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
     return [*carry, *ys]
 
 
+def _counts(eqn: Any) -> tuple[int, int]:
+    """The constants and the carried entries among the operands of a scan."""
+    if "num_consts" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].update(range(len(eqn.invars))).unpack()  # jax >= 0.12
+    return len(list(consts)), len(list(carry))
+
+
 def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
     """Which operands of a scan are carried once those are that a turn reaches."""
-    n_consts, n_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    n_consts, n_carry = _counts(eqn)
     while True:
         reached = _reached(eqn.params["jaxpr"].jaxpr, flags)[:n_carry]
         grown = list(flags)
@@ -452,10 +460,6 @@ def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool
         inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
         return _pointwise_inside(getattr(inner, "jaxpr", inner), flags, shape)
     return None
-
-
-def _counts(eqn: Any) -> tuple[int, int]:
-    return eqn.params["num_consts"], eqn.params["num_carry"]
 
 
 def _pointwise_inside(jaxpr: Any, flags: Sequence[bool], shape: tuple[int, ...]):

@@ -279,19 +279,17 @@ def _solver(
     shifted = system.gram + mu * jnp.eye(len(system.gram), dtype=mu.dtype)
     factor = (lax.linalg.cholesky(shifted, symmetrize_input=False), True)
 
-    def apply(vector: Array) -> Array:
-        if system.in_residuals:
-            return _times(jacobian, _times(vector, jacobian))
-        return _times(_times(jacobian, vector), jacobian)
+    def by_residuals(vector: Array) -> Array:
+        solution = jax.scipy.linalg.cho_solve(factor, vector)
+        missing = vector - _times(jacobian, _times(solution, jacobian)) - mu * solution
+        return -_times(solution + jax.scipy.linalg.cho_solve(factor, missing), jacobian)
 
-    def solve(vector: Float[Array, "n"]) -> Float[Array, "p"]:
-        right = vector if system.in_residuals else _times(vector, jacobian)
-        solution = jax.scipy.linalg.cho_solve(factor, right)
-        missing = right - apply(solution) - mu * solution
-        solution = solution + jax.scipy.linalg.cho_solve(factor, missing)
-        return -_times(solution, jacobian) if system.in_residuals else -solution
+    def by_parameters(vector: Array) -> Array:
+        solution = jax.scipy.linalg.cho_solve(factor, _times(vector, jacobian))
+        missing = _times(vector - _times(jacobian, solution), jacobian) - mu * solution
+        return -solution - jax.scipy.linalg.cho_solve(factor, missing)
 
-    return solve
+    return by_residuals if system.in_residuals else by_parameters
 
 
 class _Options(NamedTuple):
