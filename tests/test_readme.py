@@ -68,6 +68,7 @@ TABLES = {
     "speed": ("speed", "table", "performance.md"),
     "profile": ("profile", "table", "performance.md"),
     "precision": ("image_study", "precision_table", "performance.md"),
+    "pinn": ("pinn", "table", "pde.md"),
 }
 
 

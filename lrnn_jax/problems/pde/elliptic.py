@@ -33,16 +33,16 @@ class Poisson(PDE):
     (1 - x_i^2) v.
 
     Args:
-      dim: d, >= 1.
-      frequency: n, >= 1.
+      dim: dimension d, >= 1.
+      frequency: n of the solution, >= 1.
       source: 'sines', u = prod_i sin(n pi x_i); 'chirp', u = sin(n pi x) sin(n pi y^2), d = 2 only,
         the KAN paper's with n = 1.
 
     Raises:
       InputError: a field is out of its range.
 
-    References: Liu et al., "KAN: Kolmogorov-Arnold Networks", ICLR 2025 (arXiv 2404.19756), section
-    3.4: 10,000 points inside, 800 on the faces, residual_weight 0.01.
+    References: Liu et al., "KAN: Kolmogorov-Arnold Networks", ICLR 2025 (arXiv 2404.19756):
+    10,000 points inside, 800 on the faces, residual_weight 0.01.
     """
 
     dim: int = 2
@@ -109,13 +109,13 @@ class Helmholtz(PDE):
     `hard`: u = (1 - x^2)(1 - y^2) v.
 
     Args:
-      wavenumber: k, > 0.
+      wavenumber: k of the equation, > 0.
       frequencies: (a1, a2), integers.
 
     Raises:
       InputError: a field is out of its range.
 
-    References: Wang, Teng and Perdikaris (arXiv 2001.04536), section 3: k = 1, a = (1, 4).
+    References: Wang, Teng and Perdikaris (arXiv 2001.04536): k = 1, a = (1, 4).
     """
 
     wavenumber: float = 1.0

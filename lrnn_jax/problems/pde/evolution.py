@@ -111,7 +111,7 @@ class Convection(Evolution):
       InputError: a field is out of its range.
 
     References: Krishnapriyan et al., "Characterizing possible failure modes in physics-informed
-    neural networks", NeurIPS 2021 (arXiv 2109.01050), section 3.1.
+    neural networks", NeurIPS 2021 (arXiv 2109.01050).
     """
 
     order: ClassVar[int] = 1
@@ -164,7 +164,7 @@ class Heat(Evolution):
     `hard`: u = u0 + t x (1 - x) v.
 
     Args:
-      diffusivity: alpha, > 0.
+      diffusivity: alpha, the diffusivity, > 0.
       frequency: k, an integer.
 
     Raises:
@@ -209,13 +209,13 @@ class Wave(Evolution):
     u0 = sin(pi x) + sin(4 pi x) / 2. `hard`: u = u0 + t^2 x (1 - x) v.
 
     Args:
-      speed: c, > 0.
+      speed: c of the waves, > 0.
 
     Raises:
       InputError: a field is out of its range.
 
-    References: Wang, Yu and Perdikaris, "When and why PINNs fail to train" (arXiv 2007.14527),
-    section 7.2: c = 2.
+    References: Wang, Yu and Perdikaris, "When and why PINNs fail to train" (arXiv 2007.14527):
+    c = 2.
     """
 
     domain: ClassVar[Box] = Box((0.0, 0.0), (1.0, 1.0))
@@ -264,12 +264,12 @@ class Burgers(Evolution):
     `hard`: u = u0 + t (1 - x^2) v.
 
     Args:
-      viscosity: nu, > 0.
+      viscosity: nu of the fluid, > 0.
 
     Raises:
       InputError: a field is out of its range.
 
-    References: Raissi, Perdikaris and Karniadakis, JCP 2019, section 3.1: nu = 0.01 / pi.
+    References: Raissi, Perdikaris and Karniadakis, JCP 2019: nu = 0.01 / pi.
     """
 
     domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
@@ -305,13 +305,13 @@ class AllenCahn(Evolution):
     `hard`: u = u0 + t v.
 
     Args:
-      diffusion: D, > 0.
-      reaction: r, > 0.
+      diffusion: D, the diffusivity, > 0.
+      reaction: r, its rate, > 0.
 
     Raises:
       InputError: a field is out of its range.
 
-    References: Raissi, Perdikaris and Karniadakis, JCP 2019, section 3.2: D = 1e-4, r = 5.
+    References: Raissi, Perdikaris and Karniadakis, JCP 2019: D = 1e-4, r = 5.
     """
 
     slope: ClassVar[bool] = True
@@ -391,13 +391,13 @@ class ReactionDiffusion(Evolution):
     u0 = exp(-(x - pi)^2 / (2 (pi / 4)^2)). `hard`: u = u0 + t v.
 
     Args:
-      diffusion: nu, > 0.
-      rate: rho, > 0.
+      diffusion: nu, the diffusivity, > 0.
+      rate: rho of the reaction, > 0.
 
     Raises:
       InputError: a field is out of its range.
 
-    References: Krishnapriyan et al., NeurIPS 2021, section 3.2: nu = 3, rho = 5.
+    References: Krishnapriyan et al., NeurIPS 2021 (arXiv 2109.01050), who vary nu and rho.
     """
 
     domain: ClassVar[Box] = Box((0.0, 0.0), (2 * math.pi, 1.0))

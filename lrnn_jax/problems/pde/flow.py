@@ -36,7 +36,7 @@ class Kovasznay(PDE):
     On [-1/2, 1] x [-1/2, 3/2]; velocity and pressure are given on the faces.
 
     Args:
-      reynolds: Re, > 0.
+      reynolds: Re, Reynolds' number, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -81,7 +81,7 @@ class TaylorGreen(PDE):
     Decaying vortices. The pressure is fixed by its value at the origin. `hard`: u = u0 + t v.
 
     Args:
-      viscosity: nu, > 0.
+      viscosity: nu of the fluid, > 0.
 
     Raises:
       InputError: a field is out of its range.
