@@ -1,8 +1,9 @@
 """What Laplacians cost: every method side by side, and ours against the literal form's Hessian.
 
     python benchmarks/operators.py            # all of it, about ten minutes on two cores
+    python benchmarks/operators.py headline   # or `methods`: one of the two
+    python benchmarks/operators.py table      # the rows as Markdown
     python benchmarks/operators.py --quick    # a smoke run: small, nothing is written
-    python benchmarks/operators.py --table    # the rows as Markdown
 
 Networks of about 19,000 parameters, 1,024 points in d dimensions, float32. "Laplacian" is that of
 all points, "gradient" value and parameter gradient of mean (lap u + f)^2; the whole batch at once,
@@ -65,32 +66,43 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    stages = ("all", "headline", "methods", "table")
+    parser.add_argument("stage", nargs="?", default="all", choices=stages)
     parser.add_argument("--quick", action="store_true", help="few points, nothing is written")
-    parser.add_argument("--table", action="store_true", help="print the rows so far")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--dimensions", type=int, nargs="+", default=list(DIMENSIONS))
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.dimensions = 2, [2]
-    if options.table:
+    if options.stage == "table":
         print(table(read_rows(RESULTS)))
         return 0
+    if options.quick:
+        options.rounds, options.dimensions = 2, [2]
     points, depth = (32, {"depth": 1}) if options.quick else (POINTS, {})
     keep: Callable[[Row], None] = print if options.quick else functools.partial(add_row, RESULTS)
     jax.block_until_ready(jax.jit(jnp.dot)(jnp.ones((64, 64)), jnp.ones(64)))  # what is paid once
-    chunks = CHUNKS[:1] if options.quick else CHUNKS
-    row = headline(dataclasses.replace(NETWORKS["LRNN"], **depth), points, options.rounds, chunks)
-    keep({"stage": "headline", "name": "LRNN, d = 2"} | row)
-    for name in options.networks:
-        for d in options.dimensions:
-            print(f"{name}, d = {d}: compiling", flush=True)
-            model = dataclasses.replace(NETWORKS[name], in_dim=d, **depth)
-            row = methods_row(model, points, options.rounds)
-            keep({"stage": "methods", "name": f"{name}, d = {d}", "dimension": d} | row)
+    if options.stage in ("all", "headline"):
+        chunks = CHUNKS[:1] if options.quick else CHUNKS
+        model = dataclasses.replace(NETWORKS["LRNN"], **depth)
+        row = headline(model, points, options.rounds, chunks)
+        keep({"stage": "headline", "name": "LRNN, d = 2"} | row)
+    if options.stage in ("all", "methods"):
+        compare_methods(options, points, depth, keep)
     if not options.quick:
         print(table(read_rows(RESULTS)))
     return 0
+
+
+def compare_methods(
+    options: argparse.Namespace, points: int, fields: dict[str, Any], keep: Callable[[Row], None]
+) -> None:
+    """A row for each network and each d."""
+    for name in options.networks:
+        for d in options.dimensions:
+            print(f"{name}, d = {d}: compiling", flush=True)
+            model = dataclasses.replace(NETWORKS[name], in_dim=d, **fields)
+            row = methods_row(model, points, options.rounds)
+            keep({"stage": "methods", "name": f"{name}, d = {d}", "dimension": d} | row)
 
 
 # Programs ----------------------------------------------------------------------------------------
