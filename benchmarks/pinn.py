@@ -3,28 +3,30 @@
     python benchmarks/pinn.py convection   # Levenberg-Marquardt in float64, beta 20 .. 100
     python benchmarks/pinn.py adam         # plain Adam, every model at the best of its sweep
     python benchmarks/pinn.py poisson      # n = 1 at about 3k parameters, in float64
-    python benchmarks/pinn.py efficiency   # Poisson n = 2 and 4: LRNN against larger SIRENs
+    python benchmarks/pinn.py efficiency   # Poisson n = 2 and 4 with 1k to 132k parameters
     python benchmarks/pinn.py table        # all rows as Markdown
 
-The convection set-up is the published one (u0 on 256 places, 256 x 100 grid for the error) with
-1,000 collocation points; which of the rest is ours stands in each row: representation, weights,
-fixed or fresh points. Sweeps are decided by the final error of seed 0. Every row is added to
+The convection set-up is the published one (u0 on 256 places, 256 x 100 grid for the error); which
+of the rest is ours stands in each row: representation, weights, number of points, fixed or fresh.
+Sweeps are decided by the final error of seed 0. Every row is added to
 benchmarks/results/pinn.json when it is done; `--only` and `--seeds` run a part of it.
 """
 
 import argparse
 import dataclasses
+import functools
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-from zoo import machine
+from zoo import machine, nearest
 
 import lrnn_jax as lj
 from lrnn_jax import pde
@@ -33,7 +35,10 @@ from lrnn_jax.experiments.spec import MODELS, PROBLEMS
 from lrnn_jax.models import Network
 
 RESULTS = Path(__file__).parent / "results" / "pinn.json"
+SWEPT = ("omega0", "depth", "input_scale")
 SEEDS = (0, 1, 2, 3, 4)
+PLANE: dict[str, Any] = {"in_dim": 2, "out_dim": 1}
+Choice = tuple[Network, lj.Training]
 Row = dict[str, Any]
 
 
@@ -44,7 +49,7 @@ class Case:
     stage: str
     name: str
     problem: pde.PDE
-    choices: tuple[tuple[Network, lj.Training], ...]
+    choices: tuple[Choice, ...]
 
 
 def main() -> int:
@@ -67,104 +72,115 @@ def main() -> int:
 # The cases ---------------------------------------------------------------------------------------
 
 
+def family(kind: type[Network], field: str, size: int, **fields: Any) -> list[Network]:
+    """Models of about `size` parameters, which `field` sets; lists among the fields are swept."""
+    swept = {name: value for name, value in fields.items() if isinstance(value, list)}
+    combinations = itertools.product(*swept.values())
+    settings = [fields | dict(zip(swept, values, strict=True)) for values in combinations]
+    return [nearest(lambda v, s=s: kind(**PLANE | s | {field: v}), size) for s in settings]
+
+
+def trials(models: Iterable[Network], *trainings: lj.Training) -> tuple[Choice, ...]:
+    """Every model with every training."""
+    return tuple(itertools.product(models, trainings))
+
+
+SECOND_ORDER = lj.Training(optimizer="levenberg_marquardt", precision="float64", steps=160)
+SMOOTH_LRNN: dict[str, Any] = {
+    "components": 2,
+    "activation": "sin",
+    "norm": "none",
+    "projection_init": "siren",
+}
+
+
 def convection_cases() -> Iterator[Case]:
-    """Periodic in x by construction, time harmonics up to beta, u0 weighted 100, fresh points."""
-    for beta, steps in ((30, 100), (50, 120), (80, 150), (20, 100), (40, 100), (100, 150)):
-        settings = lj.Training(optimizer="levenberg_marquardt", steps=steps, precision="float64")
-        harmonics = 16 if beta <= 40 else 32
+    """Periodic in x by construction, time harmonics beyond beta, u0 weighted 100, fresh points.
+
+    SIREN at every beta; the others with as many parameters at beta 50.
+    """
+    for beta, waves in ((30, 16), (80, 32), (50, 32), (20, 16), (40, 16), (100, 40)):
         problem = pde.Convection(
             beta=float(beta),
             harmonics=1,
-            time_harmonics=harmonics,
+            time_harmonics=waves,
             initial_weight=100.0,
+            points=2000,
             resample_every=1,
         )
-        siren = lj.Siren(in_dim=problem.in_dim, out_dim=1, width=24, depth=2, omega0=1.0)
-        lrnn = lj.LRNN(
-            in_dim=problem.in_dim,
-            out_dim=1,
-            rank=12,
-            components=2,
-            activation="sin",
-            omega0=1.0,
-            norm="none",
-            projection_init="siren",
-        )
-        for name, model in (("SIREN", siren), ("LRNN", lrnn)):
-            yield Case("convection", f"{name}, beta {beta}", problem, ((model, settings),))
+        fields = {"in_dim": problem.in_dim}
+        siren = lj.Siren(**PLANE | fields, width=16, depth=2, omega0=1.0)
+        models = {"SIREN": [siren]}
+        if beta == 50:
+            size = siren.parameter_count
+            models |= {
+                "LRNN": family(lj.LRNN, "rank", size, omega0=[1.0, 2.0], **SMOOTH_LRNN | fields),
+                "NestNet": family(lj.NestNet, "width", size, frequencies=0, depth=[2, 3], **fields),
+                "tanh": family(lj.MLP, "width", size, depth=[2, 3], **fields),
+                "MFN": family(lj.FourierNet, "width", size, input_scale=[1.0, 4.0], **fields),
+            }
+        for name, some in models.items():
+            yield Case("convection", f"{name}, beta {beta}", problem, trials(some, SECOND_ORDER))
 
 
-ADAM_MODELS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-    "NestNet": (("nestnet", {"width": 86, "depth": 2, "frequencies": 0}),),
-    "SIREN": tuple(("siren", {"width": 50, "depth": 4, "omega0": w}) for w in (5.0, 10.0)),
-    "LRNN": tuple(
-        ("lrnn", {"rank": 57, "components": 2, "activation": "sin", "omega0": w})
-        for w in (2.0, 5.0)
-    ),
-    "WIRE": (("wire", {"width": 43, "omega0": 5.0, "sigma0": 5.0}),),
-    "MFN": (("fourier_net", {"width": 49, "input_scale": 16.0}),),
-    "tanh": (("mlp", {"width": 50, "depth": 4}),),
-}
-ADAM_RATES = (1e-3, 5e-3)
+def first_order(steps: int, *rates: float) -> list[lj.Training]:
+    """Plain Adam with a decayed rate."""
+    make = functools.partial(lj.Training, steps=steps, schedule="cosine", chunk=512)
+    return [make(learning_rate=rate) for rate in rates]
 
 
 def adam_cases() -> Iterator[Case]:
     """About 8k parameters, 3,000 steps; fixed points as published, and fresh ones each step."""
-    for beta in (30, 40):
-        for fresh in (False, True):
-            problem = pde.Convection(
-                beta=float(beta),
-                sampler="uniform" if fresh else "grid",
-                resample_every=int(fresh),
-                initial_weight=100.0,
-                boundary_weight=100.0,
-            )
-            for name, specs in ADAM_MODELS.items():
-                choices = tuple(
-                    (
-                        MODELS[kind](in_dim=2, out_dim=1, **fields),
-                        lj.Training(steps=3000, learning_rate=rate, schedule="cosine"),
-                    )
-                    for kind, fields in specs
-                    for rate in ADAM_RATES
-                )
-                points = "fresh" if fresh else "fixed"
-                yield Case("adam", f"{name}, beta {beta}, {points} points", problem, choices)
+    models = {
+        "NestNet": family(lj.NestNet, "width", 8000, depth=2, frequencies=0),
+        "SIREN": family(lj.Siren, "width", 8000, depth=4, omega0=[5.0, 10.0]),
+        "LRNN": family(lj.LRNN, "rank", 8000, components=2, activation="sin", omega0=[2.0, 5.0]),
+        "WIRE": family(lj.Wire, "width", 8000, omega0=[2.0, 5.0], sigma0=5.0),
+        "MFN": family(lj.FourierNet, "width", 8000, input_scale=[16.0, 64.0]),
+        "tanh": family(lj.MLP, "width", 8000, depth=4),
+    }
+    for beta, fresh in itertools.product((30, 40), (False, True)):
+        problem = pde.Convection(
+            beta=float(beta),
+            sampler="uniform" if fresh else "grid",
+            resample_every=int(fresh),
+            initial_weight=100.0,
+            boundary_weight=100.0,
+        )
+        points = "fresh" if fresh else "fixed"
+        for name, some in models.items():
+            choices = trials(some, *first_order(3000, 1e-3, 5e-3))
+            yield Case("adam", f"{name}, beta {beta}, {points} points", problem, choices)
 
 
 def poisson_cases() -> Iterator[Case]:
     """u = sin(pi x) sin(pi y), about 3k parameters, zero on the faces by construction."""
     problem = pde.Poisson(frequency=1, points=1200, sampler="sobol", resample_every=20, hard=True)
-    settings = lj.Training(optimizer="levenberg_marquardt", steps=120, precision="float64")
-    fields: dict[str, Any] = {"in_dim": 2, "out_dim": 1}
-    product: dict[str, Any] = {"activation": "sin", "norm": "none", "projection_init": "siren"}
-    models: dict[str, list[Network]] = {
-        "SIREN": [lj.Siren(width=52, depth=2, omega0=w, **fields) for w in (3.0, 4.0)],
-        "LRNN": [lj.LRNN(rank=33, components=2, omega0=w, **product, **fields) for w in (3.0, 4.0)],
-        "tanh": [lj.MLP(width=37, depth=3, **fields)],
+    models = {
+        "SIREN": family(lj.Siren, "width", 3000, depth=2, omega0=[3.0, 4.0]),
+        "LRNN": family(lj.LRNN, "rank", 3000, omega0=[3.0, 4.0], **SMOOTH_LRNN),
+        "tanh": family(lj.MLP, "width", 3000, depth=[2, 3]),
     }
-    for name, choices in models.items():
-        yield Case("poisson", f"{name}, n 1", problem, tuple((m, settings) for m in choices))
+    for name, some in models.items():
+        yield Case("poisson", f"{name}, n 1", problem, trials(some, SECOND_ORDER))
 
 
 def efficiency_cases() -> Iterator[Case]:
-    """Poisson n = 2: LRNN of 16k against SIREN of 132k; n = 4: LRNN of 57k against that SIREN."""
-    for frequency, rank in ((2, 84), (4, 163)):
+    """Poisson n = 2 and 4 by plain Adam: LRNN, SIREN, tanh and KAN of five sizes."""
+    for size, frequency in itertools.product((1000, 4000, 16_000, 57_000, 132_000), (2, 4)):
         problem = pde.Poisson(
             frequency=frequency, points=2000, boundary_points=400, resample_every=1
         )
-        lrnns = [
-            lj.LRNN(in_dim=2, out_dim=1, rank=rank, components=2, activation="sin", omega0=w)
-            for w in (5.0, 10.0)
-        ]
-        sirens = [lj.Siren(in_dim=2, out_dim=1, width=256, depth=3, omega0=w) for w in (5.0, 10.0)]
-        for name, models, rates in (("LRNN", lrnns, (2e-3,)), ("SIREN", sirens, (2e-4, 1e-3))):
-            choices = tuple(
-                (model, lj.Training(steps=1500, learning_rate=rate, schedule="cosine"))
-                for model in models
-                for rate in rates
-            )
-            yield Case("efficiency", f"{name}, n {frequency}", problem, choices)
+        lrnns = family(lj.LRNN, "rank", size, components=2, activation="sin", omega0=[5.0, 10.0])
+        sirens = family(lj.Siren, "width", size, depth=3, omega0=[5.0, 10.0])
+        cases = {
+            "LRNN": trials(lrnns, *first_order(1500, 2e-3, 5e-3)),
+            "SIREN": trials(sirens, *first_order(1500, 2e-4, 1e-3)),
+            "tanh": trials(family(lj.MLP, "width", size, depth=3), *first_order(1500, 1e-3, 3e-3)),
+            "KAN": trials(family(lj.KAN, "width", size, depth=2), *first_order(1500, 1e-3, 3e-3)),
+        }
+        for name, choices in cases.items():
+            yield Case("efficiency", f"{name}, n {frequency}, {size // 1000}k", problem, choices)
 
 
 STAGES = {
@@ -231,10 +247,10 @@ def plain(spec: Any, registry: dict[str, type]) -> Row:
     return {"kind": kinds[type(spec)], **fields} if registry else fields
 
 
-def setting(choice: tuple[Network, lj.Training]) -> Row:
+def setting(choice: Choice) -> Row:
     """What sets a choice of the sweep apart: its learning rate, and fields of its model."""
     model, training = choice
-    fields = {name: getattr(model, name) for name in ("omega0",) if hasattr(model, name)}
+    fields = {name: getattr(model, name) for name in SWEPT if hasattr(model, name)}
     return {"learning_rate": training.learning_rate, **fields}
 
 

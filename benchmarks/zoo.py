@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,11 @@ def build(name: str, size: int) -> Network:
     """The model whose number of parameters is nearest to `size`."""
     kind, field, fields = ZOO[name]
     fields = {"in_dim": 2, "out_dim": 3, **fields, **(SMALL.get(name, {}) if size < 1e5 else {})}
+    return nearest(lambda value: kind(**fields | {field: value}), size)
 
-    def sized(value: int) -> Network:
-        return kind(**fields | {field: value})
 
+def nearest(sized: Callable[[int], Network], size: int) -> Network:
+    """Of sized(2), sized(3), ... the model whose number of parameters is nearest to `size`."""
     low, high = 2, 4
     while sized(high).parameter_count < size:
         low, high = high, 2 * high

@@ -76,8 +76,8 @@ def make_least_squares_step(
       model: maps parameters and points to values.
       problem: what gives the parts.
       optimizer: an optax transformation; one that takes extra arguments is given `value`, `grad`,
-        `value_fn(params)` and `linearise_fn(params) -> (r, J)`, with loss = sum r^2 and J over the
-        parameters as one vector.
+        `value_fn(params)`, `residual_fn(params) -> r` and `linearise_fn(params) -> (r, J)`, with
+        loss = sum r^2 and J over the parameters as one vector.
       chunk: rows of a part whose gradient is computed at a time; None takes all.
       balance: how the parts' weights follow the training.
       balance_every: steps between two of their updates.
@@ -104,6 +104,7 @@ def make_least_squares_step(
             value=value,
             grad=grads,
             value_fn=lambda params: fit.value(params, weights),
+            residual_fn=lambda params: fit.residuals(params, weights),
             linearise_fn=lambda params: fit.linearise(params, weights),
         )
         params = optax.apply_updates(state.params, updates)
@@ -167,6 +168,14 @@ class FrozenLoss:
         value, grads = jax.tree.map(lambda *leaves: sum(leaves), *weighted)
         return value, terms, grads
 
+    def residuals(self, params: Params, weights: Mapping[str, Any]) -> Float[Array, "n"]:
+        """r (N,) with loss = sum r^2."""
+        pieces = []
+        for name, (rows, scale) in self.frozen.items():
+            r = self.residual(name, params, rows)
+            pieces.append((_factors(weights[name], scale, r) * r).ravel())
+        return jnp.concatenate(pieces)
+
     def jacobian(self, name: str, params: Params, rows: Any) -> tuple[Array, Array]:
         """The residuals (n, k) of a part, and their derivatives (n, k, P)."""
         flat, unravel = ravel_pytree(params)
@@ -192,7 +201,7 @@ class FrozenLoss:
         residuals, rows_of_j = [], []
         for name, (rows, scale) in self.frozen.items():
             r, j = self.jacobian(name, params, rows)
-            factor = jnp.sqrt(weights[name] * scale / r.size)[:, None]
+            factor = _factors(weights[name], scale, r)
             residuals.append((factor * r).ravel())
             rows_of_j.append((factor[..., None] * j).reshape(-1, j.shape[-1]))
         return jnp.concatenate(residuals), jnp.concatenate(rows_of_j)
@@ -211,6 +220,11 @@ class FrozenLoss:
                 f"optimizer: the Jacobian of {count} residuals by {size} parameters takes "
                 f"{needed / 1e9:.0f} GB; take fewer points or parameters, or 'lbfgs'"
             )
+
+
+def _factors(weight: Any, scale: Array, r: Array) -> Float[Array, "n 1"]:
+    """What makes the residuals of a part a share of the loss."""
+    return jnp.sqrt(weight * scale / r.size)[:, None]
 
 
 # Weights of the parts ----------------------------------------------------------------------------
