@@ -14,6 +14,26 @@ jax.config.update("jax_debug_key_reuse", True)
 CHECKED = ("kernels", "domains", "training.loop", "training.predict")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 
+# Most tests run their programs for milliseconds, so XLA compiles them without its costly passes.
+# Where the arithmetic of the layers is at stake it compiles as it does for users.
+AS_FOR_USERS = (
+    "test_canaries",
+    "test_compilation",
+    "test_implementations",
+    "test_kernels",
+    "test_lrnn_theory",
+    "test_readme",
+    "test_training",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler(request):
+    """How hard XLA optimises the programs of a module of tests."""
+    jax.config.update("jax_disable_most_optimizations", request.module.__name__ not in AS_FOR_USERS)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
 
 @pytest.fixture
 def key() -> jax.Array:

@@ -203,7 +203,7 @@ RESUMED = {
 
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
-    problem = pde.Heat(points=20, boundary_points=6, resample_every=3, adaptive=True)
+    problem = pde.Convection(beta=1.0, points=20, resample_every=3, adaptive=True)
     fields = {"optimizer": name, "precision": "float64", "log_every": 1, **RESUMED[name]}
     whole = Experiment(model=MODEL, problem=problem, training=Training(steps=8, **fields))
     part = dataclasses.replace(whole, training=Training(steps=5, **fields))

@@ -248,7 +248,6 @@ def test_parameter_gradients_of_every_method_agree(method, x64):
     assert relative(gradients[1], gradients[0]) < 1e-8
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, m in MODELS.items() if m.smoothness >= 2])
 def test_methods_agree_with_the_hessian_for_every_smooth_model(name, x64):
     model = lj.KAN(in_dim=2, out_dim=1, width=2, intervals=1) if name == "kan" else MODELS[name]
@@ -262,7 +261,6 @@ def test_methods_agree_with_the_hessian_for_every_smooth_model(name, x64):
         assert relative(value, expected) < 1e-10
 
 
-@pytest.mark.slow
 def test_a_nested_forward_laplacian_of_a_network(x64):
     u, at = field(lj.LRNN(in_dim=2, out_dim=1, hidden=2, depth=1, **PDE)), points(2, 2)
     found = once(jax.vmap(biharmonic(u)))(at)

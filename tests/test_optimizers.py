@@ -43,16 +43,6 @@ EVERY = FOUR | {
 }
 
 
-# These programs run for milliseconds: they are compiled without optimisation.
-quick_jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
-
-
 class Squares:
     """A sum of squares of residuals(params), with all that an update may ask for."""
 
@@ -67,7 +57,7 @@ class Squares:
         jacobian = jax.jacobian(lambda flat: self.residuals(unravel(flat)))(flat)
         return self.residuals(params), jacobian
 
-    @functools.partial(quick_jit, static_argnums=(0, 1))
+    @functools.partial(jax.jit, static_argnums=(0, 1))
     def step(self, optimizer, params, state):
         """One update: the new parameters and state, and the updates."""
         return self.advance(optimizer, params, state)
@@ -86,7 +76,7 @@ class Squares:
         )
         return optax.apply_updates(params, updates), state, updates
 
-    @functools.partial(quick_jit, static_argnums=(0, 1, 3))
+    @functools.partial(jax.jit, static_argnums=(0, 1, 3))
     def solve(self, optimizer, params, steps):
         """The parameters, the state and the number of updates until it stops, or `steps`."""
 
@@ -100,7 +90,7 @@ class Squares:
 
         return jax.lax.while_loop(goes_on, body, (params, optimizer.init(params), 0))
 
-    @functools.partial(quick_jit, static_argnums=(0, 1, 3))
+    @functools.partial(jax.jit, static_argnums=(0, 1, 3))
     def losses(self, optimizer, params, steps):
         """The loss before each update."""
         return self.losses_of(optimizer, params, steps)
@@ -197,12 +187,11 @@ def test_self_scaling_beats_bfgs_where_scales_differ(x64):
     assert counts["ssbroyden"] < counts["bfgs"] < 2000
 
 
-@pytest.mark.slow
 def test_lbfgs_follows_optax_while_the_loss_stays(x64):
     search = optax.scale_by_zoom_linesearch(30, approx_dec_rtol=None, initial_guess_strategy="one")
     theirs, ours = optax.lbfgs(memory_size=4, linesearch=search), lbfgs(4)
 
-    @quick_jit
+    @jax.jit
     def their_step(z, state):
         value, grads = jax.value_and_grad(ROSENBROCK.loss)(z)
         step, state = theirs.update(
@@ -227,7 +216,7 @@ def shifted(shift):
     return Squares(lambda x: jnp.asarray(MATRIX) @ x - shift)
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def shifted_step(optimizer, x, state, shift):
     return shifted(shift).advance(optimizer, x, state)
 
@@ -255,7 +244,6 @@ def hill(x):
     return jnp.sqrt(jnp.cos(x))
 
 
-@pytest.mark.slow
 def test_pairs_without_curvature_are_left_out(x64):
     """Two pairs, then one from a hill, then the direction: that of the two pairs."""
     optimizer, x = lbfgs(5), jnp.ones(4)
@@ -552,7 +540,6 @@ def poisson(points=24, hidden=12):
     return Squares(residuals), params, u
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "steps"),
     [(levenberg_marquardt(), 150), (natural_gradient(), 60), (ssbroyden(), 600)],
@@ -607,7 +594,7 @@ def test_soap_against_its_definition(x64, shape):
     expected = oracle.soap(gradient, weight, 0.05, 14, settings)
     optimizer = soap(0.05, b1=0.9, b2=0.97, eps=1e-8, precondition_frequency=3)
     path, params = [], jnp.asarray(weight)
-    state, update = optimizer.init(params), quick_jit(optimizer.update)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     for t in range(14):
         updates, state = update(jnp.asarray(gradient(np.asarray(params), t)), state, params)
         params = params + updates
@@ -637,7 +624,7 @@ def test_soap_is_faster_than_adam_off_the_axes(x64):
     )
     start = {"w": jnp.asarray(np.random.default_rng(6).normal(size=(8, 8)))}
 
-    @functools.partial(quick_jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def best(make):
         def last(rate):
             optimizer = make(optax.cosine_decay_schedule(rate, 300))
@@ -655,7 +642,7 @@ def test_soap_merges_axes_and_leaves_long_sides_alone(x64):
     optimizer = soap(0.1, precondition_frequency=2, max_dim=6)
     cube, flat = grads[0], grads[0].reshape(3, 4)
     state, other = optimizer.init(cube), optimizer.init(flat)
-    update = quick_jit(optimizer.update)
+    update = jax.jit(optimizer.update)
     for grad in grads:
         step, state = update(grad, state, cube)
         same, other = update(grad.reshape(3, 4), other, flat)
@@ -682,7 +669,6 @@ def test_soap_renews_its_bases_on_time(x64):
 # Phases
 
 
-@pytest.mark.slow
 def test_switch_is_the_first_and_then_a_fresh_second(x64):
     first, second = optax.adam(1e-2), ssbroyden()
     optimizer, x = switch(first, second, 4), valley(4)
@@ -734,7 +720,7 @@ def uphill(optimizer, x=None):
 
     args = {"value": jnp.asarray(2.0), "value_fn": loss}
     args["linearise_fn"] = lambda z: (jnp.ones(2), jnp.eye(2) * 0.7)
-    return quick_jit(lambda state: optimizer.update(jnp.ones(2), state, x, **args))
+    return jax.jit(lambda state: optimizer.update(jnp.ones(2), state, x, **args))
 
 
 def stopped(call, state, calls=5):
@@ -771,7 +757,6 @@ def test_reasons_to_stop(x64, optimizer):
     trees_equal(after, state)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [lbfgs, levenberg_marquardt])
 def test_tolerances_decide_when_to_stop(x64, make):
     x, state, count = ROSENBROCK.solve(make(loss_tolerance=1e-3), valley(2), 100)
@@ -847,7 +832,6 @@ def test_a_run_continues_from_a_file_to_the_last_bit(x64, optimizer, tmp_path):
     trees_equal((params, state), (resumed, resumed_state))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "wide"),
     [*((optimizer, True) for optimizer in EVERY.values()), (lbfgs(), False)],
@@ -868,13 +852,12 @@ def test_single_precision_stays_single(optimizer, wide):
         assert ROSENBROCK.loss(params) < start
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "levenberg_marquardt", "soap", "switch"])
 def test_populations(x64, name):
     """vmap over starts is as one run each."""
     optimizer = EVERY[name]
     starts = jnp.stack([valley(4), 0.5 * valley(4)])
-    together = quick_jit(jax.vmap(lambda x: ROSENBROCK.losses_of(optimizer, x, 6)))(starts)
+    together = jax.jit(jax.vmap(lambda x: ROSENBROCK.losses_of(optimizer, x, 6)))(starts)
     alone = [ROSENBROCK.losses(optimizer, x, 6) for x in starts]
     np.testing.assert_allclose(together, jnp.stack(alone), rtol=1e-6)
 

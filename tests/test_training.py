@@ -97,7 +97,7 @@ def test_named_terms_are_recorded_and_averaged_over_chunks():
 
     state = initial_state(MODEL.init(jax.random.key(0)), ADAM)
     terms = [
-        make_step(MODEL, loss, ADAM, chunk=chunk)(state, wave(), jax.random.key(1))[1]
+        jax.jit(make_step(MODEL, loss, ADAM, chunk=chunk))(state, wave(), jax.random.key(1))[1]
         for chunk in (None, 7)
     ]
     assert set(terms[0]) == {"loss", "fidelity", "size"}
