@@ -1,14 +1,18 @@
 """What a person looks at: a solution, its error, its residual, profiles, and time as a film."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.animation
 import numpy as np
 from jaxtyping import Float
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
+from PIL import Image
 
 from lrnn_jax.domains import Box
 from lrnn_jax.io import atomic, save_figure
@@ -199,44 +203,72 @@ def _write_profiles(picture: Picture, path: Path) -> Path:
 
 
 def _write_animation(picture: Picture, path: Path) -> Path:
-    """The first component over time: a line over one space axis, a map over two."""
-    frames = picture.series(picture.value[:, 0])
-    truth = None if picture.truth is None else picture.series(picture.truth[:, 0])
+    """The first component over time: a line over one space axis, a map over two.
+
+    What moves is drawn anew in each frame, on the one drawing of what stands still.
+    """
     times = _coordinates(picture, len(picture.shape) - 1)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
-    figure = Figure(figsize=(5, 3.6), dpi=80)
-    panel = figure.subplots()
+    figure = Figure(figsize=(5, 3.6), dpi=80, layout="constrained")
+    canvas, panel = FigureCanvasAgg(figure), figure.subplots()
     panel.set_xlabel(picture.names[0])
-    top = max(float(np.abs(frames).max()), 1e-300)
-    if frames.ndim == 2:
-        x = _coordinates(picture, 0)
-        exact = [] if truth is None else panel.plot(x, truth[0], "k--", linewidth=1, label="exact")
-        (line,) = panel.plot(x, frames[0], label=picture.components[0])
-        panel.set_ylim(-1.1 * top, 1.1 * top)
-        panel.legend(loc="upper right")
+    title = panel.set_title(f"t = {times[0]:.3f}")
+    moving = _moving_map(picture, panel) if len(picture.shape) > 2 else _moving_line(picture, panel)
+    for artist in (title, *(artist for artist, _, _ in moving)):
+        artist.set_animated(True)
+    canvas.draw()
+    still = canvas.copy_from_bbox(figure.bbox)
 
-        def draw(frame: int) -> None:
-            line.set_ydata(frames[frame])
-            for curve in exact:
-                curve.set_ydata(truth[frame])  # pyright: ignore[reportOptionalSubscript]
-            panel.set_title(f"t = {times[frame]:.3f}")
+    def frame(index: int) -> Image.Image:
+        canvas.restore_region(still)
+        for artist, setter, values in moving:
+            setter(values[index])
+            panel.draw_artist(artist)
+        title.set_text(f"t = {times[index]:.3f}")
+        panel.draw_artist(title)
+        return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
-    else:
-        low, high = picture.domain.low, picture.domain.high
-        extent = (low[0], high[0], low[1], high[1])
-        shown = panel.imshow(
-            frames[0].T, origin="lower", extent=extent, cmap=_SIGNED, vmin=-top, vmax=top
+    chosen = np.unique(np.linspace(0, len(times) - 1, _FRAMES).round().astype(int))
+    first, *others = map(frame, chosen)
+    with atomic(path) as temporary:
+        first.save(
+            temporary, format="GIF", save_all=True, append_images=others, duration=66, loop=0
         )
-        panel.set_ylabel(picture.names[1])
-        figure.colorbar(shown, ax=panel, label=picture.components[0])
-
-        def draw(frame: int) -> None:
-            shown.set_data(frames[frame].T)
-            panel.set_title(f"t = {times[frame]:.3f}")
-
-    writer = matplotlib.animation.PillowWriter(fps=15)
-    with atomic(path) as temporary, writer.saving(figure, str(temporary), dpi=80):
-        for frame in chosen:
-            draw(int(frame))
-            writer.grab_frame()
     return path
+
+
+Moving = list[tuple[Artist, Callable[[np.ndarray], None], np.ndarray]]
+"""What moves, what gives it values, and its values over time."""
+
+
+def _moving_line(picture: Picture, panel: Axes) -> Moving:
+    """The solution, and below it the exact one where it is known."""
+    curves = [(picture.components[0], picture.value, {})]
+    if picture.truth is not None:
+        curves.insert(0, ("exact", picture.truth, {"color": "k", "ls": "--", "linewidth": 1}))
+    moving: Moving = []
+    for label, values, style in curves:
+        frames = picture.series(values[:, 0])
+        (line,) = panel.plot(_coordinates(picture, 0), frames[0], label=label, **style)
+        moving.append((line, line.set_ydata, frames))
+    top = _largest(picture)
+    panel.set_ylim(-1.1 * top, 1.1 * top)
+    panel.legend(loc="upper right")
+    return moving
+
+
+def _moving_map(picture: Picture, panel: Axes) -> Moving:
+    """The solution over the plane."""
+    low, high, top = picture.domain.low, picture.domain.high, _largest(picture)
+    extent = (low[0], high[0], low[1], high[1])
+    frames = np.swapaxes(picture.series(picture.value[:, 0]), 1, 2)
+    shown = panel.imshow(
+        frames[0], origin="lower", extent=extent, cmap=_SIGNED, vmin=-top, vmax=top
+    )
+    panel.set_ylabel(picture.names[1])
+    panel.figure.colorbar(shown, ax=panel, label=picture.components[0])
+    return [(shown, shown.set_data, frames)]
+
+
+def _largest(picture: Picture) -> float:
+    """The largest size of the first component, above 0."""
+    return max(float(np.abs(picture.value[:, 0]).max()), 1e-300)
