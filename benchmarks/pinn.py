@@ -131,13 +131,18 @@ def first_order(steps: int, *rates: float) -> list[lj.Training]:
 
 def adam_cases() -> Iterator[Case]:
     """About 8k parameters, 3,000 steps; fixed points as published, and fresh ones each step."""
+    nestnets = family(lj.NestNet, "width", 8000, depth=2, frequencies=0)
+    sirens = family(lj.Siren, "width", 8000, depth=4, omega0=[2.0, 5.0, 10.0])
+    lrnns = family(lj.LRNN, "rank", 8000, components=2, activation="sin", omega0=[1.0, 2.0, 5.0])
+    wires = family(lj.Wire, "width", 8000, omega0=[1.0, 2.0, 5.0], sigma0=5.0)
+    filters = family(lj.FourierNet, "width", 8000, input_scale=[16.0, 32.0, 64.0])
     models = {
-        "NestNet": family(lj.NestNet, "width", 8000, depth=2, frequencies=0),
-        "SIREN": family(lj.Siren, "width", 8000, depth=4, omega0=[5.0, 10.0]),
-        "LRNN": family(lj.LRNN, "rank", 8000, components=2, activation="sin", omega0=[2.0, 5.0]),
-        "WIRE": family(lj.Wire, "width", 8000, omega0=[2.0, 5.0], sigma0=5.0),
-        "MFN": family(lj.FourierNet, "width", 8000, input_scale=[16.0, 64.0]),
-        "tanh": family(lj.MLP, "width", 8000, depth=4),
+        "NestNet": trials(nestnets, *first_order(3000, 5e-3, 1e-2, 2e-2)),
+        "SIREN": trials(sirens, *first_order(3000, 1e-3, 5e-3)),
+        "LRNN": trials(lrnns, *first_order(3000, 5e-3, 1e-2)),
+        "WIRE": trials(wires, *first_order(3000, 1e-3, 5e-3)),
+        "MFN": trials(filters, *first_order(3000, 5e-3, 1e-2)),
+        "tanh": trials(family(lj.MLP, "width", 8000, depth=4), *first_order(3000, 1e-3, 5e-3)),
     }
     for beta, fresh in itertools.product((30, 40), (False, True)):
         problem = pde.Convection(
@@ -148,8 +153,7 @@ def adam_cases() -> Iterator[Case]:
             boundary_weight=100.0,
         )
         points = "fresh" if fresh else "fixed"
-        for name, some in models.items():
-            choices = trials(some, *first_order(3000, 1e-3, 5e-3))
+        for name, choices in models.items():
             yield Case("adam", f"{name}, beta {beta}, {points} points", problem, choices)
 
 
