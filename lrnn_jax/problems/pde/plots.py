@@ -241,10 +241,10 @@ Moving = list[tuple[Artist, Callable[[np.ndarray], None], np.ndarray]]
 
 
 def _moving_line(picture: Picture, panel: Axes) -> Moving:
-    """The solution, and below it the exact one where it is known."""
+    """The solution, and the exact one over it where it is known."""
     curves = [(picture.components[0], picture.value, {})]
     if picture.truth is not None:
-        curves.insert(0, ("exact", picture.truth, {"color": "k", "ls": "--", "linewidth": 1}))
+        curves.append(("exact", picture.truth, {"color": "k", "ls": "--", "linewidth": 1}))
     moving: Moving = []
     for label, values, style in curves:
         frames = picture.series(values[:, 0])
