@@ -75,7 +75,10 @@ class Box:
     high: tuple[float | int, ...]
 
     def __post_init__(self) -> None:
-        low, high = tuple(map(float, self.low)), tuple(map(float, self.high))
+        ends = (self.low, self.high)
+        if not all(isinstance(end, (tuple, list)) for end in ends):
+            raise InputError(f"box: expected tuples of lower and of upper ends, got {ends}")
+        low, high = (tuple(map(float, end)) for end in ends)
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
         if not low or len(low) != len(high):
@@ -164,9 +167,16 @@ def draw(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Arra
 def draw_on_faces(
     box: Box, key: Key, n: int, faces: tuple[Face, ...], sampler: Sampler = "uniform"
 ) -> Float[Array, "n d"]:
-    """n points on faces of a box, which take turns, so that each has the same number within one."""
-    axes, sides = np.array(faces).T
-    ends = np.where(sides == 0, np.array(box.low)[axes], np.array(box.high)[axes])
-    turn = np.arange(n) % len(faces)
-    points = draw(box, key, n, sampler)
-    return points.at[np.arange(n), axes[turn]].set(ends[turn])
+    """n points on faces of a box, which take turns; each face is drawn from by itself.
+
+    Raises:
+      InputError: there are fewer points than faces.
+    """
+    if n < len(faces):
+        raise InputError(f"boundary_points: expected one for each of {len(faces)} faces, got {n}")
+    points = jnp.zeros((n, box.dim))
+    for turn, (axis, side) in enumerate(faces):
+        own = draw(box, jax.random.fold_in(key, turn), len(range(turn, n, len(faces))), sampler)
+        end = (box.low, box.high)[side][axis]
+        points = points.at[turn :: len(faces)].set(own.at[:, axis].set(end))
+    return points

@@ -50,6 +50,19 @@ def test_faces_take_turns(key):
     assert hits.tolist() == [[2, 2, 2], [2, 2, 2]]
 
 
+@pytest.mark.parametrize("sampler", ["uniform", "latin_hypercube", "sobol"])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_every_face_is_filled(sampler, dim, key):
+    """Sobol's points must not be dealt to the faces in turn: each would fill half of its face."""
+    box = Box((0,) * dim, (1,) * dim)
+    x = np.asarray(draw_on_faces(box, key, 100 * 2 * dim, box.faces, sampler))
+    for turn, (axis, side) in enumerate(box.faces):
+        own = x[turn :: 2 * dim]
+        assert (own[:, axis] == side).all()
+        for other in set(range(dim)) - {axis}:
+            assert np.histogram(own[:, other], 8, (0, 1))[0].min() > 0
+
+
 def test_a_mesh_knows_open_ends():
     mesh = Box((0, 0), (1, 1)).mesh((4, 3), (False, True)).reshape(4, 3, 2)
     assert mesh[:, 0, 0].tolist() == [0, 0.25, 0.5, 0.75]

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.typing import Field, Model, Params
@@ -47,7 +48,12 @@ class HostField:
         return any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(self.params))
 
     def __call__(self, x: Float[ArrayLike, "*n i"]) -> Any:
-        """The values at `x`, a NumPy array, in the precision of the parameters."""
+        """The values at `x`: a NumPy array in the precision of the parameters.
+
+        Under a transformation of JAX, such as a derivative, it is `traced`, in JAX's precision.
+        """
+        if isinstance(x, Tracer):
+            return self.traced(x)
         with jax.enable_x64(True) if self.double else contextlib.nullcontext():
             return self._values(x)
 

@@ -26,6 +26,7 @@ __all__ = [
     "measured",
     "neumann",
     "periodic",
+    "require_inside",
 ]
 
 PointField = Callable[[Float[Array, "d"]], Float[Array, "o"]]
@@ -43,10 +44,11 @@ class Condition(NamedTuple):
     Attributes:
       name: of its term in the loss.
       residual: u -> (row -> what must vanish).
-      rows: (key, n, sampler) -> a pytree of arrays (n, ...), or of the rows that are given.
+      rows: (key, n, sampler) -> a pytree of arrays (n, ...), or of the rows that are given; the
+        first of its arrays are the points (n, d).
       weight: factor in the loss, >= 0.
       given: the rows are the same for every key.
-      periodic: the exact periodic embedding fulfils it.
+      periodic: the axis whose exact periodic embedding fulfils it, if any.
       hard: an ansatz may fulfil it.
     """
 
@@ -55,7 +57,7 @@ class Condition(NamedTuple):
     rows: Callable[[Key, int, Sampler], Any]
     weight: float = 1.0
     given: bool = False
-    periodic: bool = False
+    periodic: int | None = None
     hard: bool = False
 
 
@@ -108,7 +110,7 @@ def neumann(
 
 
 def initial(box: Box, value: Value, weight: float = 1.0, points: Any = None) -> Condition:
-    """u(x, 0) = value(x) at the start of time, the low face of the last coordinate.
+    """u = value at the start of time, the low end of the last coordinate.
 
     Args:
       box: the domain.
@@ -120,7 +122,7 @@ def initial(box: Box, value: Value, weight: float = 1.0, points: Any = None) -> 
 
 
 def initial_velocity(box: Box, value: Value = 0.0, weight: float = 1.0) -> Condition:
-    """u_t(x, 0) = value(x) at the start of time."""
+    """u_t = value at the start of time, the low end of the last coordinate."""
 
     def residual(u: PointField):
         def velocity_less(x: Array) -> Array:
@@ -133,18 +135,20 @@ def initial_velocity(box: Box, value: Value = 0.0, weight: float = 1.0) -> Condi
 
 
 def periodic(
-    box: Box, axis: int = 0, slope: bool = False, weight: float = 1.0, points: Any = None
+    box: Box, axis: int = 0, derivatives: int = 0, weight: float = 1.0, points: Any = None
 ) -> Condition:
-    """u is equal at both ends of an axis, and with `slope` its derivative along the axis too.
+    """u and its first derivatives along an axis are equal at both ends of it.
 
     Args:
       box: the domain.
       axis: of the period.
-      slope: the derivative as well.
+      derivatives: how many, >= 0; an equation that has n of them along the axis needs n - 1.
       weight: factor in the loss.
       points: given ones (n, d) on the low face; None draws them.
     """
     faces = _faces(box, ((axis, 0),))
+    if points is not None:
+        _require_on(f"periodic_{axis}", box, points, axis)
     along = np.zeros(box.dim)
     along[axis] = 1.0
     side = box.high[axis] - box.low[axis]
@@ -153,9 +157,10 @@ def periodic(
         def jump(x: Array) -> Array:
             return u(x) - u(x + side * jnp.asarray(along, x.dtype))
 
-        if not slope:
-            return jump
-        return lambda x: jnp.hstack(jax.jvp(jump, (x,), (jnp.asarray(along, x.dtype),)))
+        jumps: list[PointField] = [jump]
+        for _ in range(derivatives):
+            jumps.append(_derivative_along(jumps[-1], along))
+        return lambda x: jnp.hstack([one(x) for one in jumps])
 
     def rows(key: Key, n: int, sampler: Sampler) -> Array:
         if points is None:
@@ -163,7 +168,7 @@ def periodic(
         return jnp.asarray(points, float)
 
     given = points is not None
-    return Condition(f"periodic_{axis}", residual, rows, weight, given=given, periodic=True)
+    return Condition(f"periodic_{axis}", residual, rows, weight, given=given, periodic=axis)
 
 
 def measured(
@@ -175,7 +180,9 @@ def measured(
       InputError: the numbers of x and y differ, or an x lies outside the box.
     """
     places, values = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    _require_inside("measured", box, places)
+    require_inside("measured", box, places)
+    if not len(places) or not (np.isfinite(places).all() and np.isfinite(values).all()):
+        raise InputError("measured: expected one place or more, and finite numbers")
     if values.ndim != 2 or len(values) != len(places):
         raise InputError(
             f"measured: expected values of shape ({len(places)}, o), got {values.shape}"
@@ -193,7 +200,7 @@ def measured(
 
 def _at_start(name: str, box: Box, residual: Residual, weight: float, points: Any) -> Condition:
     if points is not None:
-        _require_inside(name, box, np.asarray(points, np.float64))
+        _require_on(name, box, points, box.dim - 1)
 
     def rows(key: Key, n: int, sampler: Sampler) -> Array:
         if points is None:
@@ -221,8 +228,14 @@ def _less(u: Array, value: Value, x: Array) -> Array:
     return u - target
 
 
+def _derivative_along(u: PointField, along: np.ndarray) -> PointField:
+    return lambda x: jax.jvp(u, (x,), (jnp.asarray(along, x.dtype),))[1]
+
+
 def _faces(box: Box, faces: tuple[Face, ...] | None) -> tuple[Face, ...]:
-    on = box.faces if faces is None else tuple((int(axis), int(side)) for axis, side in faces)
+    on = box.faces if faces is None else tuple(faces)
+    if not on:
+        raise InputError("faces: expected one or more, got none")
     for face in on:
         if face not in box.faces:
             raise InputError(
@@ -231,7 +244,25 @@ def _faces(box: Box, faces: tuple[Face, ...] | None) -> tuple[Face, ...]:
     return on
 
 
-def _require_inside(name: str, box: Box, x: np.ndarray) -> None:
+def _require_on(name: str, box: Box, points: Any, axis: int) -> None:
+    """Given points lie on the low face of an axis."""
+    x = np.asarray(points, np.float64)
+    require_inside(name, box, x)
+    side = box.high[axis] - box.low[axis]
+    off = np.flatnonzero(np.abs(x[:, axis] - box.low[axis]) > 1e-6 * side)
+    if len(off):
+        raise InputError(
+            f"{name}: expected points at {box.low[axis]} of axis {axis}, the low end, got "
+            f"{x[off[0]].tolist()}"
+        )
+
+
+def require_inside(name: str, box: Box, x: np.ndarray) -> None:
+    """Points (n, d) lie in the box.
+
+    Raises:
+      InputError: one does not, or their shape is another.
+    """
     if x.ndim != 2 or x.shape[1] != box.dim:
         raise InputError(f"{name}: expected points of shape (n, {box.dim}), got {x.shape}")
     outside = np.flatnonzero(~box.contains(x))

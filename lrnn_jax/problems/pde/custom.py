@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -63,15 +64,37 @@ class Equation(PDE):
         require_at_least(self, 1, "components")
         require_at_least(self, 0, "derivatives")
         require_flag(self, "evolves")
+        if not isinstance(self.box, Box):
+            raise InputError(f"box: expected a Box, got {self.box!r}")
+        self._check_holds()
+        axes = set(range(self.box.dim))
+        if len(set(self.period_of)) < len(self.period_of) or not set(self.period_of) <= axes:
+            raise InputError(
+                f"period_of: expected different axes of {sorted(axes)}, got {self.period_of}"
+            )
+        for name in ("initial_weight", "boundary_weight"):
+            if getattr(self, name) != 1:
+                raise InputError(f"{name}: expected 1; give the condition itself a weight")
+        if self.hard != (self.built_in is not None):
+            raise InputError("hard: expected True with a function built_in(v, x), False without")
+        super().__post_init__()
+
+    def _check_holds(self) -> None:
+        """Conditions of different names."""
+        several = isinstance(self.holds, tuple)
+        if not (several and all(isinstance(one, Condition) for one in self.holds)):
+            raise InputError("holds: expected a tuple of conditions, as pde.dirichlet(...) gives")
         names = [condition.name for condition in self.holds]
         if len(set(names)) < len(names):
             raise InputError(
                 f"holds: expected conditions of different names, got {names}; rename one with "
                 "._replace(name=...)"
             )
-        if self.hard and self.built_in is None:
-            raise InputError("hard: expected a function built_in(v, x)")
-        super().__post_init__()
+
+    def load(self) -> dict[str, Any]:
+        """The rows of every part of the loss."""
+        self.truth()
+        return super().load()
 
     @property
     def domain(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]

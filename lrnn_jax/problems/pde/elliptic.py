@@ -124,6 +124,8 @@ class Helmholtz(PDE):
     def __post_init__(self) -> None:
         require_positive(self, "wavenumber")
         require_at_least(self, 1, "frequencies")
+        if not (isinstance(self.frequencies, tuple) and len(self.frequencies) == 2):
+            raise InputError(f"frequencies: expected two integers, got {self.frequencies!r}")
         super().__post_init__()
 
     domain: ClassVar[Box] = Box((-1.0, -1.0), (1.0, 1.0))

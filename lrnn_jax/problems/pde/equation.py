@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_choice, require_flag
@@ -35,7 +36,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
 from lrnn_jax.problems.pde import plots
-from lrnn_jax.problems.pde.conditions import Condition, PointField, Residual
+from lrnn_jax.problems.pde.conditions import Condition, PointField, Residual, require_inside
 from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
 from lrnn_jax.typing import Field, Key, Terms
 
@@ -61,7 +62,7 @@ class PDE(abc.ABC):
       points: collocation points of the residual, >= 1.
       boundary_points: points of each condition that is not given on a grid, >= 1.
       sampler: 'uniform', 'latin_hypercube', 'sobol', or 'grid': drawn without replacement from the
-        inner points of the grid that the solution is scored on.
+        grid that the solution is scored on, off its faces but that of the last time.
       resample_every: steps between two draws of the points; 0 keeps the first, 1 is fresh points
         each step.
       adaptive: new points are drawn with probability ~ |residual| + its mean, out of four times as
@@ -118,7 +119,7 @@ class PDE(abc.ABC):
         require_flag(self, "adaptive", "hard")
         for name in ("causal", "residual_weight", "initial_weight", "boundary_weight"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise InputError(f"{name}: expected a finite number >= 0, got {value!r}")
         for name in ("causal", "time_harmonics"):
             if getattr(self, name) and not self.time:
@@ -127,6 +128,8 @@ class PDE(abc.ABC):
             raise InputError("harmonics: expected 0 for an equation without a periodic coordinate")
         if self.hard and type(self).ansatz is PDE.ansatz:
             raise InputError(f"hard: {type(self).__name__} has no ansatz for its conditions")
+        if self.adaptive and not self.resample_every:
+            raise InputError("adaptive: expected resample_every >= 1, which draws the new points")
         if self.sampler == "grid" and self.points > len(self._inner_points()):
             raise InputError(
                 f"points: the grid has {len(self._inner_points())} inner points, got {self.points}"
@@ -174,7 +177,7 @@ class PDE(abc.ABC):
             return jnp.asarray(field(self.embed(x)))
 
         def u(x: Any) -> Array:
-            with _precision_of(field):
+            with contextlib.nullcontext() if _is_traced(x) else _precision_of(field):
                 return self.ansatz(v, jnp.asarray(x)) if self.hard else v(x)
 
         return u
@@ -199,6 +202,7 @@ class PDE(abc.ABC):
 
     def load(self) -> dict[str, Any]:
         """The rows of every part of the loss, drawn with `point_seed`."""
+        self._check_conditions()
         key = jax.random.key(self.point_seed)
         data = {name: part.rows for name, part in self.parts(self._draw(key)).items()}
         self._check_shapes(data)
@@ -313,7 +317,8 @@ class PDE(abc.ABC):
         return tuple(
             condition
             for condition in self.conditions()
-            if not (self.hard and condition.hard) and not (self.harmonics and condition.periodic)
+            if not (self.hard and condition.hard)
+            and not (self.harmonics and condition.periodic in self.periodic_axes)
         )
 
     def _of(self, residual: Residual) -> Residual:
@@ -334,8 +339,10 @@ class PDE(abc.ABC):
         return data
 
     def _inner_points(self) -> np.ndarray:
-        """The test points that lie on no face."""
+        """The test points that lie on no face, or on that of the last time."""
         x, low, high = self.test_points().x, np.array(self.domain.low), np.array(self.domain.high)
+        if self.time:
+            high[-1] = np.inf
         return x[np.all((x > low) & (x < high), axis=-1)]
 
     def _adapted(self, field: Field, key: Key) -> Float[Array, "n d"]:
@@ -358,24 +365,48 @@ class PDE(abc.ABC):
         earlier = jnp.append(0.0, jnp.cumsum(means)[:-1])
         return jnp.exp(-self.causal * earlier)[bins]
 
+    def _check_conditions(self) -> None:
+        """What can be told of the conditions before points are drawn.
+
+        Raises:
+          InputError: one is none, takes the equation's name, or has no weight.
+        """
+        for condition in self.conditions():
+            if not isinstance(condition, Condition):
+                raise InputError(
+                    f"conditions: expected what pde.dirichlet(...) and its like give, "
+                    f"got {condition!r}"
+                )
+            if condition.name == "residual":
+                raise InputError("conditions: 'residual' is the equation's name; choose another")
+            if not (math.isfinite(condition.weight) and condition.weight >= 0):
+                raise InputError(
+                    f"{condition.name}: expected a weight >= 0, got {condition.weight!r}"
+                )
+
     def _check_shapes(self, data: dict[str, Any]) -> None:
         """The residuals take a field of this equation's shape and give a number or a vector.
 
         Raises:
-          InputError: one does not.
+          InputError: one does not, or points of a condition lie outside the domain.
         """
         d, o = self.domain.dim, self.out_dim
+        for name in (condition.name for condition in self._terms()):
+            places = np.asarray(jax.tree.leaves(data[name])[0])
+            require_inside(name, self.domain, places)
         u = lambda x: jnp.broadcast_to(jnp.sum(x**2), (o,))  # noqa: E731
         checked = {"residual": self.residual, **{c.name: c.residual for c in self._terms()}}
         for name, residual in checked.items():
             row = jax.tree.map(lambda a: a[0], data[name])
             try:
-                shape = jax.eval_shape(residual(u), row).shape
-            except (AttributeError, IndexError, TypeError) as error:
+                value = jax.eval_shape(residual(u), row)
+            except (AttributeError, IndexError, TypeError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(f"{name}: fails for u: ({d},) -> ({o},): {reason}") from error
-            if len(shape) > 1:
-                raise InputError(f"{name}: expected shape () or (k,) at a point, got {shape}")
+            if isinstance(value, tuple | list):
+                raise InputError(f"{name}: expected one array, got several; jnp.stack makes it one")
+            if len(value.shape) > 1:
+                raise InputError(f"{name}: expected shape () or (k,) at a point, got {value.shape}")
 
 
 def in_float64(exact: Callable[[Any], Any], x: np.ndarray) -> Float[np.ndarray, "m o"]:
@@ -388,6 +419,11 @@ def _precision_of(field: Any) -> contextlib.AbstractContextManager:
     """Double precision for a fitted field that has it, whatever JAX's own is."""
     double = getattr(field, "double", False)
     return jax.enable_x64(True) if double else contextlib.nullcontext()
+
+
+def _is_traced(x: Any) -> bool:
+    """Whether x belongs to a transformation of JAX, whose precision is settled."""
+    return isinstance(x, Tracer)
 
 
 def _waves(turns: Array, count: int) -> list[Array]:

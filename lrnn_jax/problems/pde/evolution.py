@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_choice, require_positive
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.domains import Box
 from lrnn_jax.operators import partial
 from lrnn_jax.problems.pde import references, solutions
@@ -54,8 +54,6 @@ class Evolution(PDE):
     """
 
     time: ClassVar[bool] = True
-    slope: ClassVar[bool] = False
-    """Whether the condition of a period has the derivative along x in it."""
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """u0, the solution at t = 0."""
@@ -76,9 +74,9 @@ class Evolution(PDE):
         return self.start(x[_X])
 
     def conditions(self) -> tuple[Condition, ...]:
-        """u0; and the period in x, or zero at both ends."""
+        """u0; and the period of u and its derivatives in x, or zero at both ends."""
         if self.periodic_axes:
-            at_ends = periodic(self.domain, slope=self.slope, weight=self.boundary_weight)
+            at_ends = periodic(self.domain, 0, self.order - 1, self.boundary_weight)
         else:
             at_ends = dirichlet(self.domain, 0.0, _ENDS, self.boundary_weight)
         return initial(self.domain, self.initial_value, self.initial_weight), at_ends
@@ -100,8 +98,8 @@ class Convection(Evolution):
     """u_t + beta u_x = 0 on x in [0, 2 pi), t in [0, 1], periodic; u0 = sin x.
 
     The published set-up: residual at `points` = 1000 (README; the code's default is 100) of the
-    inner grid with sampler 'grid', u0 at 256 places, u(0, t) = u(2 pi, t) at 100 times; error over
-    the 256 x 100 grid.
+    grid off x = 0 and t = 0 with sampler 'grid', u0 at 256 places, u(0, t) = u(2 pi, t) at 100
+    times; error over the 256 x 100 grid.
 
     Args:
       beta: speed, > 0.
@@ -177,7 +175,8 @@ class Heat(Evolution):
     frequency: int = 2
 
     def __post_init__(self) -> None:
-        require_positive(self, "diffusivity", "frequency")
+        require_positive(self, "diffusivity")
+        require_at_least(self, 1, "frequency")
         super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
@@ -302,7 +301,8 @@ class Burgers(Evolution):
 class AllenCahn(Evolution):
     """u_t = D u_xx + r (u - u^3) on x in [-1, 1], t in [0, 1], periodic; u0 = x^2 cos(pi x).
 
-    `hard`: u = u0 + t v.
+    `hard`: u = u0 + t v. The slope of u0 = x^2 cos(pi x) jumps at the ends of the period; beside
+    `harmonics`, which make v smooth there, u keeps that jump for ever.
 
     Args:
       diffusion: D, the diffusivity, > 0.
@@ -314,7 +314,6 @@ class AllenCahn(Evolution):
     References: Raissi, Perdikaris and Karniadakis, JCP 2019: D = 1e-4, r = 5.
     """
 
-    slope: ClassVar[bool] = True
     domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
     periodic_axes: ClassVar[tuple[int, ...]] = (0,)
 
@@ -359,7 +358,6 @@ class KortewegDeVries(Evolution):
     """
 
     order: ClassVar[int] = 3
-    slope: ClassVar[bool] = True
     domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
     periodic_axes: ClassVar[tuple[int, ...]] = (0,)
 
@@ -397,7 +395,8 @@ class ReactionDiffusion(Evolution):
     Raises:
       InputError: a field is out of its range.
 
-    References: Krishnapriyan et al., NeurIPS 2021 (arXiv 2109.01050), who vary nu and rho.
+    References: Krishnapriyan et al., NeurIPS 2021 (arXiv 2109.01050), who vary nu and rho. They
+    ask equal values of both ends alone, which other solutions have too; here slopes are equal too.
     """
 
     domain: ClassVar[Box] = Box((0.0, 0.0), (2 * math.pi, 1.0))

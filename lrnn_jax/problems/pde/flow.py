@@ -112,8 +112,8 @@ class TaylorGreen(PDE):
         """The start, both periods, and the pressure at the origin."""
         return (
             initial(self.domain, self.exact, self.initial_weight),
-            periodic(self.domain, 0, weight=self.boundary_weight),
-            periodic(self.domain, 1, weight=self.boundary_weight),
+            periodic(self.domain, 0, 1, weight=self.boundary_weight),
+            periodic(self.domain, 1, 1, weight=self.boundary_weight),
             self._gauge(),
         )
 

@@ -103,7 +103,10 @@ def etdrk4(
                 state = _step(state, nonlinear, *weights(float(gap) / count))
             found.append(state)
     if not np.isfinite(state).all():
-        raise InputError(f"steps: the solution overflows with {steps} steps, take more")
+        raise InputError(
+            f"steps: the solution overflows with {steps} steps, take "
+            "more of them or an equation that smooths more"
+        )
     return np.stack(found)
 
 
@@ -471,7 +474,10 @@ def _evolve(
     c = etdrk4(symbol(k), nonlinear(k), start, times=t, steps=total)
     sizes = np.abs(c[-1])
     if sizes[-(modes // 8 + 1) :].max() > RESOLVED * sizes.max():
-        raise InputError(f"modes: {modes} do not resolve the solution at t = {t[-1]}, take more")
+        raise InputError(
+            f"modes: {modes} do not resolve the solution at t = {t[-1]}, take "
+            "more of them or an equation that smooths more"
+        )
     u = evaluate(c, 2 * np.pi / period * (x - low))
     return np.where(t == 0, profile(x)[:, None], u)
 
