@@ -109,6 +109,24 @@ def test_weights_by_the_norms_of_gradients(x64):
     assert third != first
 
 
+@pytest.mark.parametrize("balance", ["gradient_norm", "ntk"])
+def test_balanced_weights_are_bounded_and_a_part_of_weight_zero_stays_out(balance):
+    box = pde.Box((0.0,), (1.0,))
+    nothing = pde.dirichlet(box, lambda x: x - x)._replace(
+        name="nothing", residual=lambda u: lambda x: 0 * u(x)
+    )
+    problem = pde.Equation(
+        box=box, equation=lambda u: u, holds=(nothing, pde.dirichlet(box, weight=0.0)), points=10
+    )
+    model = lj.Siren(in_dim=1, out_dim=1, width=3, depth=1, omega0=1.0)
+    training = Training(balance=balance, steps=1)
+    data = problem.load()
+    state = starting_state(model, problem, training, data, jax.random.key(0))
+    weights = step_of(model, problem, training)(state, data, jax.random.key(1))[0].weights
+    assert weights["boundary"] == 0
+    assert 1e3 < weights["nothing"] < 1.1e5
+
+
 def test_weights_by_the_traces_of_tangent_kernels(x64):
     state, first, *_ = first_weights("ntk")
     flat, unravel = ravel_pytree(state.params)
@@ -217,6 +235,30 @@ def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
     assert summary["parameters"] == MODEL.parameter_count
 
 
+def test_line_searches_take_any_problem():
+    """Of a picture they are given the loss, chunk by chunk."""
+    problem, model = lj.Image(source="camera", size=(8, 8)), lj.Siren(in_dim=2, out_dim=1, width=8)
+    losses = {}
+    for chunk in (None, 20):
+        training = lj.Training(optimizer="lbfgs", steps=6, chunk=chunk, precision="float64")
+        losses[chunk] = lj.solve(model, problem, training).history["loss"]
+    assert losses[None][-1] < losses[None][0] / 2
+    np.testing.assert_allclose(losses[None], losses[20], rtol=1e-6)
+
+
+def test_nonsense_is_refused_before_training():
+    problem = pde.Convection(points=10)
+    with pytest.raises(InputError, match="switch_at: expected less than the 1000 steps"):
+        lj.solve(MODEL, problem, lj.Training(optimizer="adam_lbfgs"))
+    with pytest.raises(InputError, match="score_every: expected an integer >= 1"):
+        lj.solve(MODEL, problem, lj.Training(), score_every=0)
+
+
+def test_single_precision_is_single_where_double_is_on(x64):
+    found = lj.solve(MODEL, pde.Convection(points=10), lj.Training(steps=1))
+    assert not found.field.double
+
+
 def test_an_ended_run_says_why_it_cannot_go_on(tmp_path, capsys):
     command = [
         "fit", "--problem.kind", "convection", "--problem.beta", "1.0", "--problem.points", "20",
@@ -285,6 +327,7 @@ def test_factorised_weights_leave_the_function_and_change_the_gradient(model, x6
     spread = jnp.concatenate([s.ravel() for s in jax.tree.leaves(params["scale"])])
     assert abs(spread.mean() - 1.0) < 0.1
     assert 0.05 < spread.std() < 0.2
+    assert not any(name.endswith("bias") for name in params["scale"])
     # d/ds of f(exp(s) v) is the sum over a column of w df/dw
     own = jax.grad(lambda p: jnp.sum(factorised.apply(p, x) ** 2))(params)["scale"]["head/weight"]
     outer = jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2))(plain)["head"]["weight"]

@@ -486,6 +486,11 @@ def test_one_draw_serves_all_points(key, x64):
 # What is warned of and refused -------------------------------------------------------------------
 
 
+def test_four_derivatives_of_a_model_of_two_are_warned_of():
+    with pytest.warns(UserWarning, match="KAN has 2 continuous derivatives, and 4 are taken"):
+        biharmonic(field(lj.KAN(in_dim=2, out_dim=1, width=2)))
+
+
 @pytest.mark.parametrize(
     ("model", "what"),
     [
@@ -498,7 +503,7 @@ def test_one_draw_serves_all_points(key, x64):
 )
 @pytest.mark.parametrize("operator", [laplacian, biharmonic])
 def test_a_laplacian_that_misses_kinks_is_warned_of(operator, model, what):
-    with pytest.warns(UserWarning, match=f"{what}.*take a model of smoothness >= 2") as caught:
+    with pytest.warns(UserWarning, match=f"{what}.*take a model of smoothness >= [24]") as caught:
         operator(field(model))
     assert [each.filename for each in caught] == [__file__]
 
@@ -585,6 +590,9 @@ REFUSED = {
     ),
     "laplacian: the method 'hutchinson' needs key": (
         lambda: laplacian(wave, method="hutchinson", samples=2)
+    ),
+    "biharmonic: expected an exact method, got 'hutchinson'": (
+        lambda: biharmonic(wave, method="hutchinson")
     ),
     "laplacian: the method 'dimensions' needs samples": (
         lambda: laplacian(wave, method="dimensions", key=jax.random.key(0))

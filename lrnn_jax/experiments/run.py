@@ -43,6 +43,7 @@ from lrnn_jax.training import (
     starting_state,
     step_of,
     trained_model,
+    what_may_help,
     why_it_stopped,
 )
 from lrnn_jax.training.optimizers import stop_code
@@ -306,8 +307,8 @@ def _raise_if_not_finite(job: _Job, line: dict[str, float], checkpoints: Checkpo
         return
     raise InputError(
         f"the loss became {line['loss']} at step {line['step']:.0f}; the last good checkpoint, "
-        f"step {checkpoints.latest()}, is in {checkpoints.folder}; try a smaller "
-        f"--training.learning_rate than {job.experiment.training.learning_rate:g}"
+        f"step {checkpoints.latest()}, is in {checkpoints.folder}; "
+        f"{what_may_help(job.experiment.training)}"
     )
 
 

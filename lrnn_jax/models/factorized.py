@@ -2,8 +2,8 @@
 
     W = V diag(exp(s)),   s ~ N(mean, deviation^2) at the start,
 
-for every matrix W of a network, whose columns are its neurons. The function is the same; the
-gradient of each neuron has a learnable scale.
+for every matrix W of a network, no bias, whose columns are its neurons. The function is the same;
+the gradient of each neuron has a learnable scale.
 
 References: Wang, Wang, Seidman and Perdikaris, "Random Weight Factorization Improves the Training
 of Continuous Neural Representations" (arXiv 2210.01274), eq. 3.1.
@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.trees import named_leaves
+from lrnn_jax.models.separable import Spinn
 from lrnn_jax.typing import Key, Model, Params
 
 __all__ = ["Factorized"]
@@ -27,8 +28,8 @@ class Factorized:
     """A model trained in factors of its matrices.
 
     Parameters: `{"direction": those of the model, each matrix divided by its scales; "scale": s of
-    each matrix by its name}`. A leaf of one axis stays as it is; of a stack (i, k, r) each of the
-    k r columns has a scale.
+    each matrix by its name}`. Biases and leaves of one axis stay as they are; of a stack (i, k, r)
+    each of the k r columns has a scale.
 
     Args:
       model: any model whose parameters are real.
@@ -36,7 +37,8 @@ class Factorized:
       deviation: standard deviation of s at the start, >= 0.
 
     Raises:
-      InputError: the deviation is negative, or the model has no matrix.
+      InputError: the deviation is negative, the model has no matrix or is a Spinn, whose stacks
+        have the coordinate first.
 
     Example:
       >>> from lrnn_jax import Siren
@@ -55,6 +57,8 @@ class Factorized:
     def __post_init__(self) -> None:
         if not self.deviation >= 0:
             raise InputError(f"deviation: expected a number >= 0, got {self.deviation!r}")
+        if isinstance(self.model, Spinn):
+            raise InputError("weight_factorization: a Spinn's matrices are stacks by coordinate")
 
     @property
     def in_dim(self) -> int:
@@ -75,7 +79,11 @@ class Factorized:
         """The model's own start, and scales that leave its function as it is."""
         model_key, scale_key = jax.random.split(key)
         plain = self.model.init(model_key)
-        matrices = {name: leaf for name, leaf in named_leaves(plain).items() if leaf.ndim > 1}
+        matrices = {
+            name: leaf
+            for name, leaf in named_leaves(plain).items()
+            if leaf.ndim > 1 and not name.endswith("bias")
+        }
         if not matrices:
             raise InputError("weight_factorization: the model has no matrix")
         keys = jax.random.split(scale_key, len(matrices))

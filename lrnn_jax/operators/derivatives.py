@@ -189,17 +189,19 @@ def biharmonic(
       A callable of the same shapes as u.
 
     Raises:
-      InputError: as `laplacian`.
+      InputError: as `laplacian`, or a method is not exact.
 
     Warns:
-      UserWarning: as `laplacian`.
+      UserWarning: u is a model of fewer than four continuous derivatives.
 
     Example:
       >>> biharmonic(lambda x: x[0] ** 4 + x[0] ** 2 * x[1] ** 2)(jnp.ones(2)).item()
       32.0
     """
+    if method in ("hutchinson", "dimensions"):
+        raise InputError(f"biharmonic: expected an exact method, got {method!r}")
     check_method(method, None, None)
-    warn_if_rough(u)
+    warn_if_rough(u, order=4)
     inner = unwarned_laplacian(u, axes=axes, method=method)
     return unwarned_laplacian(inner, axes=axes, method=method)
 

@@ -200,20 +200,22 @@ def check_method(method: str, key: Key | None, samples: int | None) -> None:
         raise InputError(f"laplacian: expected samples >= 1, got {samples!r}")
 
 
-def warn_if_rough(u: PointField) -> None:
-    """Warns the caller's caller where u is a model that is not twice differentiable."""
+def warn_if_rough(u: PointField, order: int = 2) -> None:
+    """Warns the caller's caller where u is a model that has fewer than `order` derivatives."""
     plain = inspect.unwrap(u)  # of jax.jit
     bound = plain.func if isinstance(plain, functools.partial) else plain
     model = bound.__self__ if inspect.ismethod(bound) else bound
     smoothness = getattr(model, "smoothness", math.inf)
-    if smoothness >= 2:
+    if smoothness >= order:
         return
     if smoothness == 0:
         what = (
             "has kinks, which its Laplacian misses: between them it is zero almost everywhere, or "
         )
         what += "the curvature of its features alone"
-    else:
+    elif smoothness == 1:
         what = "has one continuous derivative: its Laplacian is not continuous"
-    message = f"{type(model).__name__} {what}; take a model of smoothness >= 2, such as Siren"
+    else:
+        what = f"has {smoothness} continuous derivatives, and {order} are taken"
+    message = f"{type(model).__name__} {what}; take a model of smoothness >= {order}, such as Siren"
     warnings.warn(message, UserWarning, stacklevel=3)

@@ -12,7 +12,7 @@ from lrnn_jax.training.loop import (
 )
 from lrnn_jax.training.predict import HostField
 from lrnn_jax.training.settings import Training, scale_subnetworks
-from lrnn_jax.training.solve import Solution, arithmetic, solve, why_it_stopped
+from lrnn_jax.training.solve import Solution, arithmetic, solve, what_may_help, why_it_stopped
 from lrnn_jax.training.start import (
     check_fit,
     exported_params,
@@ -41,5 +41,6 @@ __all__ = [
     "starting_state",
     "step_of",
     "trained_model",
+    "what_may_help",
     "why_it_stopped",
 ]

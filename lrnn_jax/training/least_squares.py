@@ -31,6 +31,7 @@ Balance = Literal["fixed", "gradient_norm", "ntk"]
 """How the weights of the parts are set; see `Training.balance`."""
 
 _MEMORY = 0.9  # of a weight's running mean
+_LEAST = 1e-5  # share of all parts' sizes that a part counts for at least: bounds its weight
 _JACOBIAN_BYTES = 8e9
 
 
@@ -240,8 +241,9 @@ def _weights(fit: FrozenLoss, state: State, balance: Balance, every: int) -> dic
         size = _gradient_size if balance == "gradient_norm" else _kernel_trace
         sizes = {name: size(fit, name, state.params) for name in fit.parts}
         total = sum(sizes.values())
+        balanced = {name: total / jnp.maximum(size, _LEAST * total) for name, size in sizes.items()}
         return {
-            name: _MEMORY * own[name] + (1 - _MEMORY) * total / (sizes[name] + 1e-30)
+            name: jnp.where(own[name] > 0, _MEMORY * own[name] + (1 - _MEMORY) * balanced[name], 0)
             for name in fit.parts
         }
 

@@ -133,7 +133,8 @@ def make_step(
     Args:
       model: maps parameters and points to values.
       loss: loss(u, data, key); with batch or chunk, a mean over the first axis of every leaf.
-      optimizer: an optax transformation.
+      optimizer: an optax transformation; one that takes extra arguments is given `value`, `grad`
+        and `value_fn(params)`.
       batch: points of a mini-batch, drawn anew each step with replacement; None takes all.
       chunk: points whose gradient is computed at a time; the sum of all is the gradient of the
         whole batch, and only one chunk's intermediates exist at once. None takes the batch whole.
@@ -152,12 +153,21 @@ def make_step(
         return value if isinstance(value, tuple) else (value, {})
 
     gradient = jax.value_and_grad(objective, has_aux=True)
+    transformation = optax.with_extra_args_support(optimizer)
 
     def step(state: State, data: Data, key: Key) -> tuple[State, Terms]:
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         points = _draw(data, batch, batch_key)
         (value, terms), grads = mean_over_chunks(gradient, state.params, points, loss_key, chunk)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        whole = jax.checkpoint(objective)  # its own derivative keeps no chunk's intermediates
+        updates, opt_state = transformation.update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=grads,
+            value_fn=lambda p: mean_over_chunks(whole, p, points, loss_key, chunk)[0],
+        )
         params = optax.apply_updates(state.params, updates)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), {
             "loss": value,

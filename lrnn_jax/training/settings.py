@@ -26,9 +26,9 @@ class Training:
         zoom line search; 'adam_lbfgs', Adam for switch_at steps, then L-BFGS; 'ssbroyden',
         self-scaled Broyden, dense: up to 10,000 parameters; 'levenberg_marquardt', damped
         Gauss-Newton, and 'natural_gradient', energy natural gradient with a line search: for
-        problems whose loss is a sum of squares. Only 'adam' and 'soap' have a learning rate; the
-        last four want precision 'float64'.
-      switch_at: steps of Adam before L-BFGS, with 'adam_lbfgs'.
+        problems whose loss is a sum of squares. Adam's and 'soap' have a learning rate; the last
+        four want precision 'float64'.
+      switch_at: steps of Adam before L-BFGS, with 'adam_lbfgs'; below `steps`.
       learning_rate: of the first step, > 0.
       schedule: 'constant'; 'step', times decay_factor every decay_every steps; 'cosine', to 0 at
         the last step.

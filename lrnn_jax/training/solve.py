@@ -23,7 +23,7 @@ from lrnn_jax.training.start import (
 )
 from lrnn_jax.typing import Model, Params, Problem
 
-__all__ = ["Solution", "arithmetic", "solve", "why_it_stopped"]
+__all__ = ["Solution", "arithmetic", "solve", "what_may_help", "why_it_stopped"]
 
 
 class Solution(NamedTuple):
@@ -61,7 +61,8 @@ def solve(
       score_every: steps between two evaluations on the way; None: only the last.
 
     Raises:
-      InputError: they do not go together, or the loss becomes other than finite.
+      InputError: they do not go together, score_every is below 1, or the loss becomes other than
+        finite.
 
     Example:
       >>> import lrnn_jax as lj
@@ -72,6 +73,8 @@ def solve(
       True
     """
     check_fit(model, problem, training)
+    if score_every is not None and score_every < 1:
+        raise InputError(f"score_every: expected an integer >= 1 or None, got {score_every}")
     with arithmetic(training):
         network = trained_model(model, training)
         init_key, loop_key = jax.random.split(jax.random.key(training.seed))
@@ -86,8 +89,8 @@ def solve(
             pieces.append({name: np.asarray(v)[: int(done)] for name, v in history.items()})
             if not np.isfinite(pieces[-1]["loss"]).all():
                 raise InputError(
-                    f"the loss became {pieces[-1]['loss'][-1]} at step {int(state.step) - 1}; try "
-                    f"a smaller learning_rate than {training.learning_rate:g}"
+                    f"the loss became {pieces[-1]['loss'][-1]} at step {int(state.step) - 1}; "
+                    f"{what_may_help(training)}"
                 )
             field = HostField(model, exported_params(network, state.params))
             trail.append((int(state.step), problem.evaluate(field, data)))
@@ -105,11 +108,15 @@ def solve(
 @contextlib.contextmanager
 def arithmetic(training: Training) -> Iterator[None]:
     """JAX in the precision that the settings name."""
-    if training.precision == "float32":
+    with jax.enable_x64(training.precision == "float64"):
         yield
-        return
-    with jax.enable_x64(True):
-        yield
+
+
+def what_may_help(training: Training) -> str:
+    """Against a loss that is not finite."""
+    if training.optimizer in ("adam", "soap", "adam_lbfgs"):
+        return f"try a smaller training.learning_rate than {training.learning_rate:g}"
+    return "the data or the residual are not finite there"
 
 
 def why_it_stopped(state: Any, training: Training) -> str:

@@ -22,7 +22,8 @@ def check_fit(model: Model, problem: Problem, training: Training) -> None:
 
     Raises:
       InputError: dimensions differ; the equation takes more derivatives than the model has; the
-        optimiser, batches or balanced weights need another kind of problem.
+        optimiser, batches or balanced weights need another kind of problem; the second phase of
+        the optimiser begins after the last step.
     """
     for name in ("in_dim", "out_dim"):
         ours, theirs = getattr(model, name), getattr(problem, name)
@@ -34,6 +35,11 @@ def check_fit(model: Model, problem: Problem, training: Training) -> None:
             f"model: {type(model).__name__} has {smoothness:g} continuous derivatives and "
             f"{type(problem).__name__} takes {order}: take a smooth model, such as Siren, or a "
             "smooth activation, such as 'sin'"
+        )
+    if training.optimizer == "adam_lbfgs" and training.switch_at >= training.steps:
+        raise InputError(
+            f"switch_at: expected less than the {training.steps} steps, got {training.switch_at}; "
+            "without L-BFGS it is 'adam'"
         )
     kind = type(problem).__name__
     if isinstance(problem, LeastSquares):

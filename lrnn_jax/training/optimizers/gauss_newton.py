@@ -32,6 +32,7 @@ from lrnn_jax.training.optimizers.stopping import (
     require,
     require_tolerances,
     rounding,
+    times,
     transformation,
     unless_stopped,
 )
@@ -260,8 +261,8 @@ def _linearise(call: Call, space: Space) -> _System:
         value=total,
         residual=residual,
         jacobian=jacobian,
-        gradient=_times(residual, jacobian),
-        gram=_times(across, across.T),
+        gradient=times(residual, jacobian),
+        gram=times(across, across.T),
         scale=jnp.sum(jacobian**2) / min(jacobian.shape),
         in_residuals=in_residuals,
     )
@@ -281,12 +282,12 @@ def _solver(
 
     def by_residuals(vector: Array) -> Array:
         solution = jax.scipy.linalg.cho_solve(factor, vector)
-        missing = vector - _times(jacobian, _times(solution, jacobian)) - mu * solution
-        return -_times(solution + jax.scipy.linalg.cho_solve(factor, missing), jacobian)
+        missing = vector - times(jacobian, times(solution, jacobian)) - mu * solution
+        return -times(solution + jax.scipy.linalg.cho_solve(factor, missing), jacobian)
 
     def by_parameters(vector: Array) -> Array:
-        solution = jax.scipy.linalg.cho_solve(factor, _times(vector, jacobian))
-        missing = _times(vector - _times(jacobian, solution), jacobian) - mu * solution
+        solution = jax.scipy.linalg.cho_solve(factor, times(vector, jacobian))
+        missing = times(vector - times(jacobian, solution), jacobian) - mu * solution
         return -solution - jax.scipy.linalg.cho_solve(factor, missing)
 
     return by_residuals if system.in_residuals else by_parameters
@@ -358,7 +359,7 @@ def _bend(
     full = call.residual_fn is None
     residual = call.linearise_fn(ahead)[0] if full else call.residual_fn(ahead)
     change = (residual.astype(flat.dtype) - system.residual) / DIFFERENCE
-    bend = solve(2 / DIFFERENCE * (change - _times(system.jacobian, step)))
+    bend = solve(2 / DIFFERENCE * (change - times(system.jacobian, step)))
     short = jnp.linalg.norm(step) <= rounding(step) ** 0.5 * jnp.linalg.norm(flat)
     return jnp.where(short, 0, bend)
 
@@ -392,7 +393,7 @@ def _searched_update(
 
     def goes_on(last):
         rate, done = last
-        return ~done & (rate >= 2.0**-HALVINGS)
+        return ~done & (rate > 2.0**-HALVINGS)
 
     def halve(last):
         rate = last[0] / 2
@@ -423,11 +424,6 @@ def _descent(
 
     start = (damping, _solver(system, damping)(system.residual))
     return lax.while_loop(fails, raised, start)
-
-
-def _times(left: Array, right: Array) -> Array:
-    """A product at full precision on every device."""
-    return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
 
 
 def _require_system(damping: float, space: str) -> None:

@@ -29,6 +29,7 @@ from lrnn_jax.training.optimizers.stopping import (
     require,
     require_tolerances,
     rounding,
+    times,
     transformation,
     unless_stopped,
 )
@@ -237,7 +238,7 @@ def ssbroyden(
             g, unravel = ravel_pytree(grads)
             fresh = state.pairs == 0
             scale = jnp.where(fresh, jnp.minimum(1, 1 / jnp.linalg.norm(g)), 1)
-            direction = unravel(-scale * _times(state.inverse_hessian, g))
+            direction = unravel(-scale * times(state.inverse_hessian, g))
             found = _search(line_search_steps, direction, value, call)
             step, after = ravel_pytree(found.step)[0], ravel_pytree(found.gradient)[0]
             pair = _Pair(g, step, after - g, found.rate)
@@ -264,7 +265,7 @@ def _learn(
 ) -> SSBroydenState:
     """The state after a step along -scale H g: H updated, kept, or the identity again."""
     hessian, (g, s, y, rate) = state.inverse_hessian, pair
-    hy = scale * _times(hessian, y)
+    hy = scale * times(hessian, y)
     curvature = jnp.dot(s, y)
     h, b = jnp.dot(y, hy) / curvature, -rate * jnp.dot(s, g) / curvature
     tau, phi = self_scaling(kind, h, b, s.size, state.pairs == 0)
@@ -298,7 +299,7 @@ def broyden_update(
     It is positive definite if `hessian` is, y's > 0, tau > 0 and phi is of the family. BFGS is
     tau = phi = 1, DFP phi = 0.
     """
-    hy = _times(hessian, y)
+    hy = times(hessian, y)
     curvature, expected = jnp.dot(s, y), jnp.dot(y, hy)
     v = s / curvature - hy / expected
     rest = hessian - jnp.outer(hy, hy) / expected + phi * expected * jnp.outer(v, v)
@@ -378,11 +379,6 @@ def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) 
 def _has_curvature(curvature: Any, s_norm: Any, y_norm: Any) -> Bool[Array, ""]:
     """Whether y's is positive, finite and no mere rounding error."""
     return jnp.isfinite(curvature) & (curvature > rounding(curvature) * s_norm * y_norm)
-
-
-def _times(matrix: Array, vector: Array) -> Array:
-    """A product at full precision on every device."""
-    return jnp.matmul(matrix, vector, precision=lax.Precision.HIGHEST)
 
 
 def _in_dtype_of(params: Params, value: Any) -> Float[Array, ""]:

@@ -12,7 +12,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from lrnn_jax.training.optimizers.stopping import real_parameters, require
+from lrnn_jax.training.optimizers.stopping import real_parameters, require, times
 
 __all__ = ["SoapState", "soap"]
 
@@ -176,9 +176,9 @@ def _gather(grad: Array, leaf: Leaf, decay: float) -> Leaf:
     matrix = _matrix(grad)
     left, right = leaf.left, leaf.right
     if left.size:
-        left = decay * left + (1 - decay) * _times(matrix, matrix.T)
+        left = decay * left + (1 - decay) * times(matrix, matrix.T)
     if right.size:
-        right = decay * right + (1 - decay) * _times(matrix.T, matrix)
+        right = decay * right + (1 - decay) * times(matrix.T, matrix)
     return leaf._replace(left=left, right=right)
 
 
@@ -197,7 +197,7 @@ def _power_iteration(moment: Array, basis: Array) -> tuple[Array, Array]:
     """One step of it from `basis`, and the order of the old vectors by falling eigenvalue."""
     if not moment.size:
         return basis, jnp.zeros((0,), jnp.int32)
-    ahead = _times(moment, basis)
+    ahead = times(moment, basis)
     order = jnp.argsort(-jnp.sum(basis * ahead, axis=0))
     return jnp.linalg.qr(ahead[:, order])[0], order
 
@@ -210,24 +210,19 @@ def _eigenvectors(moment: Array) -> Array:
 def _turn(array: Array, leaf: Leaf) -> Array:
     """U'AV, in the shape of the array."""
     matrix = _matrix(array)
-    matrix = _times(leaf.left_basis.T, matrix) if leaf.left.size else matrix
-    matrix = _times(matrix, leaf.right_basis) if leaf.right.size else matrix
+    matrix = times(leaf.left_basis.T, matrix) if leaf.left.size else matrix
+    matrix = times(matrix, leaf.right_basis) if leaf.right.size else matrix
     return matrix.reshape(array.shape)
 
 
 def _turn_back(array: Array, leaf: Leaf) -> Array:
     """UAV', in the shape of the array."""
     matrix = _matrix(array)
-    matrix = _times(leaf.left_basis, matrix) if leaf.left.size else matrix
-    matrix = _times(matrix, leaf.right_basis.T) if leaf.right.size else matrix
+    matrix = times(leaf.left_basis, matrix) if leaf.left.size else matrix
+    matrix = times(matrix, leaf.right_basis.T) if leaf.right.size else matrix
     return matrix.reshape(array.shape)
 
 
 def _matrix(array: Array) -> Array:
     """An array as a matrix, all axes but the first merged; a vector as a column."""
     return array.reshape(array.shape[0] if array.ndim else 1, -1)
-
-
-def _times(left: Array, right: Array) -> Array:
-    """A product at full precision on every device."""
-    return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)

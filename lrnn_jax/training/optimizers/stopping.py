@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from lrnn_jax.errors import InputError
 from lrnn_jax.typing import Params
 
-__all__ = ["STOP_REASONS", "stop_code", "stop_reason"]
+__all__ = ["STOP_REASONS", "stop_code", "stop_reason", "times"]
 
 GOES_ON, GRADIENT, LOSS, ROUNDING, LINE_SEARCH, DAMPING, NOT_FINITE = range(7)
 
@@ -196,3 +196,8 @@ def require_tolerances(gradient_tolerance: float | None, loss_tolerance: float) 
     require("gradient_tolerance", gradient, gradient is None or gradient >= 0, "a number >= 0")
     require("loss_tolerance", loss_tolerance, loss_tolerance >= 0, "a number >= 0")
     return Tolerances(gradient, loss_tolerance)
+
+
+def times(left: Array, right: Array) -> Array:
+    """A product at full precision on every device."""
+    return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
