@@ -175,7 +175,9 @@ def efficiency_cases() -> Iterator[Case]:
         problem = pde.Poisson(
             frequency=frequency, points=2000, boundary_points=400, resample_every=1
         )
-        lrnns = family(lj.LRNN, "rank", size, components=2, activation="sin", omega0=[2.0, 5.0, 10.0])
+        lrnns = family(
+            lj.LRNN, "rank", size, components=2, activation="sin", omega0=[2.0, 5.0, 10.0]
+        )
         sirens = family(lj.Siren, "width", size, depth=3, omega0=[5.0, 10.0, 20.0])
         cases = {
             "LRNN": trials(lrnns, *first_order(1500, 2e-3, 5e-3)),
