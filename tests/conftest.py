@@ -21,9 +21,7 @@ AS_FOR_USERS = (
     "test_compilation",
     "test_implementations",
     "test_kernels",
-    "test_lrnn_theory",
     "test_readme",
-    "test_training",
 )
 
 

@@ -574,7 +574,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(command, workplace, words, valu
     code, _, errors = command(f"fit {SIREN} --training.learning_rate 1e30 --out run {words}")
     assert code == 2
     assert len(errors) == 1, errors
-    says(errors[0], "lrnn-jax: ", "step 1", "checkpoint, step 0,", "--training.learning_rate")
+    says(errors[0], "lrnn-jax: ", "step 1", "checkpoint, step 0,", "training.learning_rate than")
     assert re.search(value, errors[0])
     assert not (workplace / "run" / "model.safetensors").exists()
     assert temporary_files(workplace) == []
