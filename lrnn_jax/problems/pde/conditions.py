@@ -177,7 +177,8 @@ def measured(
     """u(x_n) = y_n at places of measurement.
 
     Raises:
-      InputError: the numbers of x and y differ, or an x lies outside the box.
+      InputError: the numbers of x and y differ, there are none, one is not finite, or an x lies
+        outside the box.
     """
     places, values = np.asarray(x, np.float64), np.asarray(y, np.float64)
     require_inside("measured", box, places)
