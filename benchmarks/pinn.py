@@ -2,7 +2,7 @@
 
     python benchmarks/pinn.py convection   # Levenberg-Marquardt in float64, beta 20 .. 100
     python benchmarks/pinn.py adam         # plain Adam, every model at the best of its sweep
-    python benchmarks/pinn.py poisson      # n = 1 at about 3k parameters, in float64
+    python benchmarks/pinn.py poisson      # n = 1, in 2, 3, 5 and 10 dimensions, in float64
     python benchmarks/pinn.py efficiency   # Poisson n = 2 and 4 with 1k to 132k parameters
     python benchmarks/pinn.py table        # all rows as Markdown
 
@@ -158,7 +158,9 @@ def adam_cases() -> Iterator[Case]:
 
 
 def poisson_cases() -> Iterator[Case]:
-    """u = sin(pi x) sin(pi y), about 3k parameters, zero on the faces by construction."""
+    """u = prod_i sin(pi x_i), zero on the faces by construction: the plane with 3k parameters, and
+    3, 5 and 10 dimensions with 1k or 2k, where SPINN has the solution's own form.
+    """
     problem = pde.Poisson(frequency=1, points=1200, sampler="sobol", resample_every=20, hard=True)
     models = {
         "SIREN": family(lj.Siren, "width", 3000, depth=2, omega0=[3.0, 4.0]),
@@ -167,6 +169,17 @@ def poisson_cases() -> Iterator[Case]:
     }
     for name, some in models.items():
         yield Case("poisson", f"{name}, n 1", problem, trials(some, SECOND_ORDER))
+    shorter = dataclasses.replace(SECOND_ORDER, steps=60)
+    for dim, size in ((3, 1000), (5, 2000), (10, 2000)):
+        problem = pde.Poisson(dim=dim, points=2000, sampler="sobol", resample_every=1, hard=True)
+        product = SMOOTH_LRNN | {"depth": 1, "components": dim, "in_dim": dim}
+        models = {
+            "SPINN": family(lj.Spinn, "width", size, rank=4, in_dim=dim),
+            "SIREN": family(lj.Siren, "width", size, depth=2, omega0=[1.0, 2.0], in_dim=dim),
+            "LRNN": family(lj.LRNN, "rank", size, omega0=[1.0, 2.0], **product),
+        }
+        for name, some in models.items():
+            yield Case("poisson", f"{name}, d {dim}", problem, trials(some, shorter))
 
 
 def efficiency_cases() -> Iterator[Case]:
@@ -282,7 +295,7 @@ def add_row(row: Row) -> None:
 CAPTIONS = {
     "convection": "Convection by Levenberg-Marquardt in float64, 160 steps",
     "adam": "Convection by plain Adam, 3,000 steps, every model at the best of its sweep",
-    "poisson": "Poisson by Levenberg-Marquardt in float64, 160 steps",
+    "poisson": "Poisson by Levenberg-Marquardt in float64, 160 steps in the plane, 60 elsewhere",
     "efficiency": "Poisson by plain Adam, 1,500 steps, every model at the best of its sweep",
 }
 PUBLISHED = {
