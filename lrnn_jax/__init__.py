@@ -36,7 +36,7 @@ from lrnn_jax.models import (
     lrnn_from_cp,
     lrnn_from_mlp,
 )
-from lrnn_jax.problems import Image, pde
+from lrnn_jax.problems import Audio, Image, inverse, pde
 from lrnn_jax.training import Training, fit, solve
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "KAN",
     "LRNN",
     "MLP",
+    "Audio",
     "CPTensor",
     "ChebyKAN",
     "Factorized",
@@ -68,6 +69,7 @@ __all__ = [
     "count_parameters",
     "domains",
     "fit",
+    "inverse",
     "lrnn_from_cp",
     "lrnn_from_mlp",
     "metrics",

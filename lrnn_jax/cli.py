@@ -141,7 +141,8 @@ def _decode(options: argparse.Namespace) -> int:
     with arithmetic(experiment.training):
         template = jax.eval_shape(experiment.model.init, jax.random.key(0))
         field = HostField(experiment.model, load_tree(folder.params, template))
-        print(experiment.problem.decode(field, size, options.out or folder.path / "decoded.png"))
+        name = getattr(experiment.problem, "decoded", "decoded.png")
+        print(experiment.problem.decode(field, size, options.out or folder.path / name))
     return 0
 
 
@@ -270,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument(
         "--out",
         type=Path,
-        help="the file to write, .npz for an equation's values; default: RUN/decoded.png",
+        help="the file to write, .npz for an equation's values; default: RUN/decoded.png or .wav",
     )
     _add(verbs, "list", _list, "Show models, problems and configs.")
     _add(verbs, "doctor", _doctor, "Show versions and devices; check that the compiler is right.")

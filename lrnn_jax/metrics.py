@@ -9,7 +9,16 @@ from jaxtyping import ArrayLike
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["mean_squared_error", "psnr", "psnr_from_mse", "relative_l2", "ssim"]
+__all__ = [
+    "iou",
+    "mean_squared_error",
+    "psnr",
+    "psnr_from_mse",
+    "relative_l2",
+    "rho_ag",
+    "snr",
+    "ssim",
+]
 
 
 def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:
@@ -18,9 +27,7 @@ def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:
     Raises:
       InputError: the shapes differ.
     """
-    a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
-    if a.shape != b.shape:
-        raise InputError(f"shapes differ: {a.shape} and {b.shape}")
+    a, b = _pair(value, reference)
     return float(np.mean((a - b) ** 2))
 
 
@@ -50,13 +57,58 @@ def relative_l2(value: ArrayLike, reference: ArrayLike) -> float:
     Raises:
       InputError: the shapes differ, or the reference is zero.
     """
-    a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
-    if a.shape != b.shape:
-        raise InputError(f"shapes differ: {a.shape} and {b.shape}")
+    a, b = _pair(value, reference)
     norm = float(np.linalg.norm(b))
     if norm == 0:
         raise InputError("reference: expected a value other than zero")
     return float(np.linalg.norm(a - b)) / norm
+
+
+def snr(value: ArrayLike, reference: ArrayLike) -> float:
+    """Signal-to-noise ratio 10 log10(sum reference^2 / sum (value - reference)^2) in dB.
+
+    Raises:
+      InputError: the shapes differ, or the reference is zero.
+    """
+    return psnr_from_mse(relative_l2(value, reference) ** 2)
+
+
+def rho_ag(value: ArrayLike, reference: ArrayLike, axes: tuple[int, ...] = (0,)) -> float:
+    """sum |A| |G| / (|A|_2 |G|_2) of the Fourier transforms A of the value and G of the reference.
+
+    The cosine of the angle between two amplitude spectra, not centred, the mean and both halves
+    included: 1 for equal ones, whatever their phases; 0 for a value that is zero.
+
+    Args:
+      value: the reconstruction, any shape.
+      reference: the truth, the same shape.
+      axes: those that the transform is taken along: time, or height and width.
+
+    Raises:
+      InputError: the shapes differ, or the reference is zero.
+
+    References: the correlation of the code of Shah and Sitawarin, "SPDER" (arXiv 2306.15242).
+    """
+    spectra = [np.abs(np.fft.fftn(array, axes=axes)) for array in _pair(value, reference)]
+    ours, theirs = (float(np.linalg.norm(spectrum)) for spectrum in spectra)
+    if theirs == 0:
+        raise InputError("reference: expected a value other than zero")
+    return float(np.sum(spectra[0] * spectra[1]) / (ours * theirs)) if ours else 0.0
+
+
+def iou(value: ArrayLike, reference: ArrayLike) -> float:
+    """Intersection over union of two sets of booleans: 1 for equal ones, also where both are empty.
+
+    Raises:
+      InputError: the shapes differ, or one does not hold booleans.
+    """
+    a, b = np.asarray(value), np.asarray(reference)
+    if a.dtype != bool or b.dtype != bool:
+        raise InputError(f"expected booleans, got {a.dtype} and {b.dtype}")
+    if a.shape != b.shape:
+        raise InputError(f"shapes differ: {a.shape} and {b.shape}")
+    union = int(np.sum(a | b))
+    return float(np.sum(a & b)) / union if union else 1.0
 
 
 def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
@@ -71,11 +123,17 @@ def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
     References: Wang et al., "Image Quality Assessment: From Error Visibility to Structural
     Similarity", IEEE TIP 2004.
     """
-    a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
-    if a.shape != b.shape:
-        raise InputError(f"shapes differ: {a.shape} and {b.shape}")
+    a, b = _pair(value, reference)
     window = min(7, *(side - 1 + side % 2 for side in a.shape[:2]))
     if window < 3:
         return math.nan
     similarity: Any = skimage.metrics.structural_similarity
     return float(similarity(a, b, data_range=peak, channel_axis=-1, win_size=window))
+
+
+def _pair(value: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64, of one shape."""
+    a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
+    if a.shape != b.shape:
+        raise InputError(f"shapes differ: {a.shape} and {b.shape}")
+    return a, b

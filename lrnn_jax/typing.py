@@ -65,7 +65,8 @@ class Problem(Protocol):
     """What a field is fitted to: a frozen, hashable dataclass that turns it into loss and scores.
 
     Laws (`tests/test_image_problem.py`): `load` is deterministic and raises InputError for
-    anything unusable; `loss` is a mean over the first axis of `data`, so chunks can be averaged.
+    anything unusable; `loss` is a mean over the first axis of `data`, so chunks can be averaged,
+    unless the problem says `whole = True`. `decoded` may name the file that `decode` writes to.
     """
 
     @property

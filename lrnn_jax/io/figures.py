@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lrnn_jax.io.files import atomic
 
-__all__ = ["save_figure", "write_curves", "write_error_map"]
+__all__ = ["save_figure", "write_curves", "write_error_map", "write_sound_error"]
 
 
 def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
@@ -46,6 +46,53 @@ def write_curves(
     panels[0].set_title(title)
     panels[-1].set_xlabel("step")
     return save_figure(figure, path)
+
+
+def write_sound_error(
+    path: Path, value: Float[np.ndarray, "n c"], truth: Float[np.ndarray, "n c"], rate: int
+) -> Path:
+    """A sound and the error of its reconstruction, in time and in frequency; channels together.
+
+    In time: the envelope, from the least to the largest sample of each of 1,000 stretches. In
+    frequency: the level of each of 200 bands, equally wide in octaves, in dB below the loudest.
+    """
+    figure = Figure(figsize=(7.2, 5.6), dpi=120, layout="constrained")
+    above, below = figure.subplots(2)
+    levels = {"sound": ("0.6", truth), "error": ("tab:red", value - truth)}
+    loudest = max(_bands(truth, rate)[1].max(), 1e-300)
+    for name, (colour, samples) in levels.items():
+        times, low, high = _envelope(samples, rate)
+        above.fill_between(times, low, high, color=colour, linewidth=0.3, label=name)
+        frequencies, power = _bands(samples, rate)
+        decibels = 10 * np.log10(np.maximum(power / loudest, 1e-20))
+        below.plot(frequencies, decibels, color=colour, linewidth=1.2, label=name)
+    above.set_xlabel("time (s)")
+    above.set_ylabel("amplitude")
+    above.legend(loc="upper right", ncols=2)
+    below.set_xscale("log")
+    below.set_xlabel("frequency (Hz)")
+    below.set_ylabel("level (dB)")
+    below.grid(alpha=0.3, which="both")
+    return save_figure(figure, path)
+
+
+def _envelope(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times in seconds, and the least and largest sample of each stretch."""
+    starts = np.unique(np.linspace(0, len(samples), 1000, endpoint=False).astype(int))
+    low = np.minimum.reduceat(samples.min(axis=1), starts)
+    high = np.maximum.reduceat(samples.max(axis=1), starts)
+    return starts / rate, low, high
+
+
+def _bands(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies in Hz and the mean power of the bands that hold one; zero is left out."""
+    power = np.sum(np.abs(np.fft.rfft(samples, axis=0)) ** 2, axis=1)[1:]
+    frequencies = np.fft.rfftfreq(len(samples), 1 / rate)[1:]
+    edges = np.geomspace(frequencies[0], frequencies[-1], 201)
+    band = np.clip(np.searchsorted(edges, frequencies, side="right") - 1, 0, 199)
+    counts, sums = np.bincount(band, minlength=200), np.bincount(band, power, minlength=200)
+    held = counts > 0
+    return np.sqrt(edges[:-1] * edges[1:])[held], sums[held] / counts[held]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

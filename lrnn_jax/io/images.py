@@ -4,6 +4,7 @@ import dataclasses
 import io
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ from lrnn_jax.io.files import io_errors, write_bytes
 
 __all__ = ["SAMPLES", "Picture", "read_picture", "write_png"]
 
-SAMPLES = ("astronaut", "camera")
-"""Photographs that are installed with scikit-image: RGB and grey, 512 x 512, public domain."""
+SAMPLES: dict[str, Callable[[], Any]] = {
+    "astronaut": skimage.data.astronaut,
+    "camera": skimage.data.camera,
+    "phantom": skimage.data.shepp_logan_phantom,
+}
+"""Pictures that are installed with scikit-image: photographs in RGB and grey, 512 x 512, public
+domain, and the phantom of Shepp and Logan, 400 x 400, grey."""
 
 _CHANNELS = (1, 2, 3, 4)
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -50,7 +56,7 @@ def read_picture(source: str) -> Picture:
       InputError: the file is missing, unreadable, no single picture, or holds unusable values.
     """
     if source in SAMPLES:
-        return _picture(getattr(skimage.data, source)(), source)
+        return _picture(SAMPLES[source](), source)
     path = Path(source)
     with io_errors(path, "read"):
         content = path.read_bytes()

@@ -1,6 +1,6 @@
 """What a field is fitted to."""
 
-from lrnn_jax.problems import pde
-from lrnn_jax.problems.signals import Image, ImageData
+from lrnn_jax.problems import inverse, pde
+from lrnn_jax.problems.signals import Audio, AudioData, Image, ImageData
 
-__all__ = ["Image", "ImageData", "pde"]
+__all__ = ["Audio", "AudioData", "Image", "ImageData", "inverse", "pde"]

@@ -42,6 +42,8 @@ def check_fit(model: Model, problem: Problem, training: Training) -> None:
             "without L-BFGS it is 'adam'"
         )
     kind = type(problem).__name__
+    if takes_all(problem) and training.batch is not None:
+        raise InputError(f"batch: the loss of {kind} takes all its data at once; leave it out")
     if isinstance(problem, LeastSquares):
         if training.batch is not None:
             raise InputError(f"batch: {kind} draws its own points; set problem.points instead")
@@ -76,7 +78,13 @@ def step_of(model: Model, problem: Problem, training: Training) -> Step:
             balance=training.balance,
             balance_every=training.balance_every,
         )
-    return make_step(model, problem.loss, transformation, batch=training.batch, chunk=chunk)
+    parts = None if takes_all(problem) else chunk
+    return make_step(model, problem.loss, transformation, batch=training.batch, chunk=parts)
+
+
+def takes_all(problem: Problem) -> bool:
+    """Whether the loss is no mean over points: `whole = True` on the problem."""
+    return getattr(problem, "whole", False)
 
 
 def starting_state(

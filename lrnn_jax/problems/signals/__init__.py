@@ -1,5 +1,6 @@
 """Signals to be represented by a field."""
 
+from lrnn_jax.problems.signals.audio import Audio, AudioData
 from lrnn_jax.problems.signals.image import Image, ImageData
 
-__all__ = ["Image", "ImageData"]
+__all__ = ["Audio", "AudioData", "Image", "ImageData"]

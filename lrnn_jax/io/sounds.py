@@ -1,0 +1,104 @@
+"""Sound in and out: WAV, FLAC and what else libsndfile reads, any rate, any number of channels."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.files import io_errors, write_bytes
+
+__all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
+
+CHORD = "chord"
+"""The name of a sound that is computed: two seconds of C major with four partials, at 8 kHz."""
+
+_WAV_FORMATS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+_UNKNOWN_LENGTHS = (0, 2**32 - 1)  # what a stream writes before it knows its end
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """Samples in [-1, 1] (floats may go beyond), samples a second, and how the file kept them."""
+
+    samples: Float[np.ndarray, "n channels"]
+    rate: int
+    subtype: str
+
+
+def read_sound(source: str) -> Sound:
+    """A sound from a file, or CHORD by its name.
+
+    Raises:
+      InputError: the file is missing, cut short, no sound, too large, or holds unusable values;
+        soundfile is not installed.
+    """
+    if source == CHORD:
+        return _chord()
+    path = Path(source)
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    _require_whole(content, source)
+    soundfile = extra("soundfile", "audio")
+    try:
+        info = soundfile.info(io.BytesIO(content))
+        require_memory(source, info.frames * info.channels)
+        samples, rate = soundfile.read(io.BytesIO(content), always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error
+    if len(samples) != info.frames:
+        raise InputError(f"{source} is cut short: {len(samples)} of {info.frames} samples")
+    _check(samples, source)
+    return Sound(samples, rate, info.subtype)
+
+
+def write_wav(path: Path, sound: Sound) -> Path:
+    """Writes a WAV in the sound's own format, 16 bits where WAV has none; integers are clipped.
+
+    Raises:
+      InputError: the file cannot be written, or a value is not finite.
+    """
+    if not np.isfinite(sound.samples).all():
+        raise InputError(f"cannot write {path}: it would hold values that are not finite")
+    subtype = sound.subtype if sound.subtype in _WAV_FORMATS else "PCM_16"
+    buffer = io.BytesIO()
+    extra("soundfile", "audio").write(
+        buffer, sound.samples, sound.rate, format="WAV", subtype=subtype
+    )
+    return write_bytes(path, buffer.getvalue())
+
+
+def _require_whole(content: bytes, source: str) -> None:
+    """A RIFF file is as long as it says: libsndfile reads a shorter one without a word."""
+    if not content:
+        raise InputError(f"{source} is empty")
+    if content[:4] != b"RIFF" or len(content) < 8:
+        return
+    declared = int.from_bytes(content[4:8], "little")
+    if declared not in _UNKNOWN_LENGTHS and len(content) < declared + 8:
+        raise InputError(f"{source} is cut short: {len(content)} of {declared + 8} bytes")
+
+
+def _check(samples: np.ndarray, source: str) -> None:
+    if len(samples) < 2:
+        raise InputError(f"{source} has {len(samples)} samples: expected 2 or more")
+    bad = np.argwhere(~np.isfinite(samples))
+    if len(bad):
+        raise InputError(
+            f"{source} has {len(bad)} values that are not finite, the first at sample {bad[0][0]}"
+        )
+    if not samples.any():
+        raise InputError(f"{source} is silent: expected a sample other than zero")
+
+
+def _chord() -> Sound:
+    """C4, E4, G4 with partials 1/k that die away."""
+    rate = 8000
+    t = np.arange(2 * rate) / rate
+    pitches, partials = np.array([261.63, 329.63, 392.00]), np.arange(1, 5)
+    waves = [np.sin(2 * np.pi * k * f * t) / k for f in pitches for k in partials]
+    samples = np.exp(-1.5 * t) * np.sum(waves, axis=0)
+    return Sound((0.9 * samples / np.abs(samples).max())[:, None], rate, "PCM_16")

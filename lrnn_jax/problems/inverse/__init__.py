@@ -1,0 +1,32 @@
+"""Pictures found from measurements of them."""
+
+from lrnn_jax.problems.inverse.classical import total_variation
+from lrnn_jax.problems.inverse.radon import (
+    filtered_back_projection,
+    radon,
+    radon_adjoint,
+    view_angles,
+)
+from lrnn_jax.problems.inverse.restoration import (
+    Denoising,
+    Frames,
+    Inpainting,
+    Measurements,
+    SuperResolution,
+)
+from lrnn_jax.problems.inverse.tomography import CT, Sinogram
+
+__all__ = [
+    "CT",
+    "Denoising",
+    "Frames",
+    "Inpainting",
+    "Measurements",
+    "Sinogram",
+    "SuperResolution",
+    "filtered_back_projection",
+    "radon",
+    "radon_adjoint",
+    "total_variation",
+    "view_angles",
+]

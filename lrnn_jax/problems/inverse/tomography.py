@@ -1,0 +1,185 @@
+"""Sparse-view computed tomography: a slice found from few parallel-beam projections."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import skimage.transform
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float
+
+from lrnn_jax.checks import require_at_least, require_flag
+from lrnn_jax.errors import InputError
+from lrnn_jax.io import read_picture, write_error_map, write_png
+from lrnn_jax.metrics import psnr, ssim
+from lrnn_jax.problems.inverse.radon import filtered_back_projection, radon, view_angles
+from lrnn_jax.problems.inverse.restoration import require_noise, with_noise
+from lrnn_jax.problems.signals.picture import pixel_centres
+from lrnn_jax.typing import Field, Key, Terms
+
+__all__ = ["CT", "Sinogram"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sinogram:
+    """Projections of a slice.
+
+    Attributes:
+      x: pixel centres (row, column) of the slice, each axis spanning [-1, 1].
+      y: one row of line integrals for each view, in units of the slice's side.
+    """
+
+    x: Float[ArrayLike, "n 2"]
+    y: Float[ArrayLike, "a m"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CT:
+    """A slice u(row, column) in [0, 1] from its projections R at few angles.
+
+        loss = mean (R u / m - y)^2 over views and detectors, u at all m x m pixels
+
+    Args:
+      source: 'phantom' (Shepp and Logan's), another sample, or the path of a picture; colours are
+        averaged; its least value becomes 0, its largest 1.
+      size: m, pixels of a side that the slice is resized to, >= 2.
+      views: number of angles, >= 1, evenly from 0 to 180 degrees.
+      endpoint: the last view is 180 degrees, which sees what 0 sees, as WIRE's script has it.
+      photons: counts of a pixel of value 1 in the noise of the sinogram; 0 is no noise.
+      readout: standard deviation of its readout noise in counts, >= 0.
+      noise_seed: of the noise, >= 0.
+      block: pixels that the network is evaluated at a time; none is 512 on a CPU and 65536
+        elsewhere.
+
+    Raises:
+      InputError: the picture is unusable or of one value, or a field is out of its range.
+
+    References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): 100 views of 256 x 256 pixels,
+    endpoint included, no noise. That the line integrals are those of scikit-image is ours.
+    """
+
+    decoded: ClassVar[str] = "decoded.png"
+
+    whole: ClassVar[bool] = True
+    """Every projection sees all pixels: the loss has no chunks."""
+
+    source: str = "phantom"
+    size: int = 256
+    views: int = 100
+    endpoint: bool = False
+    photons: float = 0.0
+    readout: float = 2.0
+    noise_seed: int = 0
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 2, "size")
+        require_at_least(self, 1, "views")
+        require_flag(self, "endpoint")
+        if self.photons:
+            require_noise(self)
+        if self.block is not None:
+            require_at_least(self, 1, "block")
+
+    @property
+    def in_dim(self) -> int:
+        """2: row and column."""
+        return 2
+
+    @property
+    def out_dim(self) -> int:
+        """1: how much a pixel attenuates."""
+        return 1
+
+    @property
+    def angles(self) -> Float[np.ndarray, "a"]:
+        """Of the views, in degrees."""
+        return view_angles(self.views, self.endpoint)
+
+    def slice(self) -> Float[np.ndarray, "m m"]:
+        """The truth, in [0, 1] and float64."""
+        grey = read_picture(self.source).pixels[..., :3].mean(axis=-1)
+        resized: Any = skimage.transform.resize(
+            grey, (self.size, self.size), anti_aliasing=min(grey.shape) > self.size
+        )
+        low, high = float(resized.min()), float(resized.max())
+        if not high > low:
+            raise InputError(f"{self.source} has one value, {low:g}: expected a picture")
+        return (resized - low) / (high - low)
+
+    def load(self) -> Sinogram:
+        """Reads the slice and projects it."""
+        with jax.enable_x64(True):
+            rows = np.asarray(radon(self.slice(), self.angles))
+        if self.photons:
+            rows = with_noise(np.maximum(rows, 0), self.photons, self.readout, self.noise_seed)
+        return Sinogram(
+            x=pixel_centres((self.size, self.size)), y=(rows / self.size).astype(np.float32)
+        )
+
+    def loss(self, field: Field, data: Sinogram, key: Key) -> tuple[jax.Array, Terms]:
+        """mean (R u / m - y)^2."""
+        del key
+        u = self._in_blocks(field, jnp.asarray(data.x)).reshape(self.size, self.size)
+        return jnp.mean((radon(u, self.angles) / self.size - jnp.asarray(data.y)) ** 2), {}
+
+    def progress(self, terms: dict[str, float]) -> dict[str, float]:
+        """Nothing beside the loss: the truth is not known while fitting."""
+        del terms
+        return {}
+
+    def evaluate(self, field: Field, data: Sinogram) -> dict[str, float]:
+        """PSNR in dB and SSIM of the slice, peak 1, and those of filtered back-projection."""
+        truth = self.slice()
+        rival = self.back_projection(data)
+        return {
+            **_scores(self.pixels(field, self.size), truth),
+            **{f"{name}_fbp": score for name, score in _scores(rival, truth).items()},
+        }
+
+    def render(self, field: Field, data: Sinogram, folder: Path) -> list[Path]:
+        """`reconstruction.png`, `error.png`, `sinogram.png` and `back_projection.png`."""
+        truth, value = self.slice(), self.pixels(field, self.size)
+        rows = np.asarray(data.y, np.float64)
+        return [
+            write_png(folder / "reconstruction.png", value[..., None]),
+            write_error_map(folder / "error.png", value - truth, f"{psnr(value, truth):.2f} dB"),
+            write_png(folder / "sinogram.png", (rows / max(rows.max(), 1e-30))[..., None]),
+            write_png(folder / "back_projection.png", self.back_projection(data)[..., None]),
+        ]
+
+    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+        """Writes the slice as an 8-bit PNG of `size` (width, height); None: that of the data."""
+        width, height = (self.size, self.size) if size is None else size
+        if min(width, height) < 1:
+            raise InputError(f"size: expected a width and a height >= 1, got {size}")
+        value = np.asarray(field(pixel_centres((height, width))), np.float64)
+        return write_png(path, value.reshape(height, width, 1))
+
+    def back_projection(self, data: Sinogram) -> Float[np.ndarray, "m m"]:
+        """The classical inverse of the projections, in [0, 1]."""
+        rows = np.asarray(data.y, np.float64) * self.size
+        return np.clip(filtered_back_projection(rows, self.angles), 0, 1)
+
+    def pixels(self, field: Field, side: int) -> Float[np.ndarray, "m m"]:
+        """The field at the centres of side x side pixels, in float64."""
+        value = np.asarray(field(jnp.asarray(pixel_centres((side, side)))), np.float64)
+        return value.reshape(side, side)
+
+    def _in_blocks(self, field: Field, x: Float[Array, "n 2"]) -> Float[Array, "n"]:
+        """The field at all pixels; its derivative keeps one block's intermediates at a time."""
+        block = self.block or (512 if jax.default_backend() == "cpu" else 65536)
+        count = math.ceil(len(x) / block)
+        padded = jnp.pad(x, ((0, count * block - len(x)), (0, 0)))
+        values = lax.map(jax.checkpoint(field), padded.reshape(count, block, 2))
+        return values.reshape(-1)[: len(x)]
+
+
+def _scores(value: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """PSNR in dB and SSIM."""
+    return {"psnr": psnr(value, truth), "ssim": ssim(value[..., None], truth[..., None])}

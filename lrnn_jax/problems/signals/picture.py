@@ -1,0 +1,122 @@
+"""What every problem of a picture shares: where it comes from, its points, how it is shown."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import skimage.transform
+from einops import rearrange
+from jaxtyping import Float
+
+from lrnn_jax.checks import require_at_least
+from lrnn_jax.domains import grid
+from lrnn_jax.errors import InputError
+from lrnn_jax.io import Picture, read_picture, write_error_map, write_png
+from lrnn_jax.metrics import psnr, ssim
+from lrnn_jax.typing import Field
+
+__all__ = ["PictureProblem", "pixel_centres"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureProblem:
+    """A picture that a field u(row, column) is to become, 0..1 of its pixels being -1..1 of u.
+
+    Args:
+      source: a sample, 'astronaut' (RGB), 'camera' (grey) or 'phantom' (Shepp and Logan's, grey),
+        or the path of a picture.
+      crop: (left, top, width, height) in pixels, cut out first; None keeps the whole picture.
+      size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
+
+    Raises:
+      InputError: the picture is missing or unusable, or the crop leaves it.
+    """
+
+    decoded: ClassVar[str] = "decoded.png"
+
+    source: str = "astronaut"
+    crop: tuple[int, int, int, int] | None = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            require_at_least(self, 1, "size")
+            if self.size == (1, 1):
+                raise InputError("size: expected 2 pixels or more, got (1, 1)")
+        if self.crop is not None:
+            left, top, width, height = self.crop
+            if min(left, top) < 0 or min(width, height) < 1:
+                raise InputError(
+                    f"crop: expected left, top >= 0 and width, height >= 1, got {self.crop}"
+                )
+
+    @property
+    def in_dim(self) -> int:
+        """2: row and column."""
+        return 2
+
+    @property
+    def out_dim(self) -> int:
+        """The channels of the picture, 1 to 4; reads the file."""
+        return read_picture(self.source).pixels.shape[-1]
+
+    def picture(self) -> Picture:
+        """The picture, cropped and resized: pixels in [0, 1], and the bits of its source."""
+        found = read_picture(self.source)
+        return Picture(self._resized(self._cropped(found)), found.bits)
+
+    def scores(self, field: Field, truth: np.ndarray) -> dict[str, float]:
+        """PSNR in dB and SSIM against (height, width, channels) in [0, 1], peak 1, not rounded."""
+        value = self.pixels(field, truth.shape[:2])
+        return {"psnr": psnr(value, truth), "ssim": ssim(value, truth)}
+
+    def pictures(self, field: Field, truth: np.ndarray, bits: int, folder: Path) -> list[Path]:
+        """`reconstruction.png` and `error.png`."""
+        value = self.pixels(field, truth.shape[:2])
+        error = np.mean(np.abs(value - truth), axis=-1)
+        return [
+            write_png(folder / "reconstruction.png", value, bits),
+            write_error_map(folder / "error.png", error, f"{psnr(value, truth):.2f} dB"),
+        ]
+
+    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+        """Writes the field as an 8-bit PNG of `size` (width, height); None: that of the source."""
+        if size is None:
+            height, width = self.picture().pixels.shape[:2]
+        elif len(size) == 2 and min(size) >= 1:
+            width, height = size
+        else:
+            raise InputError(f"size: expected a width and a height >= 1, got {size}")
+        return write_png(path, self.pixels(field, (height, width)))
+
+    def pixels(self, field: Field, shape: tuple[int, int]) -> Float[np.ndarray, "height width c"]:
+        """The field at pixel centres, [-1, 1] to [0, 1], in float64."""
+        y = np.asarray(field(jnp.asarray(pixel_centres(shape))), np.float64)
+        return (rearrange(y, "(h w) c -> h w c", h=shape[0]) + 1) / 2
+
+    def _cropped(self, picture: Picture) -> np.ndarray:
+        if self.crop is None:
+            return picture.pixels
+        left, top, width, height = self.crop
+        rows, columns = picture.pixels.shape[:2]
+        if left + width > columns or top + height > rows:
+            raise InputError(
+                f"crop: {self.crop} leaves the picture, which is {columns} wide and {rows} high"
+            )
+        if width * height < 2:
+            raise InputError(f"crop: expected 2 pixels or more, got {self.crop}")
+        return picture.pixels[top : top + height, left : left + width]
+
+    def _resized(self, pixels: np.ndarray) -> np.ndarray:
+        if self.size is None:
+            return pixels
+        width, height = self.size
+        resized: Any = skimage.transform.resize(pixels, (height, width), anti_aliasing=True)
+        return np.clip(resized, 0, 1)
+
+
+def pixel_centres(shape: tuple[int, int]) -> Float[np.ndarray, "n 2"]:
+    """The centres (row, column) of a picture's pixels, row by row, each axis spanning [-1, 1]."""
+    return rearrange(grid(shape), "h w d -> (h w) d")
