@@ -15,22 +15,16 @@ CHECKED = ("kernels", "domains", "training.loop", "training.predict")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 
 # Most tests run their programs for milliseconds, so XLA compiles them without its costly passes.
-# Where the arithmetic of the layers is at stake it compiles as it does for users.
-AS_FOR_USERS = (
-    "test_canaries",
-    "test_compilation",
-    "test_implementations",
-    "test_kernels",
-    "test_readme",
-)
+jax.config.update("jax_disable_most_optimizations", True)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def compiler(request):
-    """How hard XLA optimises the programs of a module of tests."""
-    jax.config.update("jax_disable_most_optimizations", request.module.__name__ not in AS_FOR_USERS)
+    """Tests marked `as_for_users`, where what XLA does is at stake, get all its passes."""
+    wanted = request.node.get_closest_marker("as_for_users") is not None
+    jax.config.update("jax_disable_most_optimizations", not wanted)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

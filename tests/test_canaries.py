@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 
 from lrnn_jax.experiments.doctor import check_core_layer, check_product_reduction
 
+pytestmark = pytest.mark.as_for_users
+
 
 @pytest.mark.parametrize("implementation", ["lean", "reference"])
 def test_a_jitted_layer_is_right_above_32768_elements(implementation):

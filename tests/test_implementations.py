@@ -72,6 +72,7 @@ def test_values_and_gradients_are_those_of_the_literal_form(case, implementation
     assert_close(found, value_and_gradients(literal(model), params, x), TOLERANCE["float64"])
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_above_32768_elements_in_every_dtype(dtype, implementation):
@@ -264,6 +265,7 @@ def test_nestnets_values_and_gradients_are_those_of_the_literal_form(case, x64):
     assert_close(forward[0](params), forward[1](params), TOLERANCE["float64"])
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_nestnets_gradients_above_32768_elements(dtype):
     """The literal form in float64 is what both are held to; 300 x 128 arguments of activations."""

@@ -37,7 +37,7 @@ def loss_of(problem, params):
 # The loss and its derivatives ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunk", [None, 4, 30])
+@pytest.mark.parametrize("chunk", [None, 4])
 def test_loss_gradient_and_jacobian_are_those_of_the_problem(chunk, x64):
     params = MODEL.init(jax.random.key(0))
     loss, weights = frozen_loss(chunk=chunk)
@@ -57,10 +57,10 @@ def test_loss_gradient_and_jacobian_are_those_of_the_problem(chunk, x64):
 def test_rows_of_the_jacobian_are_derivatives_of_the_residuals(x64):
     loss, weights = frozen_loss()
     flat, unravel = ravel_pytree(MODEL.init(jax.random.key(0)))
-    r = lambda flat: loss.linearise(unravel(flat), weights)[0]  # noqa: E731
+    at = jax.jit(lambda flat: loss.linearise(unravel(flat), weights))
     step = 1e-6 * jax.random.normal(jax.random.key(1), flat.shape)
-    _, j = loss.linearise(unravel(flat), weights)
-    np.testing.assert_allclose(j @ step, (r(flat + step) - r(flat - step)) / 2, atol=1e-12)
+    difference = (at(flat + step)[0] - at(flat - step)[0]) / 2
+    np.testing.assert_allclose(at(flat)[1] @ step, difference, atol=1e-12)
 
 
 def test_a_jacobian_without_room_is_refused():
@@ -122,7 +122,8 @@ def test_balanced_weights_are_bounded_and_a_part_of_weight_zero_stays_out(balanc
     training = Training(balance=balance, steps=1)
     data = problem.load()
     state = starting_state(model, problem, training, data, jax.random.key(0))
-    weights = step_of(model, problem, training)(state, data, jax.random.key(1))[0].weights
+    step = jax.jit(step_of(model, problem, training))
+    weights = step(state, data, jax.random.key(1))[0].weights
     assert weights["boundary"] == 0
     assert 1e3 < weights["nothing"] < 1.1e5
 
@@ -220,7 +221,8 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
+def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(pde.Convection, "render", lambda *_: [])  # drawn elsewhere
     problem = pde.Convection(beta=1.0, points=20, resample_every=3, adaptive=True)
     fields = {"optimizer": name, "precision": "float64", "log_every": 1, **RESUMED[name]}
     whole = Experiment(model=MODEL, problem=problem, training=Training(steps=8, **fields))

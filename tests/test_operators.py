@@ -204,7 +204,7 @@ SMOOTH = {
     "siren": lambda d: lj.Siren(in_dim=d, out_dim=2, width=6, depth=2, omega0=3.0),
     "mlp": lambda d: lj.MLP(in_dim=d, out_dim=1, width=6, depth=2),
     "cheby-kan": lambda d: lj.ChebyKAN(in_dim=d, out_dim=2, width=3, degree=3),
-    "lrnn": lambda d: lj.LRNN(in_dim=d, out_dim=1, hidden=4, **PDE),
+    "lrnn": lambda d: lj.LRNN(in_dim=d, out_dim=1, hidden=2, depth=1, **PDE),
     "lrnn-shared": lambda d: lj.LRNN(in_dim=d, out_dim=1, sharing="shared", norm="none", **PDE),
 }
 
