@@ -32,6 +32,8 @@ from lrnn_jax.typing import Field, Key, Terms
 
 __all__ = ["Denoising", "Frames", "Inpainting", "Measurements", "SuperResolution", "with_noise"]
 
+_SLACK = 1e-3  # of a pixel, for points in single precision
+
 Pixels = Float[np.ndarray, "height width c"]
 
 
@@ -208,8 +210,8 @@ class SuperResolution(Restoration):
 
     def measured(self, truth: Pixels) -> Measurements:
         """Every block, as the points of its pixels and their mean."""
-        x = block_points(truth.shape[:2], self.scale)
-        return Measurements(x, _to_network(self.blocks(truth)))
+        blocks = self.blocks(truth)
+        return Measurements(block_points(truth.shape[:2], self.scale), _to_network(blocks))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,7 +271,7 @@ class Frames(Restoration):
             moved = np.stack(
                 [cos * row - sin * column + down, sin * row + cos * column + right], -1
             )
-            inside = np.all(np.abs(moved) <= half - 0.5, axis=(1, 2))
+            inside = np.all(np.abs(moved) <= half - 0.5 + _SLACK, axis=(1, 2))
             kept.append((moved[inside] / half).astype(np.float32))
             values.append(_sampled(truth, moved[inside] + half - 0.5))
         return Measurements(np.concatenate(kept), _to_network(np.concatenate(values)))

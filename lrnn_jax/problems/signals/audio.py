@@ -129,9 +129,9 @@ class Audio:
         """Writes a WAV of so many samples over the same time; None: those of the source."""
         data = self.load()
         samples = np.shape(data.x)[0]
-        count = samples if size is None else size[0]
-        if size is not None and (len(size) != 1 or count < 2):
+        if size is not None and (len(size) != 1 or size[0] < 2):
             raise InputError(f"size: expected one number of samples >= 2, got {size}")
+        count = samples if size is None else size[0]
         value = np.asarray(field(self._times(count)), np.float64)
         rate = max(1, round(data.rate * count / samples))
         return write_wav(path, self._sound(value, data, rate))
