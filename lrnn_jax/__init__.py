@@ -36,7 +36,7 @@ from lrnn_jax.models import (
     lrnn_from_cp,
     lrnn_from_mlp,
 )
-from lrnn_jax.problems import Audio, Image, inverse, pde
+from lrnn_jax.problems import Audio, Image, Occupancy, SignedDistance, inverse, pde
 from lrnn_jax.training import Training, fit, solve
 
 __all__ = [
@@ -58,7 +58,9 @@ __all__ = [
     "LRNNLayer",
     "NestNet",
     "NestedActivation",
+    "Occupancy",
     "ReluPE",
+    "SignedDistance",
     "Siren",
     "Spder",
     "Spinn",

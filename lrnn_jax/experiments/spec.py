@@ -14,7 +14,7 @@ import tomli_w
 import lrnn_jax.models as models
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, write_bytes
-from lrnn_jax.problems import Audio, Image, inverse, pde
+from lrnn_jax.problems import Audio, Image, Occupancy, SignedDistance, inverse, pde
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
 
@@ -58,6 +58,8 @@ MODELS: dict[str, type] = {
 PROBLEMS: dict[str, type] = {
     "image": Image,
     "audio": Audio,
+    "occupancy": Occupancy,
+    "signed_distance": SignedDistance,
     "denoising": inverse.Denoising,
     "inpainting": inverse.Inpainting,
     "super_resolution": inverse.SuperResolution,

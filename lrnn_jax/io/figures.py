@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from lrnn_jax.io.files import atomic
 
-__all__ = ["save_figure", "write_curves", "write_error_map", "write_sound_error"]
+__all__ = ["save_figure", "write_curves", "write_error_map", "write_slices", "write_sound_error"]
 
 
 def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
@@ -73,6 +75,28 @@ def write_sound_error(
     below.set_xlabel("frequency (Hz)")
     below.set_ylabel("level (dB)")
     below.grid(alpha=0.3, which="both")
+    return save_figure(figure, path)
+
+
+def write_slices(
+    path: Path, truth: Bool[np.ndarray, "a b c"], value: Bool[np.ndarray, "a b c"]
+) -> Path:
+    """A solid and its reconstruction on the three middle planes of its grid."""
+    colours = ListedColormap(["white", "tab:red", "tab:blue", "0.75"])
+    names = ("outside", "too much", "missing", "inside")
+    figure = Figure(figsize=(9.6, 3.8), dpi=120, layout="constrained")
+    for axis, axes in enumerate(figure.subplots(1, 3)):
+        middle = truth.shape[axis] // 2
+        plane = 2 * np.take(truth, middle, axis) + np.take(value, middle, axis)
+        axes.imshow(plane, cmap=colours, vmin=-0.5, vmax=3.5, interpolation="nearest")
+        axes.set_title(f"plane {middle} of axis {axis}")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    patches = [
+        Patch(facecolor=colours(index), edgecolor="0.5", label=name)
+        for index, name in enumerate(names)
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
     return save_figure(figure, path)
 
 

@@ -2,5 +2,6 @@
 
 from lrnn_jax.problems.signals.audio import Audio, AudioData
 from lrnn_jax.problems.signals.image import Image, ImageData
+from lrnn_jax.problems.signals.shape import Occupancy, ShapeData, SignedDistance
 
-__all__ = ["Audio", "AudioData", "Image", "ImageData"]
+__all__ = ["Audio", "AudioData", "Image", "ImageData", "Occupancy", "ShapeData", "SignedDistance"]

@@ -1,0 +1,135 @@
+"""Solids in and out: volumes of voxels, closed surfaces of triangles."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import skimage.measure
+from jaxtyping import Bool, Float, Int
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.files import io_errors, write_bytes
+
+__all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "write_ply"]
+
+VOLUMES = (".npy", ".npz", ".mat")
+"""The suffixes of volumes; all others are meshes."""
+
+
+def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
+    """Which voxels of a NumPy or MATLAB file are inside: those above half of the largest value.
+
+    Cut to the box that holds them. A file of several arrays holds one with three axes.
+
+    Raises:
+      InputError: the file is missing, damaged or too large, has no array of three axes or several,
+        or all its voxels are alike.
+    """
+    path = Path(source)
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        values = _three_axes(_arrays(content, path.suffix.lower(), source), source)
+    except InputError:
+        raise
+    except Exception as error:  # each format has exceptions of its own; all mean the same here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot read {source}: damaged, or no volume ({reason})") from error
+    if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
+        raise InputError(f"{source} holds {values.dtype}: expected numbers")
+    if not np.isfinite(values).all():
+        raise InputError(f"{source} has values that are not finite")
+    inside = values > values.max() / 2
+    if inside.all() or not inside.any():
+        raise InputError(
+            f"{source} has voxels of one kind only: expected some inside, some outside"
+        )
+    spans = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return inside[tuple(slice(span[0], span[-1] + 1) for span in spans)]
+
+
+def read_mesh(source: str) -> Any:
+    """A closed surface as a trimesh.Trimesh, moved and scaled into [-0.9, 0.9]^3.
+
+    Raises:
+      InputError: the file is missing or damaged, or the surface is not closed; trimesh is not
+        installed.
+    """
+    path = Path(source)
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    trimesh = extra("trimesh", "mesh")
+    try:
+        mesh = trimesh.load(io.BytesIO(content), file_type=path.suffix[1:].lower(), force="mesh")
+    except Exception as error:  # each format has exceptions of its own; all mean the same here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot read {source}: damaged, or no mesh ({reason})") from error
+    if not len(mesh.faces):
+        raise InputError(f"{source} has no triangles: expected a closed surface")
+    if not mesh.is_watertight:
+        raise InputError(f"{source} is not watertight: inside and outside are not told apart")
+    middle, largest = mesh.bounds.mean(axis=0), float(np.ptp(mesh.bounds, axis=0).max())
+    mesh.apply_translation(-middle)
+    mesh.apply_scale(1.8 / largest)
+    return mesh
+
+
+def level_set(
+    values: Float[np.ndarray, "a b c"], level: float, outside: float
+) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]] | None:
+    """Where voxels cross a level, by marching cubes: vertices in [-1, 1]^3 and triangles.
+
+    Each axis of the volume spans [-1, 1], voxels at the centres of equal parts; all beyond has the
+    value `outside`, so that surfaces are closed. None where nothing crosses the level.
+    """
+    padded = np.pad(values, 1, constant_values=outside)
+    if not padded.min() < level < padded.max():
+        return None
+    vertices, faces, _, _ = skimage.measure.marching_cubes(padded, level)
+    return (2 * vertices - 1) / np.array(values.shape) - 1, faces
+
+
+def write_ply(
+    path: Path, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> Path:
+    """Writes triangles as a binary PLY, which every viewer of meshes opens.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    header = (
+        "ply\nformat binary_little_endian 1.0\n"
+        f"element vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        f"element face {len(faces)}\n"
+        "property list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.empty(len(faces), np.dtype([("count", "u1"), ("corners", "<i4", 3)]))
+    rows["count"], rows["corners"] = 3, faces
+    points = np.ascontiguousarray(vertices, "<f4")
+    return write_bytes(path, header.encode() + points.tobytes() + rows.tobytes())
+
+
+def _arrays(content: bytes, suffix: str, source: str) -> dict[str, np.ndarray]:
+    """The arrays of a file by their names, once they are known to fit into memory."""
+    stream = io.BytesIO(content)
+    if suffix == ".mat":
+        shapes = [shape for _, shape, _ in scipy.io.whosmat(stream)]
+        require_memory(source, sum(int(np.prod(shape)) for shape in shapes))
+        found = scipy.io.loadmat(stream)
+        return {name: value for name, value in found.items() if not name.startswith("__")}
+    require_memory(source, len(content) // 8)
+    loaded = np.load(stream, allow_pickle=False)
+    return {"": loaded} if suffix == ".npy" else dict(loaded)
+
+
+def _three_axes(arrays: dict[str, np.ndarray], source: str) -> np.ndarray:
+    """The one array with three axes."""
+    volumes = {name: array for name, array in arrays.items() if np.ndim(array) == 3}
+    if len(volumes) != 1:
+        found = ", ".join(f"{name or 'array'} {np.shape(array)}" for name, array in arrays.items())
+        raise InputError(f"{source} holds {found}: expected one array with three axes")
+    return next(iter(volumes.values()))

@@ -1,0 +1,275 @@
+"""Solids as fields: occupancy, 1 inside and 0 outside, or the signed distance to the surface.
+
+Axis letters: n points, a, b, c voxels along the three axes.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import ArrayLike, Bool, Float
+
+from lrnn_jax.checks import require_at_least, require_positive
+from lrnn_jax.domains import grid
+from lrnn_jax.errors import InputError
+from lrnn_jax.io import VOLUMES, level_set, read_mesh, read_volume, write_ply, write_slices
+from lrnn_jax.metrics import iou
+from lrnn_jax.typing import Field, Key, Terms
+
+__all__ = ["Occupancy", "ShapeData", "SignedDistance"]
+
+_RING, _TUBE = 0.6, 0.25  # radii of the torus
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ShapeData:
+    """Points of space and what the field is to be there.
+
+    Attributes:
+      x: points, the solid lying in [-1, 1]^3.
+      y: 1 inside and 0 outside, or the signed distance, negative inside.
+    """
+
+    x: Float[ArrayLike, "n 3"]
+    y: Float[ArrayLike, "n 1"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What the problems of a solid share.
+
+    Args:
+      source: 'torus', a solid in closed form, or the path of a volume (.npy, .npz, .mat) or of a
+        watertight mesh (.ply, .obj, .stl, .off, ...), which is scaled into [-0.9, 0.9]^3.
+      points: drawn once from a torus or a mesh, half of them near its surface, >= 2; a volume is
+        taken whole.
+      spread: standard deviation of the distance of the near points to the surface, > 0.
+      resolution: voxels along an axis of the grid that a torus or a mesh is scored on, >= 2.
+      point_seed: of the points, >= 0.
+
+    Raises:
+      InputError: the solid is missing or unusable, or a field is out of its range.
+    """
+
+    decoded: ClassVar[str] = "decoded.ply"
+    level: ClassVar[float]
+    outside: ClassVar[float]
+
+    source: str = "torus"
+    points: int = 50_000
+    spread: float = 0.05
+    resolution: int = 64
+    point_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 2, "points", "resolution")
+        require_at_least(self, 0, "point_seed")
+        require_positive(self, "spread")
+
+    @property
+    def in_dim(self) -> int:
+        """3: x, y and z."""
+        return 3
+
+    @property
+    def out_dim(self) -> int:
+        """1."""
+        return 1
+
+    def is_inside(self, values: np.ndarray) -> np.ndarray:
+        """Which values of the field say inside."""
+        return values > self.level
+
+    def truth(self) -> Bool[np.ndarray, "a b c"]:
+        """Which voxels of the grid that it is scored on are inside."""
+        if self._is_volume:
+            return read_volume(self.source)
+        return self._solid_at(_voxels((self.resolution,) * 3)).reshape((self.resolution,) * 3)
+
+    def iou(self, field: Field) -> float:
+        """Intersection over union on all voxels."""
+        truth = self.truth()
+        return iou(self.is_inside(_values(field, truth.shape)), truth)
+
+    def render(self, field: Field, data: ShapeData, folder: Path) -> list[Path]:
+        """`slices.png`, and `mesh.ply` unless the field has no surface."""
+        del data
+        truth = self.truth()
+        values = _values(field, truth.shape)
+        slices = write_slices(folder / "slices.png", truth, self.is_inside(values))
+        surface = level_set(values, self.level, self.outside)
+        return [slices] if surface is None else [slices, write_ply(folder / "mesh.ply", *surface)]
+
+    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+        """Writes the surface as a PLY, from a grid of `size` voxels; None: that of the scores."""
+        shape = self.truth().shape if size is None else size
+        if len(shape) != 3 or min(shape) < 2:
+            raise InputError(f"size: expected three numbers of voxels >= 2, got {size}")
+        surface = level_set(_values(field, shape), self.level, self.outside)
+        if surface is None:
+            raise InputError(f"the field has no surface: it never crosses {self.level:g}")
+        return write_ply(path, *surface)
+
+    def progress(self, terms: dict[str, float]) -> dict[str, float]:
+        """Nothing beside the loss."""
+        del terms
+        return {}
+
+    @property
+    def _is_volume(self) -> bool:
+        return Path(self.source).suffix.lower() in VOLUMES
+
+    def _solid_at(self, x: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
+        """Which points are inside a torus or a mesh."""
+        if self.source == "torus":
+            return _torus(x) < 0
+        return np.asarray(read_mesh(self.source).contains(x))
+
+    def _distance_to(self, x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+        """Signed distances of points to a torus or a mesh, negative inside."""
+        if self.source == "torus":
+            return _torus(x)
+        mesh = read_mesh(self.source)
+        distance = np.asarray(mesh.nearest.on_surface(x)[1], np.float64)
+        return np.where(mesh.contains(x), -distance, distance)
+
+    def _drawn(self) -> Float[np.ndarray, "n 3"]:
+        """Half of the points near the surface, half anywhere in [-1, 1]^3."""
+        rng = np.random.default_rng(self.point_seed)
+        near = self.points // 2
+        if self.source == "torus":
+            surface = _on_torus(near, rng)
+        else:
+            mesh = read_mesh(self.source)
+            triangles = rng.choice(len(mesh.faces), near, p=mesh.area_faces / mesh.area)
+            weights = rng.dirichlet((1.0, 1.0, 1.0), near)
+            surface = np.einsum("nk,nkd->nd", weights, mesh.triangles[triangles])
+        away = np.clip(surface + self.spread * rng.normal(size=surface.shape), -1, 1)
+        return np.concatenate([away, rng.uniform(-1, 1, (self.points - near, 3))])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Occupancy(Shape):
+    """Fit which points are inside a solid: minimise mean (u(x) - y)^2, y = 1 inside, 0 outside.
+
+    u > 1/2 is inside. Each axis of a volume spans [-1, 1].
+
+    Raises:
+      InputError: the solid is missing or unusable, or a field is out of its range.
+
+    References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): all voxels of the volume, cut
+    to the box of the solid; the squared error and the level 1/2.
+    """
+
+    level: ClassVar[float] = 0.5
+    outside: ClassVar[float] = 0.0
+
+    def load(self) -> ShapeData:
+        """All voxels of a volume, or points near and far."""
+        if self._is_volume:
+            inside = read_volume(self.source)
+            return ShapeData(_voxels(inside.shape), _column(inside))
+        x = self._drawn()
+        return ShapeData(x.astype(np.float32), _column(self._solid_at(x)))
+
+    def loss(self, field: Field, data: ShapeData, key: Key) -> tuple[jax.Array, Terms]:
+        """mean (u(x) - y)^2 over points."""
+        del key
+        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
+
+    def evaluate(self, field: Field, data: ShapeData) -> dict[str, float]:
+        """Intersection over union on all voxels."""
+        del data
+        return {"iou": self.iou(field)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignedDistance(Shape):
+    """Fit the signed distance to a surface, negative inside.
+
+        loss = mean |u(x) - d(x)| + eikonal * mean (|grad u| - 1)^2
+
+    Args:
+      eikonal: factor of the second term, >= 0: a distance has slope 1 everywhere.
+
+    Raises:
+      InputError: the solid is missing, unusable or a volume, or a field is out of its range.
+
+    References: Park et al., "DeepSDF" (CVPR 2019); Gropp et al., "Implicit Geometric
+    Regularization for Learning Shapes" (ICML 2020) for the eikonal term.
+    """
+
+    level: ClassVar[float] = 0.0
+    outside: ClassVar[float] = 1.0
+
+    eikonal: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.eikonal) and self.eikonal >= 0):
+            raise InputError(f"eikonal: expected a finite number >= 0, got {self.eikonal}")
+        if self._is_volume:
+            raise InputError(
+                f"source: {self.source} is a volume, which has no distances: take a mesh, or the "
+                "problem 'occupancy'"
+            )
+
+    def is_inside(self, values: np.ndarray) -> np.ndarray:
+        """Where the distance is negative."""
+        return values < self.level
+
+    def load(self) -> ShapeData:
+        """Points near and far, and their distances."""
+        x = self._drawn()
+        return ShapeData(x.astype(np.float32), _column(self._distance_to(x)))
+
+    def loss(self, field: Field, data: ShapeData, key: Key) -> tuple[jax.Array, Terms]:
+        """Both terms, 'distance' and 'eikonal'."""
+        del key
+
+        def value_and_slope(point: jax.Array) -> tuple[jax.Array, jax.Array]:
+            value, slope = jax.value_and_grad(lambda p: field(p)[0])(point)
+            return value, jnp.linalg.norm(slope)
+
+        value, slope = jax.vmap(value_and_slope)(jnp.asarray(data.x))
+        distance = jnp.mean(jnp.abs(value - jnp.asarray(data.y)[:, 0]))
+        eikonal = jnp.mean((slope - 1) ** 2)
+        return distance + self.eikonal * eikonal, {"distance": distance, "eikonal": eikonal}
+
+    def evaluate(self, field: Field, data: ShapeData) -> dict[str, float]:
+        """Mean absolute error of the distance at the points, and intersection over union."""
+        error = np.abs(np.asarray(field(data.x), np.float64) - np.asarray(data.y, np.float64))
+        return {"distance_error": float(error.mean()), "iou": self.iou(field)}
+
+
+def _torus(x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+    """The signed distance to a torus about the z axis."""
+    x = np.asarray(x, np.float64)
+    return np.hypot(np.hypot(x[:, 0], x[:, 1]) - _RING, x[:, 2]) - _TUBE
+
+
+def _on_torus(count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 3"]:
+    """Points of its surface, even in the two angles."""
+    around, along = rng.uniform(0, 2 * np.pi, (2, count))
+    radius = _RING + _TUBE * np.cos(along)
+    return np.stack([radius * np.cos(around), radius * np.sin(around), _TUBE * np.sin(along)], -1)
+
+
+def _voxels(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:
+    """Centres of voxels, each axis spanning [-1, 1]."""
+    return rearrange(grid(shape), "a b c d -> (a b c) d")
+
+
+def _values(field: Field, shape: tuple[int, ...]) -> Float[np.ndarray, "a b c"]:
+    """The field at the centres of voxels."""
+    return np.asarray(field(_voxels(shape))).reshape(shape)
+
+
+def _column(values: np.ndarray) -> Float[np.ndarray, "n 1"]:
+    return values.reshape(-1, 1).astype(np.float32)
