@@ -36,7 +36,16 @@ from lrnn_jax.models import (
     lrnn_from_cp,
     lrnn_from_mlp,
 )
-from lrnn_jax.problems import Audio, Image, Occupancy, SignedDistance, inverse, pde
+from lrnn_jax.problems import (
+    Audio,
+    Classification,
+    Image,
+    Occupancy,
+    Regression,
+    SignedDistance,
+    inverse,
+    pde,
+)
 from lrnn_jax.training import Training, fit, solve
 
 __all__ = [
@@ -47,6 +56,7 @@ __all__ = [
     "Audio",
     "CPTensor",
     "ChebyKAN",
+    "Classification",
     "Factorized",
     "Finer",
     "FourierNet",
@@ -59,6 +69,7 @@ __all__ = [
     "NestNet",
     "NestedActivation",
     "Occupancy",
+    "Regression",
     "ReluPE",
     "SignedDistance",
     "Siren",

@@ -14,7 +14,16 @@ import tomli_w
 import lrnn_jax.models as models
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, write_bytes
-from lrnn_jax.problems import Audio, Image, Occupancy, SignedDistance, inverse, pde
+from lrnn_jax.problems import (
+    Audio,
+    Classification,
+    Image,
+    Occupancy,
+    Regression,
+    SignedDistance,
+    inverse,
+    pde,
+)
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
 
@@ -65,6 +74,8 @@ PROBLEMS: dict[str, type] = {
     "super_resolution": inverse.SuperResolution,
     "frames": inverse.Frames,
     "ct": inverse.CT,
+    "regression": Regression,
+    "classification": Classification,
     "poisson": pde.Poisson,
     "helmholtz": pde.Helmholtz,
     "convection": pde.Convection,

@@ -3,8 +3,10 @@
 from lrnn_jax.io.extras import extra, require_memory
 from lrnn_jax.io.figures import (
     save_figure,
+    write_confusion,
     write_curves,
     write_error_map,
+    write_predictions,
     write_slices,
     write_sound_error,
 )
@@ -12,13 +14,16 @@ from lrnn_jax.io.files import atomic, exists, io_errors, write_bytes
 from lrnn_jax.io.images import SAMPLES, Picture, read_picture, write_png
 from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, write_ply
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_wav
+from lrnn_jax.io.tables import BUNDLED, Table, read_table_file
 
 __all__ = [
+    "BUNDLED",
     "CHORD",
     "SAMPLES",
     "VOLUMES",
     "Picture",
     "Sound",
+    "Table",
     "atomic",
     "exists",
     "extra",
@@ -27,14 +32,17 @@ __all__ = [
     "read_mesh",
     "read_picture",
     "read_sound",
+    "read_table_file",
     "read_volume",
     "require_memory",
     "save_figure",
     "write_bytes",
+    "write_confusion",
     "write_curves",
     "write_error_map",
     "write_ply",
     "write_png",
+    "write_predictions",
     "write_slices",
     "write_sound_error",
     "write_wav",

@@ -4,14 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lrnn_jax.io.files import atomic
 
-__all__ = ["save_figure", "write_curves", "write_error_map", "write_slices", "write_sound_error"]
+__all__ = [
+    "save_figure",
+    "write_confusion",
+    "write_curves",
+    "write_error_map",
+    "write_predictions",
+    "write_slices",
+    "write_sound_error",
+]
 
 
 def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
@@ -97,6 +105,39 @@ def write_slices(
         for index, name in enumerate(names)
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
+    return save_figure(figure, path)
+
+
+def write_predictions(
+    path: Path, said: Float[np.ndarray, "n"], true: Float[np.ndarray, "n"]
+) -> Path:
+    """What was told over what is true, beside the line where both are equal."""
+    figure = Figure(figsize=(4.8, 4.8), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    ends = [min(true.min(), said.min()), max(true.max(), said.max())]
+    axes.plot(ends, ends, color="0.6", linewidth=1)
+    axes.plot(true, said, ".", markersize=4, alpha=0.7)
+    axes.set_xlabel("target")
+    axes.set_ylabel("prediction")
+    axes.set_aspect("equal", "datalim")
+    return save_figure(figure, path)
+
+
+def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequence[str]) -> Path:
+    """How many rows of each class (down) were told to be which (across)."""
+    side = 2.4 + 0.42 * len(classes)
+    figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
+    places = range(len(classes))
+    axes.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 3 else 0)
+    axes.set_yticks(places, classes)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("class")
     return save_figure(figure, path)
 
 

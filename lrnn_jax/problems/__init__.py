@@ -10,13 +10,17 @@ from lrnn_jax.problems.signals import (
     ShapeData,
     SignedDistance,
 )
+from lrnn_jax.problems.tabular import Classification, Regression, Rows
 
 __all__ = [
     "Audio",
     "AudioData",
+    "Classification",
     "Image",
     "ImageData",
     "Occupancy",
+    "Regression",
+    "Rows",
     "ShapeData",
     "SignedDistance",
     "inverse",

@@ -1,9 +1,11 @@
 """A whole training as one call, for use from Python."""
 
 import contextlib
+import dataclasses
 import functools
+import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +49,12 @@ class Solution(NamedTuple):
 
 
 def solve(
-    model: Model, problem: Problem, training: Training, *, score_every: int | None = None
+    model: Model,
+    problem: Problem,
+    training: Training,
+    *,
+    score_every: int | None = None,
+    patience: int | None = None,
 ) -> Solution:
     """Fits a model to a problem as `training` says, in memory.
 
@@ -59,9 +66,12 @@ def solve(
       problem: any problem.
       training: the settings; `training.seed` draws the start.
       score_every: steps between two evaluations on the way; None: only the last.
+      patience: evaluations without a better `problem.to_validate(scores)` before training stops,
+        and the parameters of the best are taken; None: all steps, and the last parameters.
 
     Raises:
-      InputError: they do not go together, score_every is below 1, or the loss becomes other than
+      InputError: they do not go together, score_every or patience is below 1, patience without
+        score_every or for a problem without a validation part, or the loss becomes other than
         finite.
 
     Example:
@@ -73,8 +83,7 @@ def solve(
       True
     """
     check_fit(model, problem, training)
-    if score_every is not None and score_every < 1:
-        raise InputError(f"score_every: expected an integer >= 1 or None, got {score_every}")
+    _check_scoring(problem, score_every, patience)
     with arithmetic(training):
         network = trained_model(model, training)
         init_key, loop_key = jax.random.split(jax.random.key(training.seed))
@@ -82,7 +91,7 @@ def solve(
         state = starting_state(network, problem, training, data, init_key)
         capacity = min(training.steps, score_every or training.steps)
         advance = _advance(network, problem, training, capacity, (state, data, loop_key))
-        pieces, trail = [], []
+        pieces, trail, best = [], [], _Best(problem, patience)
         while int(state.step) < training.steps and not int(stop_code(state.opt_state)):
             count = min(capacity, training.steps - int(state.step))
             state, history, done = advance(state, data, loop_key, np.int32(count))
@@ -94,15 +103,63 @@ def solve(
                 )
             field = HostField(model, exported_params(network, state.params))
             trail.append((int(state.step), problem.evaluate(field, data)))
-        names = pieces[0]
+            best.see(field, *trail[-1])
+            if best.is_old:
+                break
+        field, scores = (field, trail[-1][1]) if best.field is None else (best.field, best.scores)
         return Solution(
             params=field.params,
             field=field,
-            scores=trail[-1][1],
+            scores=scores,
             trail=trail,
-            history={name: np.concatenate([piece[name] for piece in pieces]) for name in names},
-            stop=why_it_stopped(state, training),
+            history={name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]},
+            stop=best.why() if best.is_old else why_it_stopped(state, training),
         )
+
+
+class _Best:
+    """The field of the best validation so far; does nothing without patience."""
+
+    def __init__(self, problem: Problem, patience: int | None) -> None:
+        self.field: HostField | None = None
+        self.scores: dict[str, float] = {}
+        self._problem, self._patience = problem, patience
+        self._value, self._step, self._last, self._since = math.inf, 0, 0, 0
+
+    def see(self, field: HostField, step: int, scores: dict[str, float]) -> None:
+        """Keeps the field if it is better than all before."""
+        if self._patience is None:
+            return
+        value = cast(Any, self._problem).to_validate(scores)
+        self._last, self._since = step, self._since + 1
+        if self.field is None or value < self._value:
+            kept = jax.device_get(field.params)  # the loop takes over the arrays of the device
+            self.field = dataclasses.replace(field, params=kept)
+            self.scores, self._value, self._step, self._since = scores, value, step, 0
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the last `patience` evaluations were no better."""
+        return self._patience is not None and self._since >= self._patience
+
+    def why(self) -> str:
+        """One line."""
+        return (
+            f"after {self._last} steps: {self._since} evaluations no better than that of step "
+            f"{self._step}, whose parameters are kept"
+        )
+
+
+def _check_scoring(problem: Problem, score_every: int | None, patience: int | None) -> None:
+    for name, value in (("score_every", score_every), ("patience", patience)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}: expected an integer >= 1 or None, got {value}")
+    if patience is None:
+        return
+    if score_every is None:
+        raise InputError("patience: expected score_every too, the steps between two evaluations")
+    if not hasattr(problem, "to_validate"):
+        raise InputError(f"patience: {type(problem).__name__} has no validation part; leave it out")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,120 @@
+"""Tables in: CSV with a header, NPZ of two arrays, and the sets that come with scikit-learn."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from lrnn_jax.errors import InputError, suggest
+from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.files import io_errors
+
+__all__ = ["BUNDLED", "Table", "read_table_file"]
+
+BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+"""Sets that are installed with scikit-learn; 'diabetes' has a number for a target, all others
+classes."""
+
+_CHARACTERS = 8  # of a CSV that a number takes at least; for the estimate of memory
+
+
+class Table(NamedTuple):
+    """Rows of numbers and what is to be told from them.
+
+    Attributes:
+      x: features (n, f).
+      y: the target of each row, a number or the text of a class.
+      names: of the features.
+    """
+
+    x: Float[np.ndarray, "n f"]
+    y: np.ndarray
+    names: tuple[str, ...]
+
+
+def read_table_file(source: str, target: str | None) -> Table:
+    """A table from a file, or one of BUNDLED by its name.
+
+    Args:
+      source: the name of a bundled set, or a path: .csv with a header, or .npz with x (n, f) and
+        y (n,).
+      target: the column of a CSV to tell; None: its last.
+
+    Raises:
+      InputError: the file is missing, damaged or too large, a field of a feature is no finite
+        number, or there is no such column; scikit-learn is not installed.
+    """
+    if source in BUNDLED:
+        found = getattr(extra("sklearn.datasets", "tabular"), f"load_{source}")()
+        names = tuple(map(str, getattr(found, "feature_names", range(found.data.shape[1]))))
+        return Table(np.asarray(found.data, np.float64), np.asarray(found.target), names)
+    path = Path(source)
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    if path.suffix.lower() == ".npz":
+        return _from_npz(content, source)
+    require_memory(source, 2 * len(content) // _CHARACTERS)
+    return _from_csv(content, source, target)
+
+
+def _from_npz(content: bytes, source: str) -> Table:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found: dict[str, Any] = dict(arrays)
+    except Exception as error:  # NumPy has several of its own; all mean the same here
+        raise InputError(f"cannot read {source}: damaged, or no NPZ ({error})") from error
+    if not {"x", "y"} <= found.keys():
+        raise InputError(f"{source} holds {', '.join(found) or 'nothing'}: expected arrays x and y")
+    x, y = found["x"], found["y"]
+    if x.ndim != 2 or y.shape != x.shape[:1] or not np.issubdtype(x.dtype, np.number):
+        raise InputError(
+            f"{source} has x {x.dtype}{x.shape} and y {y.shape}: expected numbers (n, f) and (n,)"
+        )
+    if not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise InputError(f"{source}: x[{row}, {column}] is not finite")
+    return Table(x.astype(np.float64), y, tuple(map(str, range(x.shape[1]))))
+
+
+def _from_csv(content: bytes, source: str, target: str | None) -> Table:
+    try:
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {source}: no CSV ({error})") from error
+    rows = [row for row in rows if row]
+    if len(rows) < 2:
+        raise InputError(f"{source} has {len(rows)} lines: expected a header and rows")
+    header = [name.strip() for name in rows[0]]
+    chosen = header[-1] if target is None else target
+    if chosen not in header:
+        raise InputError(f"target: {source} has no column '{chosen}'; {suggest(chosen, header)}")
+    place = header.index(chosen)
+    for line, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise InputError(
+                f"{source}, line {line}: {len(row)} fields, expected {len(header)} as in the header"
+            )
+    columns = [column for column in range(len(header)) if column != place]
+    x = [
+        [_number(row[column], header[column], line, source) for column in columns]
+        for line, row in enumerate(rows[1:], start=2)
+    ]
+    y = np.array([row[place].strip() for row in rows[1:]])
+    names = tuple(header[column] for column in columns)
+    return Table(np.array(x, np.float64).reshape(len(y), len(names)), y, names)
+
+
+def _number(text: str, name: str, line: int, source: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(
+            f"{source}, line {line}, column '{name}': expected a finite number, got {text!r}"
+        )
+    return value

@@ -1,0 +1,321 @@
+"""Tables: a number or a class told from the features of a row.
+
+The rows are split once into three parts: training; validation, to stop by; test, for the scores.
+Features, and targets that are numbers, are scaled to mean 0 and standard deviation 1 on the
+training part alone.
+
+Axis letters: n rows, f features, k classes.
+"""
+
+import abc
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import ArrayLike, Float
+
+from lrnn_jax.checks import require_at_least
+from lrnn_jax.errors import InputError
+from lrnn_jax.io import read_table_file, write_bytes, write_confusion, write_predictions
+from lrnn_jax.typing import Field, Key, Terms
+
+__all__ = ["Classification", "Regression", "Rows"]
+
+PARTS = ("training", "validation", "test")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of a table.
+
+    Attributes:
+      x: features, scaled.
+      y: targets: numbers, scaled, or the indices of classes.
+    """
+
+    x: Float[ArrayLike, "n f"]
+    y: ArrayLike
+
+
+class Split(NamedTuple):
+    """A table in its parts.
+
+    Attributes:
+      parts: rows of training, validation and test.
+      rows: which rows of the table they are.
+      centre: what was taken off targets that are numbers.
+      width: what they were divided by.
+      classes: the texts of the classes, in order; none for numbers.
+    """
+
+    parts: dict[str, Rows]
+    rows: dict[str, np.ndarray]
+    centre: float
+    width: float
+    classes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tabular(abc.ABC):
+    """What problems of tables share.
+
+    Args:
+      source: a set that comes with scikit-learn ('breast_cancer', 'diabetes', 'digits', 'iris',
+        'wine'), or the path of a CSV with a header or of an NPZ with x (n, f) and y (n,).
+      target: the column of a CSV to tell; None: its last.
+      validation: fraction of the rows to stop by, in (0, 1).
+      test: fraction of the rows for the scores, in (0, 1); both together below 1.
+      split_seed: of the split, >= 0.
+
+    Raises:
+      InputError: the table is missing or unusable, or a field is out of its range.
+    """
+
+    decoded: ClassVar[str] = "predictions.csv"
+
+    source: str
+    target: str | None = None
+    validation: float = 0.2
+    test: float = 0.2
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "split_seed")
+        for name in ("validation", "test"):
+            if not 0 < getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise InputError(f"{name}: expected a fraction in (0, 1), got {value}")
+        if self.validation + self.test >= 1:
+            total = self.validation + self.test
+            raise InputError(f"validation, test: expected less than 1 together, got {total:g}")
+
+    @abc.abstractmethod
+    def split(self) -> Split:
+        """The table in its three parts; reads the file."""
+
+    @property
+    def in_dim(self) -> int:
+        """The features; reads the file."""
+        return read_table_file(self.source, self.target).x.shape[1]
+
+    def load(self) -> Rows:
+        """The training part."""
+        return self.split().parts["training"]
+
+    def progress(self, terms: dict[str, float]) -> dict[str, float]:
+        """Nothing beside the loss."""
+        del terms
+        return {}
+
+    @abc.abstractmethod
+    def told(self, values: np.ndarray, split: Split) -> np.ndarray:
+        """What the field's values say: numbers in the target's unit, or the texts of classes."""
+
+    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+        """Writes a CSV: the number of each row, its part, its target and what the field says."""
+        if size is not None:
+            raise InputError("size: a table has none; leave it out")
+        split, lines = self.split(), []
+        for name, part in split.parts.items():
+            said = self.told(np.asarray(field(part.x)), split)
+            true = self.told(self._certain(part.y), split)
+            lines += zip(split.rows[name], [name] * len(said), true, said, strict=True)
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("row", "part", "target", "prediction"))
+        writer.writerows(sorted(lines, key=lambda line: line[0]))
+        return write_bytes(path, stream.getvalue().encode())
+
+    @abc.abstractmethod
+    def _certain(self, y: ArrayLike) -> np.ndarray:
+        """The values of a field that says y."""
+
+    def _divided(self, x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Split:
+        """The parts, each group of rows divided alike; features scaled by the training part."""
+        shares = np.random.default_rng(self.split_seed).random(len(y))
+        rank = np.empty(len(y))
+        for group in np.unique(groups):
+            own = np.flatnonzero(groups == group)
+            rank[own[np.argsort(shares[own])]] = (np.arange(len(own)) + 0.5) / len(own)
+        edges = (1 - self.validation - self.test, 1 - self.test)
+        place = np.searchsorted(edges, rank)
+        rows = {name: np.flatnonzero(place == index) for index, name in enumerate(PARTS)}
+        for name, own in rows.items():
+            if not len(own):
+                raise InputError(f"{self.source} has {len(y)} rows: none is left for {name}")
+        train = x[rows["training"]]
+        width = train.std(axis=0)
+        scaled = (x - train.mean(axis=0)) / np.where(width > 0, width, 1)
+        parts = {name: Rows(scaled[own].astype(np.float32), y[own]) for name, own in rows.items()}
+        return Split(parts, rows, 0.0, 1.0, ())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regression(Tabular):
+    """Tell a number: minimise the mean squared error of u(features) to the scaled target.
+
+    Raises:
+      InputError: the table is missing or unusable, or a field is out of its range.
+    """
+
+    source: str = "diabetes"
+
+    @property
+    def out_dim(self) -> int:
+        """1."""
+        return 1
+
+    def split(self) -> Split:
+        """The table in its three parts, drawn at random."""
+        table = read_table_file(self.source, self.target)
+        y = _numbers(table.y, self.source)
+        split = self._divided(table.x, y[:, None], np.zeros(len(y)))
+        train = np.asarray(split.parts["training"].y)
+        centre, width = float(train.mean()), float(train.std())
+        if width == 0:
+            raise InputError(f"{self.source}: all targets of the training part are {centre:g}")
+        parts = {
+            name: Rows(part.x, ((np.asarray(part.y) - centre) / width).astype(np.float32))
+            for name, part in split.parts.items()
+        }
+        return split._replace(parts=parts, centre=centre, width=width)
+
+    def loss(self, field: Field, data: Rows, key: Key) -> tuple[jax.Array, Terms]:
+        """mean (u(x) - y)^2 over rows, in units of the training part's variance."""
+        del key
+        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
+
+    def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
+        """Root mean squared error in the target's unit; `rmse` is that of the test part."""
+        del data
+        split = self.split()
+        errors = {
+            name: split.width * float(np.sqrt(np.mean((_double(field(part.x)) - part.y) ** 2)))
+            for name, part in split.parts.items()
+        }
+        return _named("rmse", errors)
+
+    def to_validate(self, scores: dict[str, float]) -> float:
+        """What training may be stopped by: the error of the validation part."""
+        return scores["rmse_validation"]
+
+    def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
+        """`predictions.png`: told over true, for the rows of the test."""
+        del data
+        split = self.split()
+        part = split.parts["test"]
+        said, true = self.told(_double(field(part.x)), split), self.told(_double(part.y), split)
+        return [write_predictions(folder / "predictions.png", said, true)]
+
+    def told(self, values: np.ndarray, split: Split) -> np.ndarray:
+        """In the target's unit."""
+        return split.centre + split.width * np.asarray(values, np.float64)[:, 0]
+
+    def _certain(self, y: ArrayLike) -> np.ndarray:
+        return np.asarray(y)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification(Tabular):
+    """Tell a class: minimise the cross-entropy of softmax u(features), in nats.
+
+    Raises:
+      InputError: the table is missing or unusable, or a field is out of its range.
+    """
+
+    source: str = "digits"
+
+    @property
+    def out_dim(self) -> int:
+        """The classes; reads the file."""
+        return len(np.unique(read_table_file(self.source, self.target).y))
+
+    def split(self) -> Split:
+        """The table in its three parts, each class divided alike (stratified)."""
+        table = read_table_file(self.source, self.target)
+        classes, index, counts = np.unique(table.y, return_inverse=True, return_counts=True)
+        if len(classes) < 2:
+            raise InputError(f"{self.source} has one class only: expected 2 or more")
+        if len(classes) > len(table.y) // 2:
+            raise InputError(
+                f"{self.source} has {len(classes)} classes in {len(table.y)} rows: is the target a "
+                "number? Then the problem is 'regression'"
+            )
+        if counts.min() < len(PARTS):
+            rare = classes[counts.argmin()]
+            raise InputError(f"{self.source}: class '{rare}' has {counts.min()} rows, expected 3")
+        split = self._divided(table.x, index.reshape(-1, 1).astype(np.int32), index.ravel())
+        return split._replace(classes=tuple(map(str, classes)))
+
+    def loss(self, field: Field, data: Rows, key: Key) -> tuple[jax.Array, Terms]:
+        """mean -log softmax(u(x))[y] over rows."""
+        del key
+        labels = jnp.asarray(data.y)[:, 0]
+        entropy = optax.softmax_cross_entropy_with_integer_labels(
+            field(jnp.asarray(data.x)), labels
+        )
+        return jnp.mean(entropy), {}
+
+    def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
+        """Accuracy and cross-entropy of each part; plain names are those of the test."""
+        del data
+        right, entropy = {}, {}
+        for name, part in self.split().parts.items():
+            u, y = _double(field(part.x)), np.asarray(part.y)[:, 0]
+            u = u - u.max(axis=1, keepdims=True)
+            chances = u - np.log(np.exp(u).sum(axis=1, keepdims=True))
+            right[name] = float(np.mean(u.argmax(axis=1) == y))
+            entropy[name] = float(-np.mean(chances[np.arange(len(y)), y]))
+        return _named("accuracy", right) | _named("cross_entropy", entropy)
+
+    def to_validate(self, scores: dict[str, float]) -> float:
+        """What training may be stopped by: the cross-entropy of the validation part."""
+        return scores["cross_entropy_validation"]
+
+    def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
+        """`confusion.png`: how many rows of the test of each class were told to be which."""
+        del data
+        split = self.split()
+        part, count = split.parts["test"], len(split.classes)
+        said, true = _double(field(part.x)).argmax(axis=1), np.asarray(part.y)[:, 0]
+        table = np.bincount(count * true + said, minlength=count**2).reshape(count, count)
+        return [write_confusion(folder / "confusion.png", table, split.classes)]
+
+    def told(self, values: np.ndarray, split: Split) -> np.ndarray:
+        """The class of the largest value."""
+        return np.array(split.classes)[np.asarray(values).argmax(axis=1)]
+
+    def _certain(self, y: ArrayLike) -> np.ndarray:
+        return np.eye(int(np.max(np.asarray(y))) + 1)[np.asarray(y)[:, 0]]
+
+
+def _double(values: ArrayLike) -> np.ndarray:
+    return np.asarray(values, np.float64)
+
+
+def _named(score: str, by_part: dict[str, float]) -> dict[str, float]:
+    """The score of the test by its plain name, the others with their part."""
+    names = {"test": score, "validation": f"{score}_validation", "training": f"{score}_training"}
+    return {names[part]: by_part[part] for part in ("test", "validation", "training")}
+
+
+def _numbers(values: np.ndarray, source: str) -> Float[np.ndarray, "n"]:
+    """Targets as numbers."""
+    for row, value in enumerate(values):
+        try:
+            finite = np.isfinite(float(value))
+        except ValueError:
+            finite = False
+        if not finite:
+            raise InputError(
+                f"{source}, row {row + 1}: the target {str(value)!r} is no finite number; for "
+                "classes take the problem 'classification'"
+            )
+    return values.astype(np.float64)

@@ -1,0 +1,262 @@
+"""Tables: files in, the split and its scales, scores by hand, stopping by validation."""
+
+import csv
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, root_mean_squared_error
+
+import lrnn_jax as lj
+from lrnn_jax import InputError
+from lrnn_jax.io import BUNDLED, read_picture, read_table_file
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 3)) * [1.0, 10.0, 0.1] + [0.0, 5.0, 2.0]
+NUMBERS = 7 + 3 * X[:, 0] - X[:, 1]
+CLASSES = np.where(X[:, 0] > 0.3, "yes", "no")
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Writes a CSV and returns its path."""
+
+    def store(y=NUMBERS, name="table.csv"):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("length", "width", "depth", "target"))
+            writer.writerows(
+                [*map(repr, map(float, row)), label] for row, label in zip(X, y, strict=True)
+            )
+        return str(tmp_path / name)
+
+    return store
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def test_a_csv_is_read_as_it_was_written(stored):
+    table = read_table_file(stored(), None)
+    np.testing.assert_array_equal(table.x, X)
+    np.testing.assert_allclose(table.y.astype(float), NUMBERS, rtol=1e-12)
+    assert table.names == ("length", "width", "depth")
+    other = read_table_file(stored(), "width")
+    np.testing.assert_array_equal(other.x[:, 1], X[:, 2])
+    assert other.names == ("length", "depth", "target")
+
+
+def test_an_npz_is_read_as_it_was_written(tmp_path):
+    np.savez(tmp_path / "table.npz", x=X, y=CLASSES)
+    table = read_table_file(str(tmp_path / "table.npz"), None)
+    np.testing.assert_array_equal(table.x, X)
+    np.testing.assert_array_equal(table.y, CLASSES)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_sets_of_scikit_learn_need_no_file(name):
+    table = read_table_file(name, None)
+    assert table.x.shape[0] == len(table.y) > 100
+    assert len(table.names) == table.x.shape[1]
+
+
+BAD_CSV = {
+    "a,b\n1,2\nx,3\n": "line 3, column 'a': expected a finite number, got 'x'",
+    "a,b\nnan,2\n": "line 2, column 'a': expected a finite number, got 'nan'",
+    "a,b\n,2\n": "line 2, column 'a': expected a finite number, got ''",
+    "a,b\n1\n": "line 2: 1 fields, expected 2 as in the header",
+    "a,b\n": "has 1 lines: expected a header and rows",
+    "": "has 0 lines: expected a header and rows",
+    'a,b\n"1,2\n': "no CSV",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_CSV.items())
+def test_unusable_csvs_are_refused(tmp_path, text, message):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_table_file(str(tmp_path / "bad.csv"), None)
+
+
+def test_an_unknown_target_is_named_with_the_nearest(stored):
+    with pytest.raises(InputError, match="has no column 'widht'.*width"):
+        read_table_file(stored(), "widht")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": X}, "holds x: expected arrays x and y"),
+        ({"x": X, "y": NUMBERS[1:]}, r"has x float64\(50, 3\) and y \(49,\)"),
+        ({"x": np.where(X > 2, np.inf, X), "y": NUMBERS}, r"x\[\d+, \d+\] is not finite"),
+    ],
+    ids=["alone", "lengths", "inf"],
+)
+def test_unusable_npzs_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        read_table_file(str(tmp_path / "bad.npz"), None)
+
+
+# The split ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [lj.Regression, lj.Classification])
+def test_every_row_is_in_one_part_and_the_parts_are_scaled_by_the_first(stored, kind):
+    y = NUMBERS if kind is lj.Regression else CLASSES
+    problem = kind(source=stored(y), validation=0.3, test=0.2)
+    split = problem.split()
+    assert sorted(np.concatenate(list(split.rows.values()))) == list(range(50))
+    assert [len(rows) for rows in split.rows.values()] == [25, 15, 10]
+    train = X[split.rows["training"]]
+    for name, part in split.parts.items():
+        expected = (X[split.rows[name]] - train.mean(axis=0)) / train.std(axis=0)
+        np.testing.assert_allclose(part.x, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(problem.load().x, split.parts["training"].x)
+    again, other = problem.split(), kind(source=stored(y), split_seed=1).split()
+    np.testing.assert_array_equal(split.rows["test"], again.rows["test"])
+    assert set(split.rows["test"]) != set(other.rows["test"])
+
+
+def test_classes_are_divided_alike():
+    split = lj.Classification(source="digits").split()
+    for part in split.parts.values():
+        counts = np.bincount(np.asarray(part.y)[:, 0], minlength=10)
+        assert counts.max() - counts.min() <= 0.06 * counts.sum() / 2
+
+
+def test_targets_are_scaled_by_the_training_part(stored):
+    split = lj.Regression(source=stored()).split()
+    train = NUMBERS[split.rows["training"]]
+    assert (split.centre, split.width) == pytest.approx((train.mean(), train.std()))
+    values = np.asarray(split.parts["test"].y)
+    np.testing.assert_allclose(
+        split.centre + split.width * values[:, 0], NUMBERS[split.rows["test"]], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "message"),
+    [
+        (lj.Regression, CLASSES, "is no finite number; for classes take the problem"),
+        (lj.Regression, np.full(50, 2.0), "all targets of the training part are 2"),
+        (lj.Classification, NUMBERS, "is the target a number"),
+        (lj.Classification, np.full(50, "a"), "has one class only"),
+        (lj.Classification, np.where(np.arange(50) == 3, "b", "a"), "class 'b' has 1 rows"),
+    ],
+    ids=["text", "constant", "numbers", "alike", "rare"],
+)
+def test_targets_of_another_kind_are_refused(stored, kind, y, message):
+    with pytest.raises(InputError, match=message):
+        kind(source=stored(y)).load()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"test": 0.0}, "test: expected a fraction"),
+        ({"validation": 1.0}, "validation: expected a fraction"),
+        ({"validation": 0.5, "test": 0.5}, "validation, test: expected less than 1 together"),
+        ({"split_seed": -1}, "split_seed: expected an integer >= 0"),
+    ],
+)
+def test_impossible_fields_are_named(fields, message):
+    with pytest.raises(InputError, match=message):
+        lj.Regression(**fields)
+
+
+# Loss and scores ----------------------------------------------------------------------------------
+
+
+def halved(x):
+    return np.asarray(x)[..., :1] / 2
+
+
+def test_errors_are_in_the_unit_of_the_target(stored, key):
+    problem = lj.Regression(source=stored())
+    split = problem.split()
+    scores = problem.evaluate(halved, problem.load())
+    for name, score in (("test", "rmse"), ("training", "rmse_training")):
+        said = split.centre + split.width * halved(split.parts[name].x)[:, 0]
+        expected = root_mean_squared_error(NUMBERS[split.rows[name]], said)
+        assert scores[score] == pytest.approx(expected, rel=1e-5)
+    loss = float(problem.loss(halved, problem.load(), key)[0])
+    assert np.sqrt(loss) * split.width == pytest.approx(scores["rmse_training"], rel=1e-5)
+    assert problem.to_validate(scores) == scores["rmse_validation"]
+
+
+def test_accuracy_and_cross_entropy_are_those_of_scikit_learn(stored, key):
+    problem = lj.Classification(source=stored(CLASSES))
+    assert (problem.in_dim, problem.out_dim) == (3, 2)
+    split, field = problem.split(), lambda x: np.asarray(x)[..., :2]
+    scores = problem.evaluate(field, problem.load())
+    u = np.float64(field(split.parts["test"].x))
+    chances = np.exp(u) / np.exp(u).sum(axis=1, keepdims=True)
+    true = CLASSES[split.rows["test"]]
+    said = np.array(["no", "yes"])[u.argmax(axis=1)]
+    assert scores["accuracy"] == pytest.approx(accuracy_score(true, said))
+    assert scores["cross_entropy"] == pytest.approx(log_loss(true, chances), rel=1e-6)
+    loss = float(problem.loss(field, problem.load(), key)[0])
+    assert loss == pytest.approx(scores["cross_entropy_training"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [lj.Regression, lj.Classification])
+def test_predictions_are_written_row_by_row(stored, tmp_path, kind):
+    y = NUMBERS if kind is lj.Regression else CLASSES
+    problem = kind(source=stored(y))
+    field = halved if kind is lj.Regression else lambda x: np.asarray(x)[..., :2]
+    with problem.decode(field, None, tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["row"]) for row in rows] == list(range(50))
+    if kind is lj.Regression:
+        np.testing.assert_allclose([float(row["target"]) for row in rows], NUMBERS, rtol=1e-5)
+    else:
+        assert [row["target"] for row in rows] == list(CLASSES)
+    right = np.mean([row["target"] == row["prediction"] for row in rows if row["part"] == "test"])
+    scores = problem.evaluate(field, None)
+    assert kind is lj.Regression or right == pytest.approx(scores["accuracy"])
+    with pytest.raises(InputError, match="size: a table has none"):
+        problem.decode(field, (3,), tmp_path / "no.csv")
+
+
+@pytest.mark.parametrize("kind", [lj.Regression, lj.Classification])
+def test_a_short_fit_learns_and_what_it_draws_can_be_read(stored, tmp_path, kind):
+    y = NUMBERS if kind is lj.Regression else CLASSES
+    problem = kind(source=stored(y))
+    model = lj.MLP(in_dim=3, out_dim=problem.out_dim, width=16, depth=2)
+    found = lj.solve(model, problem, lj.Training(steps=150, learning_rate=1e-2), score_every=2)
+    first = problem.to_validate(found.trail[0][1])
+    assert problem.to_validate(found.scores) < 0.5 * first
+    (file,) = problem.render(found.field, problem.load(), tmp_path)
+    assert min(read_picture(str(file)).pixels.shape[:2]) > 100
+
+
+# Stopping by validation ---------------------------------------------------------------------------
+
+
+def test_training_stops_when_validation_does_and_the_best_is_kept(stored):
+    noise = NUMBERS + 30 * np.random.default_rng(3).normal(size=50)
+    problem = lj.Regression(source=stored(noise))
+    model = lj.MLP(in_dim=3, out_dim=1, width=32, depth=2)
+    training = lj.Training(steps=2000, learning_rate=1e-2, schedule="constant")
+    found = lj.solve(model, problem, training, score_every=10, patience=3)
+    errors = [scores["rmse_validation"] for _, scores in found.trail]
+    best = int(np.argmin(errors))
+    assert len(errors) == best + 4 < 200
+    assert found.scores == found.trail[best][1]
+    assert problem.evaluate(found.field, None) == found.scores
+    assert f"no better than that of step {10 * (best + 1)}" in found.stop
+
+
+@pytest.mark.parametrize(
+    ("problem", "fields", "message"),
+    [
+        (lj.Regression(), {"patience": 2}, "patience: expected score_every too"),
+        (lj.Regression(), {"patience": 0, "score_every": 1}, "patience: expected an integer >= 1"),
+        (lj.Image(size=(4, 4)), {"patience": 2, "score_every": 1}, "Image has no validation part"),
+    ],
+    ids=["alone", "none", "image"],
+)
+def test_patience_needs_a_validation_part(problem, fields, message):
+    model = lj.MLP(in_dim=problem.in_dim, out_dim=problem.out_dim, width=4, depth=1)
+    with pytest.raises(InputError, match=message):
+        lj.solve(model, problem, lj.Training(steps=1), **fields)
