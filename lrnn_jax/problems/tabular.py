@@ -11,8 +11,9 @@ import abc
 import csv
 import dataclasses
 import io
+import operator
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +123,8 @@ class Tabular(abc.ABC):
         """Writes a CSV: the number of each row, its part, its target and what the field says."""
         if size is not None:
             raise InputError("size: a table has none; leave it out")
-        split, lines = self.split(), []
+        split = self.split()
+        lines: list[tuple[Any, ...]] = []
         for name, part in split.parts.items():
             said = self.told(np.asarray(field(part.x)), split)
             true = self.told(self._certain(part.y), split)
@@ -130,7 +132,7 @@ class Tabular(abc.ABC):
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("row", "part", "target", "prediction"))
-        writer.writerows(sorted(lines, key=lambda line: line[0]))
+        writer.writerows(sorted(lines, key=operator.itemgetter(0)))
         return write_bytes(path, stream.getvalue().encode())
 
     @abc.abstractmethod
