@@ -16,40 +16,21 @@ import argparse
 import dataclasses
 import functools
 import itertools
-import json
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-from zoo import machine, nearest
+import sweeps
+from sweeps import Case, Row, Study, trials
 
 import lrnn_jax as lj
 from lrnn_jax import pde
-from lrnn_jax.errors import InputError
-from lrnn_jax.experiments.spec import MODELS, PROBLEMS
-from lrnn_jax.models import Network
 
-RESULTS = Path(__file__).parent / "results" / "pinn.json"
-SWEPT = ("omega0", "depth", "input_scale")
+STUDY = Study(Path(__file__).parent / "results" / "pinn.json", "relative_l2", larger=False)
 SEEDS = (0, 1, 2, 3, 4)
 PLANE: dict[str, Any] = {"in_dim": 2, "out_dim": 1}
-Choice = tuple[Network, lj.Training]
-Row = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One line of a table: settings to choose among, of which the best is run with every seed."""
-
-    stage: str
-    name: str
-    problem: pde.PDE
-    choices: tuple[Choice, ...]
 
 
 def main() -> int:
@@ -65,25 +46,14 @@ def main() -> int:
         return 0
     for case in STAGES[options.stage]():
         if options.only in case.name:
-            run(case, options.seeds)
+            STUDY.run(case, options.seeds)
     return 0
 
 
 # The cases ---------------------------------------------------------------------------------------
 
 
-def family(kind: type[Network], field: str, size: int, **fields: Any) -> list[Network]:
-    """Models of about `size` parameters, which `field` sets; lists among the fields are swept."""
-    swept = {name: value for name, value in fields.items() if isinstance(value, list)}
-    combinations = itertools.product(*swept.values())
-    settings = [fields | dict(zip(swept, values, strict=True)) for values in combinations]
-    return [nearest(lambda v, s=s: kind(**PLANE | s | {field: v}), size) for s in settings]
-
-
-def trials(models: Iterable[Network], *trainings: lj.Training) -> tuple[Choice, ...]:
-    """Every model with every training."""
-    return tuple(itertools.product(models, trainings))
-
+family = functools.partial(sweeps.family, in_dim=2, out_dim=1)
 
 SECOND_ORDER = lj.Training(optimizer="levenberg_marquardt", precision="float64", steps=160)
 SMOOTH_LRNN: dict[str, Any] = {
@@ -209,86 +179,7 @@ STAGES = {
     "efficiency": efficiency_cases,
 }
 
-# Running -----------------------------------------------------------------------------------------
-
-
-def run(case: Case, seeds: list[int]) -> None:
-    """The sweep with the first seed, then the others at its best."""
-    sweep = [solve(case.problem, *choice, seeds[0]) for choice in case.choices]
-    best = min(range(len(sweep)), key=lambda i: sweep[i]["final"])
-    model, training = case.choices[best]
-    results = [sweep[best], *(solve(case.problem, model, training, seed) for seed in seeds[1:])]
-    add_row(
-        {
-            "stage": case.stage,
-            "name": case.name,
-            "problem": plain(case.problem, PROBLEMS),
-            "model": plain(model, MODELS),
-            "training": plain(training, {}),
-            "parameters": model.parameter_count,
-            "sweep": [
-                {**setting(choice), "final": result["final"]}
-                for choice, result in zip(case.choices, sweep, strict=True)
-            ],
-            "seeds": seeds,
-            **{key: [result[key] for result in results] for key in results[0]},
-        }
-    )
-
-
-def solve(problem: pde.PDE, model: Network, training: lj.Training, seed: int) -> Row:
-    """Final error, the best of twenty on the way (oracle), seconds with compilation, and why."""
-    settings = dataclasses.replace(training, seed=seed)
-    begun = time.perf_counter()
-    try:
-        found = lj.solve(model, problem, settings, score_every=max(1, training.steps // 20))
-    except InputError as error:
-        return {"final": float("inf"), "oracle": float("inf"), "seconds": 0.0, "stop": str(error)}
-    errors = [scores["relative_l2"] for _, scores in found.trail]
-    row = {
-        "final": errors[-1],
-        "oracle": min(errors),
-        "seconds": round(time.perf_counter() - begun, 1),
-        "stop": found.stop,
-    }
-    print(type(model).__name__, seed, row, flush=True)
-    return row
-
-
-def plain(spec: Any, registry: dict[str, type]) -> Row:
-    """The fields of a spec that are not its defaults, and its kind."""
-    fields = {
-        field.name: getattr(spec, field.name)
-        for field in dataclasses.fields(spec)
-        if getattr(spec, field.name) != field.default
-    }
-    kinds = {cls: name for name, cls in registry.items()}
-    return {"kind": kinds[type(spec)], **fields} if registry else fields
-
-
-def setting(choice: Choice) -> Row:
-    """What sets a choice of the sweep apart: its learning rate, and fields of its model."""
-    model, training = choice
-    fields = {name: getattr(model, name) for name in SWEPT if hasattr(model, name)}
-    return {"learning_rate": training.learning_rate, **fields}
-
-
-def read_rows() -> list[Row]:
-    """All rows so far."""
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-
-
-def add_row(row: Row) -> None:
-    """Puts a row in the place of an older one of the same stage and name."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    row |= {"machine": machine(), "jax": jax.__version__, "commit": commit.stdout.strip()}
-    rows = [
-        old for old in read_rows() if (old["stage"], old["name"]) != (row["stage"], row["name"])
-    ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([*rows, row], indent=1) + "\n")
-    print(json.dumps(row), flush=True)
-
+read_rows = STUDY.read_rows
 
 # Tables ------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ from lrnn_jax.problems import (
     Occupancy,
     Regression,
     SignedDistance,
+    Video,
     inverse,
     pde,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "Spinn",
     "Training",
     "TuckerTensor",
+    "Video",
     "Wire",
     "Wire2D",
     "count_parameters",

@@ -21,6 +21,7 @@ from lrnn_jax.problems import (
     Occupancy,
     Regression,
     SignedDistance,
+    Video,
     inverse,
     pde,
 )
@@ -67,6 +68,7 @@ MODELS: dict[str, type] = {
 PROBLEMS: dict[str, type] = {
     "image": Image,
     "audio": Audio,
+    "video": Video,
     "occupancy": Occupancy,
     "signed_distance": SignedDistance,
     "denoising": inverse.Denoising,

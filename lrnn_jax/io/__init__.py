@@ -6,6 +6,7 @@ from lrnn_jax.io.figures import (
     write_confusion,
     write_curves,
     write_error_map,
+    write_frame_scores,
     write_predictions,
     write_slices,
     write_sound_error,
@@ -15,12 +16,15 @@ from lrnn_jax.io.images import SAMPLES, Picture, read_picture, write_png
 from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, write_ply
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_wav
 from lrnn_jax.io.tables import BUNDLED, Table, read_table_file
+from lrnn_jax.io.videos import PAN, Clip, read_video, write_video
 
 __all__ = [
     "BUNDLED",
     "CHORD",
+    "PAN",
     "SAMPLES",
     "VOLUMES",
+    "Clip",
     "Picture",
     "Sound",
     "Table",
@@ -33,6 +37,7 @@ __all__ = [
     "read_picture",
     "read_sound",
     "read_table_file",
+    "read_video",
     "read_volume",
     "require_memory",
     "save_figure",
@@ -40,10 +45,12 @@ __all__ = [
     "write_confusion",
     "write_curves",
     "write_error_map",
+    "write_frame_scores",
     "write_ply",
     "write_png",
     "write_predictions",
     "write_slices",
     "write_sound_error",
+    "write_video",
     "write_wav",
 ]

@@ -16,6 +16,7 @@ __all__ = [
     "write_confusion",
     "write_curves",
     "write_error_map",
+    "write_frame_scores",
     "write_predictions",
     "write_slices",
     "write_sound_error",
@@ -138,6 +139,18 @@ def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequenc
     axes.set_yticks(places, classes)
     axes.set_xlabel("prediction")
     axes.set_ylabel("class")
+    return save_figure(figure, path)
+
+
+def write_frame_scores(path: Path, scores: Sequence[float]) -> Path:
+    """PSNR over the frames of a video; a perfect frame has no point."""
+    figure = Figure(figsize=(6.4, 3.2), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    axes.plot(range(1, len(scores) + 1), finite, marker=".", linewidth=1.2)
+    axes.set_xlabel("frame")
+    axes.set_ylabel("PSNR (dB)")
+    axes.grid(alpha=0.3)
     return save_figure(figure, path)
 
 

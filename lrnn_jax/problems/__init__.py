@@ -9,6 +9,8 @@ from lrnn_jax.problems.signals import (
     Occupancy,
     ShapeData,
     SignedDistance,
+    Video,
+    VideoData,
 )
 from lrnn_jax.problems.tabular import Classification, Regression, Rows
 
@@ -23,6 +25,8 @@ __all__ = [
     "Rows",
     "ShapeData",
     "SignedDistance",
+    "Video",
+    "VideoData",
     "inverse",
     "pde",
 ]

@@ -1,0 +1,191 @@
+"""Sound and tomography: LRNN beside its rivals, each at the best of a stated sweep.
+
+    python benchmarks/signals.py audio --source gt_bach.wav --seconds 1
+    python benchmarks/signals.py ct --source chest.png --side 128
+    python benchmarks/signals.py table
+
+The papers' models have 195,571 parameters for 308,207 samples of `bach` and about 180k for a slice
+of 256 x 256 pixels; a part of a sound, or a smaller slice, has as many fewer. 1,000 steps on all
+points, as in the papers. Every row is added to benchmarks/results/signals.json when it is done;
+`--only` and `--seeds` run a part of it. Total variation is given the weight that is best for the
+truth, which no one has: an oracle.
+"""
+
+import argparse
+import functools
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import sweeps
+import timing
+from sweeps import Case, Row, Study, trials
+
+import lrnn_jax as lj
+from lrnn_jax import inverse
+from lrnn_jax.metrics import psnr, ssim
+
+RESULTS = Path(__file__).parent / "results" / "signals.json"
+STUDIES = {"audio": Study(RESULTS, "snr", larger=True), "ct": Study(RESULTS, "psnr", larger=True)}
+SEEDS = (0, 1, 2)
+SAMPLES_A_PARAMETER = 308_207 / 195_571  # of the papers' audio
+PIXELS_A_PARAMETER = 256**2 / 180_000
+WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of total variation
+VIEWS = 100
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=("audio", "ct", "table"))
+    parser.add_argument("--source", help="a WAV or a picture; default: what needs no file")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of the sound")
+    parser.add_argument("--side", type=int, default=128, help="pixels of the slice's side")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--only", default="", help="models whose name has this in it")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    options = parser.parse_args()
+    if options.stage == "table":
+        print(table(read_rows()))
+        return 0
+    if options.stage == "ct" and options.only in "classical":
+        classical(ct_problem(options))
+    for case in {"audio": audio_cases, "ct": ct_cases}[options.stage](options):
+        if options.only in case.name:
+            STUDIES[options.stage].run(case, options.seeds)
+    return 0
+
+
+def rates(steps: int, *values: float) -> list[lj.Training]:
+    """Adam, the rate times 0.8 ten times on the way, as in the papers."""
+    make = functools.partial(lj.Training, steps=steps, decay_every=max(1, steps // 10))
+    return [make(learning_rate=value) for value in values]
+
+
+def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """t in [-100, 100] for the whole of a sound; a part of it keeps the pace."""
+    source = options.source or "chord"
+    whole = lj.Audio(source=source).load()
+    length, channels = np.shape(whole.y)
+    samples = min(round(options.seconds * whole.rate), length)
+    problem = lj.Audio(source=source, seconds=samples / whole.rate, extent=100 * samples / length)
+    size = round(samples / SAMPLES_A_PARAMETER)
+    family = functools.partial(sweeps.family, size=size, in_dim=1, out_dim=channels)
+    models = {
+        "LRNN": trials(
+            family(lj.LRNN, "rank", activation="sin_arctan", components=16, omega0=[15.0, 30.0]),
+            *rates(options.steps, 1e-3, 2e-3),
+        ),
+        "SIREN": trials(
+            family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0]),
+            *rates(options.steps, 1e-4, 1e-3, 2e-3),
+        ),
+        "SPDER": trials(
+            family(lj.Spder, "width", depth=3, activation="sin_arctan", omega0=[30.0]),
+            *rates(options.steps, 1e-4, 1e-3, 2e-3),
+        ),
+    }
+    label = f"{Path(source).stem}, {samples / whole.rate:g} s"
+    for name, choices in models.items():
+        yield Case("audio", f"{name}, {label}", problem, choices)
+
+
+def ct_problem(options: argparse.Namespace) -> inverse.CT:
+    """100 views, no noise."""
+    return inverse.CT(source=options.source or "phantom", size=options.side, views=VIEWS)
+
+
+def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """As many pixels a parameter as in the papers."""
+    problem = ct_problem(options)
+    size = round(options.side**2 / PIXELS_A_PARAMETER)
+    family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=1)
+    models = {
+        "LRNN": trials(
+            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[5.0, 10.0, 20.0]),
+            *rates(options.steps, 1e-3, 3e-3),
+        ),
+        "SIREN": trials(
+            family(lj.Siren, "width", depth=3, omega0=[10.0, 20.0, 30.0]),
+            *rates(options.steps, 3e-4, 1e-3),
+        ),
+        "WIRE": trials(
+            family(lj.Wire, "width", omega0=[10.0], sigma0=[5.0, 10.0]),
+            *rates(options.steps, 1e-3, 5e-3),
+        ),
+    }
+    for name, choices in models.items():
+        yield Case("ct", f"{name}, {_label(problem)}", problem, choices)
+
+
+def classical(problem: inverse.CT) -> None:
+    """Filtered back-projection, and total variation at the weight that is best for the truth."""
+    truth, data = problem.slice(), problem.load()
+    rows = problem.size * np.asarray(data.y, np.float64)
+    found = {"filtered back-projection": (problem.back_projection(data), {}, 0.0)}
+    for weight in WEIGHTS:
+        begun = time.perf_counter()
+        value = np.asarray(inverse.total_variation(rows, problem.angles, weight, steps=500))
+        seconds = round(time.perf_counter() - begun, 1)
+        best = found.get("total variation")
+        if best is None or psnr(value, truth) > psnr(best[0], truth):
+            found["total variation"] = value, {"weight": weight, "among": WEIGHTS}, seconds
+    for name, (value, how, seconds) in found.items():
+        score = {"final": [psnr(value, truth)], "ssim": [ssim(value[..., None], truth[..., None])]}
+        row = {"stage": "ct", "name": f"{name}, {_label(problem)}", "parameters": 0, **how, **score}
+        timing.add_row(RESULTS, row | {"oracle": score["final"], "seconds": [seconds]})
+
+
+def _label(problem: inverse.CT) -> str:
+    return f"{Path(problem.source).stem}, {problem.size} x {problem.size}"
+
+
+def read_rows() -> list[Row]:
+    """All rows so far."""
+    return timing.read_rows(RESULTS)
+
+
+def table(rows: list[Row]) -> str:
+    """One table a stage."""
+    tables = {
+        "audio": (
+            "Sound, 1,000 steps, median (best .. worst) of seeds:",
+            ("model and sound", "parameters", "SNR (dB)", "oracle-best", "MSE x 1e-4", "rho_AG"),
+            lambda row: [f"{1e4 * _median(row, 'mse'):.3g}", f"{_median(row, 'rho_ag'):.4f}"],
+        ),
+        "ct": (
+            "Tomography, 100 views, 1,000 steps, median (best .. worst) of seeds:",
+            ("model and slice", "parameters", "PSNR (dB)", "oracle-best", "SSIM"),
+            lambda row: [f"{_median(row, 'ssim'):.4f}"],
+        ),
+    }
+    texts = []
+    for stage, (caption, header, scores) in tables.items():
+        own = [row for row in rows if row["stage"] == stage]
+        lines = [[*_cells(row), *scores(row), f"{_median(row, 'seconds'):.0f}"] for row in own]
+        if own:
+            texts.append(f"{caption}\n\n{timing.markdown((*header, 'seconds a run'), lines)}")
+    return "\n\n".join(texts)
+
+
+def _median(row: Row, name: str) -> float:
+    return statistics.median(row[name])
+
+
+def _cells(row: Row) -> list[str]:
+    final = row["final"]
+    spread = f" ({max(final):.2f} .. {min(final):.2f}), {len(final)}" if len(final) > 1 else ""
+    return [
+        row["name"],
+        f"{row['parameters']:,}" if row["parameters"] else "",
+        f"**{_median(row, 'final'):.2f}**{spread}",
+        f"{_median(row, 'oracle'):.2f}",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

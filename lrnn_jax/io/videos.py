@@ -1,0 +1,122 @@
+"""Video in and out: a folder of frames, GIF, MP4 and what else FFmpeg reads."""
+
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imageio.v3 as imageio
+import numpy as np
+import skimage.data
+from jaxtyping import Float
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.files import atomic, io_errors
+from lrnn_jax.io.images import read_picture
+
+__all__ = ["PAN", "Clip", "read_video", "write_video"]
+
+PAN = "pan"
+"""The name of a video that needs no file: a window that moves over scikit-image's camera man."""
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_RATE = 12.0  # frames a second where the source does not say
+
+
+class Clip(NamedTuple):
+    """Frames in [0, 1], shape (t, height, width, channels), and how many a second."""
+
+    frames: Float[np.ndarray, "t height width c"]
+    rate: float
+
+
+def read_video(source: str, count: int | None = None) -> Clip:
+    """The first `count` frames of a video, of a folder of pictures in the order of names, or PAN.
+
+    Raises:
+      InputError: it is missing, damaged, too large, of one frame, or of frames of several sizes;
+        a film needs PyAV, which is not installed.
+    """
+    if source == PAN:
+        video = _pan()
+        return video._replace(frames=video.frames[:count])
+    path = Path(source)
+    with io_errors(path, "read"):
+        video = _folder(path, count) if path.is_dir() else _film(path, count)
+    if len(video.frames) < 2:
+        raise InputError(f"{source} has one frame: for a single picture take the problem 'image'")
+    return video
+
+
+def write_video(path: Path, video: Clip) -> Path:
+    """Writes frames, clipped and rounded to 8 bits, as a GIF or, by its suffix, another format.
+
+    Raises:
+      InputError: the file cannot be written, or a value is not finite.
+    """
+    if not np.isfinite(video.frames).all():
+        raise InputError(f"cannot write {path}: it would hold values that are not finite")
+    counts = np.round(255 * np.clip(video.frames, 0, 1)).astype(np.uint8)
+    grey = counts.shape[-1] == 1
+    with atomic(path) as temporary:
+        if path.suffix.lower() == ".gif":
+            frames = counts[..., 0] if grey else counts
+            imageio.imwrite(temporary, frames, duration=1000 / video.rate, loop=0)
+        else:
+            extra("av", "video")
+            frames = np.repeat(counts, 3, axis=-1) if grey else counts
+            options: dict[str, Any] = {"codec": "libx264", "fps": round(video.rate)}
+            imageio.imwrite(temporary, frames, plugin="pyav", **options)
+    return path
+
+
+def _pan() -> Clip:
+    """16 frames of 64 x 64 pixels."""
+    picture = skimage.data.camera() / 255
+    places = [(80 + 3 * t, 180 + 5 * t) for t in range(16)]
+    frames = [picture[row : row + 64, column : column + 64, None] for row, column in places]
+    return Clip(np.stack(frames), _RATE)
+
+
+def _folder(path: Path, count: int | None) -> Clip:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)[:count]
+    if not files:
+        raise InputError(f"{path} holds no pictures: expected {', '.join(_PICTURES)}")
+    first = read_picture(str(files[0])).pixels
+    require_memory(path, first.size * len(files))
+    frames = []
+    for file in files:
+        pixels = read_picture(str(file)).pixels
+        if pixels.shape != first.shape:
+            raise InputError(f"{file} has shape {pixels.shape}, the first frame {first.shape}")
+        frames.append(pixels)
+    return Clip(np.stack(frames), _RATE)
+
+
+def _film(path: Path, count: int | None) -> Clip:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if not start:
+        raise InputError(f"{path} is empty")
+    plugin = "pillow" if start.startswith(b"GIF") else "pyav"
+    if plugin == "pyav":
+        extra("av", "video")
+    try:
+        about = imageio.improps(path, plugin=plugin, index=...)
+        shape = about.shape if count is None else (min(count, about.shape[0]), *about.shape[1:])
+        require_memory(path, int(np.prod(shape)))
+        frames = list(itertools.islice(imageio.imiter(path, plugin=plugin), count))
+        rate = _rate(imageio.immeta(path, plugin=plugin))
+    except InputError:
+        raise
+    except Exception as error:  # each decoder has exceptions of its own; all mean the same here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot read {path}: damaged, or no video ({reason})") from error
+    stacked = np.stack(frames)
+    return Clip((stacked[..., None] if stacked.ndim == 3 else stacked) / 255, rate)
+
+
+def _rate(about: dict[str, Any]) -> float:
+    """Frames a second: of a film as it says, of a GIF from the milliseconds of a frame."""
+    duration = float(about.get("duration") or 0)
+    return float(about["fps"]) if about.get("fps") else 1000 / duration if duration else _RATE

@@ -1,0 +1,143 @@
+"""A video as a field: time, row and column in, colours out."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import skimage.transform
+from einops import rearrange
+from jaxtyping import ArrayLike, Float
+
+from lrnn_jax.checks import require_at_least
+from lrnn_jax.domains import grid
+from lrnn_jax.errors import InputError
+from lrnn_jax.io import PAN, Clip, read_video, write_frame_scores, write_video
+from lrnn_jax.metrics import psnr, psnr_from_mse
+from lrnn_jax.typing import Field, Key, Terms
+
+__all__ = ["Video", "VideoData"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class VideoData:
+    """The pixels of a video as points, frame by frame and row by row.
+
+    Attributes:
+      x: centres (time, row, column) of the pixels, each axis spanning [-1, 1].
+      y: colours, 0..1 mapped to [-1, 1].
+      shape: (frames, height, width).
+      rate: frames a second.
+    """
+
+    x: Float[ArrayLike, "n 3"]
+    y: Float[ArrayLike, "n c"]
+    shape: tuple[int, int, int] = dataclasses.field(metadata={"static": True})
+    rate: float = dataclasses.field(metadata={"static": True})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Video:
+    """Fit a video: minimise the mean squared error of u(time, row, column) over its pixels.
+
+    The loss is in units of the network's range [-1, 1], so PSNR = 10 log10(4 / loss).
+
+    Args:
+      source: 'pan', a video that needs no file, or the path of a GIF, a film, or a folder of
+        pictures, which are taken in the order of their names.
+      frames: the first so many, >= 2; None takes all.
+      size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
+
+    Raises:
+      InputError: the video is missing or unusable, or a field is out of its range.
+    """
+
+    decoded: ClassVar[str] = "decoded.gif"
+
+    source: str = PAN
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames is not None:
+            require_at_least(self, 2, "frames")
+        if self.size is not None:
+            require_at_least(self, 1, "size")
+
+    @property
+    def in_dim(self) -> int:
+        """3: time, row and column."""
+        return 3
+
+    @property
+    def out_dim(self) -> int:
+        """The channels of the video; reads the file."""
+        return read_video(self.source, 2).frames.shape[-1]
+
+    def load(self) -> VideoData:
+        """Reads and resizes the video."""
+        video = read_video(self.source, self.frames)
+        pixels = video.frames
+        if self.size is not None:
+            width, height = self.size
+            resize: Any = skimage.transform.resize
+            small = [resize(frame, (height, width), anti_aliasing=True) for frame in pixels]
+            pixels = np.clip(np.stack(small), 0, 1)
+        shape = pixels.shape[:3]
+        return VideoData(
+            x=_centres(shape),
+            y=rearrange(2 * pixels - 1, "t h w c -> (t h w) c").astype(np.float32),
+            shape=shape,
+            rate=video.rate,
+        )
+
+    def loss(self, field: Field, data: VideoData, key: Key) -> tuple[jax.Array, Terms]:
+        """mean (u(x) - y)^2 over points and channels."""
+        del key
+        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
+
+    def progress(self, terms: dict[str, float]) -> dict[str, float]:
+        """PSNR in dB of the points that the loss was taken over."""
+        return {"psnr": psnr_from_mse(terms["loss"], peak=2.0)}
+
+    def evaluate(self, field: Field, data: VideoData) -> dict[str, float]:
+        """PSNR in dB of the whole video, and of its worst frame; peak 1, not rounded."""
+        value, truth = _frames(field(data.x), data.shape), _frames(data.y, data.shape)
+        return {"psnr": psnr(value, truth), "psnr_worst": min(_by_frame(value, truth))}
+
+    def render(self, field: Field, data: VideoData, folder: Path) -> list[Path]:
+        """`reconstruction.gif`, and `frames.png`: the PSNR of each frame."""
+        value, truth = _frames(field(data.x), data.shape), _frames(data.y, data.shape)
+        return [
+            write_video(folder / "reconstruction.gif", Clip(value, data.rate)),
+            write_frame_scores(folder / "frames.png", _by_frame(value, truth)),
+        ]
+
+    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+        """Writes a video of `size` (frames, width, height), as long; None: those of the source."""
+        data = self.load()
+        if size is None:
+            shape = data.shape
+        elif len(size) == 3 and min(size) >= 1 and size[0] >= 2:
+            shape = (size[0], size[2], size[1])
+        else:
+            raise InputError(f"size: expected frames >= 2, a width and a height, got {size}")
+        rate = data.rate * shape[0] / data.shape[0]
+        return write_video(path, Clip(_frames(field(_centres(shape)), shape), rate))
+
+
+def _centres(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:
+    return rearrange(grid(shape), "t h w d -> (t h w) d")
+
+
+def _frames(y: ArrayLike, shape: tuple[int, ...]) -> Float[np.ndarray, "t h w c"]:
+    """[-1, 1] to [0, 1] in float64, as frames."""
+    return (np.asarray(y, np.float64).reshape(*shape, -1) + 1) / 2
+
+
+def _by_frame(value: np.ndarray, truth: np.ndarray) -> list[float]:
+    """PSNR of each frame."""
+    return [psnr(one, other) for one, other in zip(value, truth, strict=True)]
