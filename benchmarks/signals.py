@@ -106,7 +106,7 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
     family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=1)
     models = {
         "LRNN": trials(
-            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[5.0, 10.0, 20.0]),
+            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[10.0, 20.0]),
             *rates(options.steps, 1e-3, 3e-3),
         ),
         "SIREN": trials(
