@@ -12,7 +12,9 @@ truth, which no one has: an oracle.
 """
 
 import argparse
+import dataclasses
 import functools
+import itertools
 import statistics
 import sys
 import time
@@ -33,7 +35,7 @@ STUDIES = {"audio": Study(RESULTS, "snr", larger=True), "ct": Study(RESULTS, "ps
 SEEDS = (0, 1, 2)
 SAMPLES_A_PARAMETER = 308_207 / 195_571  # of the papers' audio
 PIXELS_A_PARAMETER = 256**2 / 180_000
-WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of total variation
+WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03)  # of total variation
 VIEWS = 100
 
 
@@ -52,7 +54,7 @@ def main() -> int:
     if options.stage == "table":
         print(table(read_rows()))
         return 0
-    if options.stage == "ct" and options.only in "classical":
+    if options.stage == "ct" and options.only in "classical rivals":
         classical(ct_problem(options))
     for case in {"audio": audio_cases, "ct": ct_cases}[options.stage](options):
         if options.only in case.name:
@@ -106,7 +108,7 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
     family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=1)
     models = {
         "LRNN": trials(
-            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[10.0, 20.0]),
+            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[5.0, 10.0]),
             *rates(options.steps, 1e-3, 3e-3),
         ),
         "SIREN": trials(
@@ -118,8 +120,10 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
             *rates(options.steps, 1e-3, 5e-3),
         ),
     }
-    for name, choices in models.items():
-        yield Case("ct", f"{name}, {_label(problem)}", problem, choices)
+    for name, residual_filter in itertools.product(models, ("none", "ramp")):
+        filtered = dataclasses.replace(problem, residual_filter=residual_filter)
+        label = f"{name}, filter '{residual_filter}', {_label(problem)}"
+        yield Case("ct", label, filtered, models[name])
 
 
 def classical(problem: inverse.CT) -> None:
