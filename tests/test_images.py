@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image as Pillow
 
 from lrnn_jax import InputError
-from lrnn_jax.io import read_picture, write_png
+from lrnn_jax.io import extras, read_picture, write_png
 
 DTYPE = {8: np.uint8, 16: np.uint16}
 HEIGHT, WIDTH = 6, 5
@@ -381,3 +381,18 @@ def test_paths_that_are_no_file_are_refused(tmp_path, path, message):
     Path(tmp_path, "file").write_bytes(b"x")
     with pytest.raises(InputError, match=message):
         read_picture(f"{tmp_path}/{path}")
+
+
+@pytest.mark.parametrize(("name", "bits"), [("a.png", 8), ("a.png", 16), ("a.tif", 8)])
+def test_a_picture_larger_than_memory_is_refused(tmp_path, monkeypatch, name, bits):
+    """Before it is decoded: a file of a few bytes may be a picture of many."""
+    image = drawn(bits)
+    if name == "a.tif":
+        tifffile.imwrite(tmp_path / name, image, photometric="rgb")
+    else:
+        (tmp_path / name).write_bytes(png_by_hand(image))
+    monkeypatch.setattr(extras, "available_memory", lambda: 8 * image.size - 1)
+    with pytest.raises(InputError, match=r"would take 0\.0 GB and 0\.0 GB of memory are free"):
+        read_picture(str(tmp_path / name))
+    monkeypatch.setattr(extras, "available_memory", lambda: 16 * image.size)
+    assert read_picture(str(tmp_path / name)).pixels.shape == image.shape
