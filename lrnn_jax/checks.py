@@ -10,6 +10,7 @@ __all__ = [
     "require_at_least",
     "require_choice",
     "require_flag",
+    "require_length",
     "require_per_axis",
     "require_points",
     "require_positive",
@@ -42,6 +43,18 @@ def require_flag(spec: Any, *names: str) -> None:
         value = getattr(spec, name)
         if not isinstance(value, bool):
             raise InputError(f"{name}: expected True or False, got {value!r}")
+
+
+def require_length(spec: Any, length: int, *names: str) -> None:
+    """Each named field is None or a tuple of so many entries.
+
+    Raises:
+      InputError: naming the first field that is not.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if value is not None and not (isinstance(value, tuple) and len(value) == length):
+            raise InputError(f"{name}: expected a tuple of {length} numbers, got {value!r}")
 
 
 def require_per_axis(spec: Any, *names: str) -> None:

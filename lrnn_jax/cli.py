@@ -271,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument(
         "--out",
         type=Path,
-        help="the file to write, .npz for an equation's values; default: RUN/decoded.png or .wav",
+        help="the file to write, .npz for an equation's values; default: RUN/decoded.*",
     )
     _add(verbs, "list", _list, "Show models, problems and configs.")
     _add(verbs, "doctor", _doctor, "Show versions and devices; check that the compiler is right.")

@@ -124,6 +124,8 @@ def test_a_crop_that_leaves_the_picture_is_refused(stored, crop):
         ({"size": (0, 4)}, "size: expected an integer >= 1"),
         ({"size": (4, 2.5)}, "size: expected an integer >= 1"),
         ({"size": (1, 1)}, "size: expected 2 pixels or more"),
+        ({"size": 8}, "size: expected a tuple of 2 numbers, got 8"),
+        ({"crop": (0, 0, 8)}, "crop: expected a tuple of 4 numbers"),
     ],
 )
 def test_impossible_fields_are_named(fields, message):

@@ -1,5 +1,6 @@
 """Solids: files in and out, points near and far, occupancy and signed distance."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -50,11 +51,12 @@ def test_a_volume_is_cut_to_the_box_of_its_solid(tmp_path, suffix):
     [
         (np.ones((3, 3, 3)), "has voxels of one kind only"),
         (np.zeros((3, 3, 3)), "has voxels of one kind only"),
+        (np.ones((0, 3, 3)), r"holds an array \(0, 3, 3\): expected voxels"),
         (np.ones((3, 3)), r"holds array \(3, 3\): expected one array with three axes"),
         (np.where(BLOCK == 255, np.nan, 0.0), "values that are not finite"),
         (np.full((2, 2, 2), "a"), "expected numbers"),
     ],
-    ids=["full", "empty", "flat", "nan", "text"],
+    ids=["full", "empty", "none", "flat", "nan", "text"],
 )
 def test_unusable_volumes_are_refused(tmp_path, values, message):
     np.save(tmp_path / "volume.npy", values)
@@ -105,6 +107,15 @@ def test_a_surface_that_is_written_is_read(tmp_path):
     assert found.is_watertight
     assert len(found.faces) == len(faces)
     np.testing.assert_allclose(found.area, 4 * np.pi * 0.49, rtol=0.01)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_normals_point_outwards_whichever_side_is_larger(tmp_path, sign):
+    axis = np.linspace(-1, 1, 20)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    values = sign * (np.sqrt(x**2 + y**2 + z**2) - 0.7)
+    surface = level_set(values, 0.0, outside=sign * 9.0)
+    assert trimesh.load(write_ply(tmp_path / "ball.ply", *surface)).volume > 1
 
 
 def test_surfaces_are_closed_at_the_end_of_the_box(tmp_path):
@@ -176,6 +187,14 @@ def test_the_distance_itself_has_full_marks_and_no_eikonal_term(key):
     error = np.abs(np.asarray(data.y)).mean()
     assert float(doubled) == pytest.approx(error + 0.1, rel=1e-4)
     assert float(loss) < 1e-5
+
+
+def test_a_field_without_slope_has_a_gradient(key):
+    """The norm of a slope of 0 has no derivative; a network may start with one."""
+    problem = lj.SignedDistance(points=20)
+    data = problem.load()
+    loss = lambda a: problem.loss(lambda x: a * x[..., :1], data, key)[0]  # noqa: E731
+    assert np.isfinite(jax.grad(loss)(0.0))
 
 
 @pytest.mark.parametrize("kind", [lj.Occupancy, lj.SignedDistance])

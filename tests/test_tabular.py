@@ -43,6 +43,25 @@ def test_a_csv_is_read_as_it_was_written(stored):
     assert other.names == ("length", "depth", "target")
 
 
+def test_the_last_column_is_the_target_whatever_its_name(tmp_path):
+    (tmp_path / "twice.csv").write_text("y,a,y\n1,2,3\n4,5,6\n")
+    table = read_table_file(str(tmp_path / "twice.csv"), None)
+    np.testing.assert_array_equal(table.x, [[1, 2], [4, 5]])
+    with pytest.raises(InputError, match=r"target: .* has 2 columns 'y'"):
+        read_table_file(str(tmp_path / "twice.csv"), "y")
+    with pytest.raises(InputError, match="target: only a CSV has columns to choose from"):
+        read_table_file("diabetes", "bmi")
+
+
+def test_a_column_of_one_value_stays_small(stored):
+    """0.1 has a standard deviation of 1e-17 by rounding."""
+    x = np.column_stack([RNG.normal(size=30), np.full(30, 0.1)])
+    path = stored(name="other.csv")
+    np.savez(path.replace(".csv", ".npz"), x=x, y=np.arange(30.0))
+    parts = lj.Regression(source=path.replace(".csv", ".npz")).split().parts
+    assert max(np.abs(part.x).max() for part in parts.values()) < 10
+
+
 def test_an_npz_is_read_as_it_was_written(tmp_path):
     np.savez(tmp_path / "table.npz", x=X, y=CLASSES)
     table = read_table_file(str(tmp_path / "table.npz"), None)
@@ -61,6 +80,8 @@ BAD_CSV = {
     "a,b\n1,2\nx,3\n": "line 3, column 'a': expected a finite number, got 'x'",
     "a,b\nnan,2\n": "line 2, column 'a': expected a finite number, got 'nan'",
     "a,b\n,2\n": "line 2, column 'a': expected a finite number, got ''",
+    "a;b\n1;2\n": "has one column, 'a;b': expected several, with commas",
+    "a,b\n1,2\n\n3,\n": "line 4: the target 'b' is missing",
     "a,b\n1\n": "line 2: 1 fields, expected 2 as in the header",
     "a,b\n": "has 1 lines: expected a header and rows",
     "": "has 0 lines: expected a header and rows",
@@ -84,10 +105,12 @@ def test_an_unknown_target_is_named_with_the_nearest(stored):
     ("arrays", "message"),
     [
         ({"x": X}, "holds x: expected arrays x and y"),
+        ({"x": X, "y": np.where(NUMBERS > 7, np.nan, 1.0)}, "y has values that are neither text"),
+        ({"x": X[:, :0], "y": NUMBERS}, r"has x float64\(50, 0\)"),
         ({"x": X, "y": NUMBERS[1:]}, r"has x float64\(50, 3\) and y \(49,\)"),
         ({"x": np.where(X > 2, np.inf, X), "y": NUMBERS}, r"x\[\d+, \d+\] is not finite"),
     ],
-    ids=["alone", "lengths", "inf"],
+    ids=["alone", "nan", "none", "lengths", "inf"],
 )
 def test_unusable_npzs_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "bad.npz", **arrays)

@@ -45,6 +45,24 @@ def test_it_agrees_with_scikit_image(x64, side):
     np.testing.assert_allclose(radon(image, ANGLES), scikit_image(image, ANGLES), atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, bool])
+def test_counts_are_taken_as_numbers(dtype):
+    image = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(dtype)
+    np.testing.assert_allclose(radon(image, ANGLES), scikit_image(1.0 * image, ANGLES), atol=1e-5)
+    rows = np.ones((len(ANGLES), 8))
+    expected = radon_adjoint(rows, ANGLES)
+    np.testing.assert_allclose(radon_adjoint(rows.astype(dtype), ANGLES), expected, atol=1e-5)
+
+
+def test_transparency_is_no_attenuation(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 2)) / 255
+    slices = [
+        CT(source=str(write_png(tmp_path / f"{c}.png", pixels[..., :c])), size=6).slice()
+        for c in (1, 2)
+    ]
+    np.testing.assert_array_equal(*slices)
+
+
 @pytest.mark.parametrize("side", [15, 16])
 def test_the_adjoint_fulfils_its_definition(x64, side):
     rng = np.random.default_rng(1)
@@ -256,6 +274,20 @@ def test_what_it_draws_can_be_read(tmp_path):
     assert read_picture(str(tmp_path / "sinogram.png")).pixels.shape == (7, 18, 1)
     path = problem.decode(perfect(problem), (36, 18), tmp_path / "wide.png")
     assert read_picture(str(path)).pixels.shape == (18, 36, 1)
+
+
+@pytest.mark.parametrize("size", [(8,), (8, 8, 8), (0, 8)])
+def test_decode_refuses_an_impossible_size(tmp_path, size):
+    problem = CT(size=8, views=2)
+    with pytest.raises(InputError, match="size: expected a width and a height >= 1"):
+        problem.decode(perfect(problem), size, tmp_path / "no.png")
+
+
+def test_back_projection_refuses_what_makes_no_sense():
+    with pytest.raises(InputError, match="sinogram: expected 2 rows"):
+        filtered_back_projection(np.ones((3, 4)), view_angles(2))
+    with pytest.raises(InputError, match="filter_name: expected one of"):
+        filtered_back_projection(np.ones((2, 4)), view_angles(2), "sharp")
 
 
 def test_batches_are_refused(tmp_path):

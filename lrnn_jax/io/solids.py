@@ -1,6 +1,7 @@
 """Solids in and out: volumes of voxels, closed surfaces of triangles."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
         raise InputError(f"cannot read {source}: damaged, or no volume ({reason})") from error
     if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
         raise InputError(f"{source} holds {values.dtype}: expected numbers")
+    if not values.size:
+        raise InputError(f"{source} holds an array {values.shape}: expected voxels")
     if not np.isfinite(values).all():
         raise InputError(f"{source} has values that are not finite")
     inside = values > values.max() / 2
@@ -61,7 +64,7 @@ def read_mesh(source: str) -> Any:
     path = Path(source)
     with io_errors(path, "read"):
         content = path.read_bytes()
-    trimesh = extra("trimesh", "mesh")
+    trimesh, _ = extra("trimesh", "mesh"), extra("rtree", "mesh")
     try:
         mesh = trimesh.load(io.BytesIO(content), file_type=path.suffix[1:].lower(), force="mesh")
     except Exception as error:  # each format has exceptions of its own; all mean the same here
@@ -88,7 +91,8 @@ def level_set(
     padded = np.pad(values, 1, constant_values=outside)
     if not padded.min() < level < padded.max():
         return None
-    vertices, faces, _, _ = skimage.measure.marching_cubes(padded, level)
+    way: Any = "ascent" if outside < level else "descent"  # so that normals point outwards
+    vertices, faces, _, _ = skimage.measure.marching_cubes(padded, level, gradient_direction=way)
     return (2 * vertices - 1) / np.array(values.shape) - 1, faces
 
 
@@ -121,7 +125,9 @@ def _arrays(content: bytes, suffix: str, source: str) -> dict[str, np.ndarray]:
         require_memory(source, sum(int(np.prod(shape)) for shape in shapes))
         found = scipy.io.loadmat(stream)
         return {name: value for name, value in found.items() if not name.startswith("__")}
-    require_memory(source, len(content) // 8)
+    if suffix == ".npz":
+        with zipfile.ZipFile(stream) as archive:
+            require_memory(source, sum(member.file_size for member in archive.infolist()) // 8)
     loaded = np.load(stream, allow_pickle=False)
     return {"": loaded} if suffix == ".npy" else dict(loaded)
 

@@ -19,7 +19,7 @@ BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Sets that are installed with scikit-learn; 'diabetes' has a number for a target, all others
 classes."""
 
-_CHARACTERS = 8  # of a CSV that a number takes at least; for the estimate of memory
+_BYTES = 40  # that Python takes for each character of a CSV, at most
 
 
 class Table(NamedTuple):
@@ -48,16 +48,19 @@ def read_table_file(source: str, target: str | None) -> Table:
       InputError: the file is missing, damaged or too large, a field of a feature is no finite
         number, or there is no such column; scikit-learn is not installed.
     """
-    if source in BUNDLED:
+    bundled, suffix = source in BUNDLED, Path(source).suffix.lower()
+    if target is not None and (bundled or suffix == ".npz"):
+        raise InputError(f"target: only a CSV has columns to choose from; leave it out of {source}")
+    if bundled:
         found = getattr(extra("sklearn.datasets", "tabular"), f"load_{source}")()
         names = tuple(map(str, getattr(found, "feature_names", range(found.data.shape[1]))))
         return Table(np.asarray(found.data, np.float64), np.asarray(found.target), names)
     path = Path(source)
     with io_errors(path, "read"):
         content = path.read_bytes()
-    if path.suffix.lower() == ".npz":
+    if suffix == ".npz":
         return _from_npz(content, source)
-    require_memory(source, 2 * len(content) // _CHARACTERS)
+    require_memory(source, _BYTES * len(content) // 8)
     return _from_csv(content, source, target)
 
 
@@ -70,30 +73,38 @@ def _from_npz(content: bytes, source: str) -> Table:
     if not {"x", "y"} <= found.keys():
         raise InputError(f"{source} holds {', '.join(found) or 'nothing'}: expected arrays x and y")
     x, y = found["x"], found["y"]
-    if x.ndim != 2 or y.shape != x.shape[:1] or not np.issubdtype(x.dtype, np.number):
+    real = x.dtype == bool or np.issubdtype(x.dtype, np.integer) or x.dtype.kind == "f"
+    if x.ndim != 2 or not x.shape[1] or y.shape != x.shape[:1] or not real:
         raise InputError(
             f"{source} has x {x.dtype}{x.shape} and y {y.shape}: expected numbers (n, f) and (n,)"
         )
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise InputError(f"{source}: x[{row}, {column}] is not finite")
+    if y.dtype.kind not in "fiubU" or (y.dtype.kind == "f" and not np.isfinite(y).all()):
+        raise InputError(f"{source}: y has values that are neither text nor finite real numbers")
     return Table(x.astype(np.float64), y, tuple(map(str, range(x.shape[1]))))
 
 
 def _from_csv(content: bytes, source: str, target: str | None) -> Table:
     try:
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        numbered = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {source}: no CSV ({error})") from error
-    rows = [row for row in rows if row]
+    rows = [row for _, row in numbered]
     if len(rows) < 2:
         raise InputError(f"{source} has {len(rows)} lines: expected a header and rows")
     header = [name.strip() for name in rows[0]]
+    if len(header) < 2:
+        raise InputError(f"{source} has one column, '{header[0]}': expected several, with commas")
     chosen = header[-1] if target is None else target
     if chosen not in header:
         raise InputError(f"target: {source} has no column '{chosen}'; {suggest(chosen, header)}")
-    place = header.index(chosen)
-    for line, row in enumerate(rows[1:], start=2):
+    if target is not None and header.count(target) > 1:
+        raise InputError(f"target: {source} has {header.count(target)} columns '{target}'")
+    place = len(header) - 1 if target is None else header.index(target)
+    for line, row in numbered[1:]:
         if len(row) != len(header):
             raise InputError(
                 f"{source}, line {line}: {len(row)} fields, expected {len(header)} as in the header"
@@ -101,8 +112,11 @@ def _from_csv(content: bytes, source: str, target: str | None) -> Table:
     columns = [column for column in range(len(header)) if column != place]
     x = [
         [_number(row[column], header[column], line, source) for column in columns]
-        for line, row in enumerate(rows[1:], start=2)
+        for line, row in numbered[1:]
     ]
+    for line, row in numbered[1:]:
+        if not row[place].strip():
+            raise InputError(f"{source}, line {line}: the target '{chosen}' is missing")
     y = np.array([row[place].strip() for row in rows[1:]])
     names = tuple(header[column] for column in columns)
     return Table(np.array(x, np.float64).reshape(len(y), len(names)), y, names)

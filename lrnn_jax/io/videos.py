@@ -49,7 +49,9 @@ def read_video(source: str, count: int | None = None) -> Clip:
 
 
 def write_video(path: Path, video: Clip) -> Path:
-    """Writes frames, clipped and rounded to 8 bits, as a GIF or, by its suffix, another format.
+    """Writes frames, clipped and rounded to 8 bits, as a GIF or, by its suffix, as a film.
+
+    A film has no transparency, and sides that are even: a last row or column is repeated.
 
     Raises:
       InputError: the file cannot be written, or a value is not finite.
@@ -61,12 +63,18 @@ def write_video(path: Path, video: Clip) -> Path:
     with atomic(path) as temporary:
         if path.suffix.lower() == ".gif":
             frames = counts[..., 0] if grey else counts
-            imageio.imwrite(temporary, frames, duration=1000 / video.rate, loop=0)
+            imageio.imwrite(temporary, frames, duration=1000 / video.rate, loop=0, is_batch=True)
         else:
             extra("av", "video")
-            frames = np.repeat(counts, 3, axis=-1) if grey else counts
-            options: dict[str, Any] = {"codec": "libx264", "fps": round(video.rate)}
-            imageio.imwrite(temporary, frames, plugin="pyav", **options)
+            colours = counts[..., : 1 if counts.shape[-1] < 3 else 3]  # without transparency
+            frames = np.broadcast_to(colours, (*counts.shape[:3], 3))
+            even = tuple((0, side % 2) for side in counts.shape[1:3])  # what the codec asks for
+            frames = np.pad(frames, ((0, 0), *even, (0, 0)), mode="edge")
+            options: dict[str, Any] = {"codec": "libx264", "fps": max(1, round(video.rate))}
+            try:
+                imageio.imwrite(temporary, frames, plugin="pyav", **options)
+            except Exception as error:  # the encoder has exceptions of its own
+                raise InputError(f"cannot write {path}: {error}") from error
     return path
 
 
@@ -105,7 +113,8 @@ def _film(path: Path, count: int | None) -> Clip:
         about: Any = cast(Any, imageio.improps)(path, plugin=plugin, index=...)
         shape = about.shape if count is None else (min(count, about.shape[0]), *about.shape[1:])
         require_memory(path, int(np.prod(shape)))
-        frames = list(itertools.islice(imageio.imiter(path, plugin=plugin), count))
+        mode = {"mode": "RGB"} if plugin == "pillow" else {}
+        frames = list(itertools.islice(imageio.imiter(path, plugin=plugin, **mode), count))
         rate = _rate(imageio.immeta(path, plugin=plugin))
     except InputError:
         raise

@@ -153,8 +153,8 @@ class Tabular(abc.ABC):
             if not len(own):
                 raise InputError(f"{self.source} has {len(y)} rows: none is left for {name}")
         train = x[rows["training"]]
-        width = train.std(axis=0)
-        scaled = (x - train.mean(axis=0)) / np.where(width > 0, width, 1)
+        width = np.where(np.ptp(train, axis=0) > 0, train.std(axis=0), 1)
+        scaled = (x - train.mean(axis=0)) / width
         parts = {name: Rows(scaled[own].astype(np.float32), y[own]) for name, own in rows.items()}
         return Split(parts, rows, 0.0, 1.0, ())
 
@@ -181,7 +181,7 @@ class Regression(Tabular):
         split = self._divided(table.x, y[:, None], np.zeros(len(y)))
         train = np.asarray(split.parts["training"].y)
         centre, width = float(train.mean()), float(train.std())
-        if width == 0:
+        if np.ptp(train) == 0:
             raise InputError(f"{self.source}: all targets of the training part are {centre:g}")
         parts = {
             name: Rows(part.x, ((np.asarray(part.y) - centre) / width).astype(np.float32))

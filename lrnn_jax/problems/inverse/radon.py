@@ -23,6 +23,7 @@ from lrnn_jax.errors import InputError
 
 __all__ = ["filtered_back_projection", "radon", "radon_adjoint", "require_angles", "view_angles"]
 
+_FILTERS = ("ramp", "shepp-logan", "cosine", "hamming", "hann")
 _REACH = 1.4143  # a pixel is seen by detectors and steps within sqrt(2) of its centre
 
 
@@ -38,7 +39,7 @@ def radon(image: Float[ArrayLike, "m m"], degrees: Float[ArrayLike, "a"]) -> Flo
     Raises:
       InputError: the picture is not square, or an angle is out of range.
     """
-    image, degrees = jnp.asarray(image), np.asarray(degrees, np.float64)
+    image, degrees = _floats(image), np.asarray(degrees, np.float64)
     if image.ndim != 2 or image.shape[0] != image.shape[1]:
         raise InputError(f"image: expected a square picture (m, m), got {image.shape}")
     require_angles(degrees)
@@ -53,7 +54,7 @@ def radon_adjoint(
     Raises:
       InputError: not one row for each angle, or an angle out of range.
     """
-    rows, degrees = jnp.asarray(sinogram), np.asarray(degrees, np.float64)
+    rows, degrees = _floats(sinogram), np.asarray(degrees, np.float64)
     require_angles(degrees)
     if rows.ndim != 2 or rows.shape[0] != len(degrees):
         raise InputError(f"sinogram: expected {len(degrees)} rows (a, m), got {rows.shape}")
@@ -71,6 +72,11 @@ def filtered_back_projection(
       filter_name: 'ramp', 'shepp-logan', 'cosine', 'hamming' or 'hann'.
     """
     rows, degrees = np.asarray(sinogram, np.float64), np.asarray(degrees, np.float64)
+    require_angles(degrees)
+    if rows.ndim != 2 or rows.shape[0] != len(degrees):
+        raise InputError(f"sinogram: expected {len(degrees)} rows (a, m), got {rows.shape}")
+    if filter_name not in _FILTERS:
+        raise InputError(f"filter_name: expected one of {_FILTERS}, got {filter_name!r}")
     return skimage.transform.iradon(rows.T, degrees, filter_name=filter_name, circle=True)
 
 
@@ -93,6 +99,12 @@ def view_angles(count: int, endpoint: bool = False) -> Float[np.ndarray, "a"]:
     if count < 1:
         raise InputError(f"views: expected an integer >= 1, got {count}")
     return np.linspace(0, 180, count, endpoint=endpoint)
+
+
+def _floats(values: ArrayLike) -> jax.Array:
+    """As floating-point numbers: counts of a picture as JAX's default float."""
+    array = jnp.asarray(values)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 def _turns(degrees: np.ndarray, dtype: jnp.dtype) -> Float[Array, "a 2"]:
@@ -122,7 +134,7 @@ def _interpolate(padded: jax.Array, row: jax.Array, column: jax.Array) -> jax.Ar
     top = jnp.clip(jnp.floor(row), 0, side - 2)
     left = jnp.clip(jnp.floor(column), 0, side - 2)
     down, right = row - top, column - left
-    corner = (top * side + left).astype(jnp.int32)
+    corner = top.astype(jnp.int32) * side + left.astype(jnp.int32)
 
     def at(shift: int) -> jax.Array:
         return jnp.take(padded.ravel(), corner + shift)

@@ -27,11 +27,12 @@ from lrnn_jax.checks import require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.metrics import psnr, psnr_from_mse, ssim
-from lrnn_jax.problems.signals.picture import PictureProblem, pixel_centres
+from lrnn_jax.problems.signals.picture import PictureProblem, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Terms
 
 __all__ = ["Denoising", "Frames", "Inpainting", "Measurements", "SuperResolution", "with_noise"]
 
+_MOST_PHOTONS = 1e15  # beyond, counts are no integers of 64 bits
 _SLACK = 1e-3  # of a pixel, for points in single precision
 
 Pixels = Float[np.ndarray, "height width c"]
@@ -156,7 +157,7 @@ class Inpainting(Restoration):
             count = max(1, round(self.known * math.prod(shape)))
             order = np.random.default_rng(self.mask_seed).permutation(math.prod(shape))
             return (order < count).reshape(shape)
-        bright = read_picture(self.mask).pixels.mean(axis=-1) > 0.5
+        bright = grey(read_picture(self.mask).pixels) > 0.5
         if bright.shape != shape:
             raise InputError(
                 f"mask: expected {shape[1]} x {shape[0]} pixels (width x height), got "
@@ -291,6 +292,8 @@ def require_noise(spec: Any) -> None:
       InputError: naming the first that is not.
     """
     require_positive(spec, "photons")
+    if spec.photons > _MOST_PHOTONS:
+        raise InputError(f"photons: expected at most {_MOST_PHOTONS:g}, got {spec.photons}")
     require_at_least(spec, 0, "noise_seed")
     if not (math.isfinite(spec.readout) and spec.readout >= 0):
         raise InputError(f"readout: expected counts >= 0, got {spec.readout}")

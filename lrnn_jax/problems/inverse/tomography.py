@@ -18,7 +18,7 @@ from lrnn_jax.io import read_picture, write_error_map, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.problems.inverse.radon import filtered_back_projection, radon, view_angles
 from lrnn_jax.problems.inverse.restoration import require_noise, with_noise
-from lrnn_jax.problems.signals.picture import pixel_centres
+from lrnn_jax.problems.signals.picture import decoded_shape, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Terms
 
 __all__ = ["CT", "Sinogram"]
@@ -108,10 +108,9 @@ class CT:
 
     def slice(self) -> Float[np.ndarray, "m m"]:
         """The truth, in [0, 1] and float64."""
-        grey = read_picture(self.source).pixels[..., :3].mean(axis=-1)
-        resized: Any = skimage.transform.resize(
-            grey, (self.size, self.size), anti_aliasing=min(grey.shape) > self.size
-        )
+        pixels = grey(read_picture(self.source).pixels)
+        resize: Any = skimage.transform.resize
+        resized = resize(pixels, (self.size, self.size), anti_aliasing=True)
         low, high = float(resized.min()), float(resized.max())
         if not high > low:
             raise InputError(f"{self.source} has one value, {low:g}: expected a picture")
@@ -142,7 +141,10 @@ class CT:
         return {}
 
     def evaluate(self, field: Field, data: Sinogram) -> dict[str, float]:
-        """PSNR in dB and SSIM of the slice, peak 1, and those of filtered back-projection."""
+        """PSNR in dB and SSIM of the slice, peak 1, and those of filtered back-projection.
+
+        Of the whole square: back-projection knows nothing outside the circle in it.
+        """
         truth = self.slice()
         rival = self.back_projection(data)
         return {
@@ -163,9 +165,7 @@ class CT:
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
         """Writes the slice as an 8-bit PNG of `size` (width, height); None: that of the data."""
-        width, height = (self.size, self.size) if size is None else size
-        if min(width, height) < 1:
-            raise InputError(f"size: expected a width and a height >= 1, got {size}")
+        height, width = (self.size, self.size) if size is None else decoded_shape(size)
         value = np.asarray(field(pixel_centres((height, width))), np.float64)
         return write_png(path, value.reshape(height, width, 1))
 
@@ -182,6 +182,7 @@ class CT:
     def _in_blocks(self, field: Field, x: Float[Array, "n 2"]) -> Float[Array, "n"]:
         """The field at all pixels; its derivative keeps one block's intermediates at a time."""
         block = self.block or (512 if jax.default_backend() == "cpu" else 65536)
+        block = min(block, len(x))
         count = math.ceil(len(x) / block)
         padded = jnp.pad(x, ((0, count * block - len(x)), (0, 0)))
         values = lax.map(jax.checkpoint(field), padded.reshape(count, block, 2))

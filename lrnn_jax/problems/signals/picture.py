@@ -10,14 +10,14 @@ import skimage.transform
 from einops import rearrange
 from jaxtyping import Float
 
-from lrnn_jax.checks import require_at_least
+from lrnn_jax.checks import require_at_least, require_length
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import Picture, read_picture, write_error_map, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.typing import Field
 
-__all__ = ["PictureProblem", "pixel_centres"]
+__all__ = ["PictureProblem", "decoded_shape", "grey", "pixel_centres"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class PictureProblem:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        require_length(self, 2, "size")
+        require_length(self, 4, "crop")
         if self.size is not None:
             require_at_least(self, 1, "size")
             if self.size == (1, 1):
@@ -83,12 +85,7 @@ class PictureProblem:
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
         """Writes the field as an 8-bit PNG of `size` (width, height); None: that of the source."""
-        if size is None:
-            height, width = self.picture().pixels.shape[:2]
-        elif len(size) == 2 and min(size) >= 1:
-            width, height = size
-        else:
-            raise InputError(f"size: expected a width and a height >= 1, got {size}")
+        height, width = self.picture().pixels.shape[:2] if size is None else decoded_shape(size)
         return write_png(path, self.pixels(field, (height, width)))
 
     def pixels(self, field: Field, shape: tuple[int, int]) -> Float[np.ndarray, "height width c"]:
@@ -115,6 +112,22 @@ class PictureProblem:
         width, height = self.size
         resized: Any = skimage.transform.resize(pixels, (height, width), anti_aliasing=True)
         return np.clip(resized, 0, 1)
+
+
+def decoded_shape(size: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of a picture to be written with `size` (width, height).
+
+    Raises:
+      InputError: it is no such pair.
+    """
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(f"size: expected a width and a height >= 1, got {size}")
+    return size[1], size[0]
+
+
+def grey(pixels: Float[np.ndarray, "height width c"]) -> Float[np.ndarray, "height width"]:
+    """The mean of the colours; transparency is left out."""
+    return pixels[..., : 1 if pixels.shape[-1] < 3 else 3].mean(axis=-1)
 
 
 def pixel_centres(shape: tuple[int, int]) -> Float[np.ndarray, "n 2"]:

@@ -109,7 +109,7 @@ class Shape:
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
         """Writes the surface as a PLY, from a grid of `size` voxels; None: that of the scores."""
         shape = self.truth().shape if size is None else size
-        if len(shape) != 3 or min(shape) < 2:
+        if size is not None and (len(size) != 3 or min(size) < 2):
             raise InputError(f"size: expected three numbers of voxels >= 2, got {size}")
         surface = level_set(_values(field, shape), self.level, self.outside)
         if surface is None:
@@ -235,7 +235,9 @@ class SignedDistance(Shape):
 
         def value_and_slope(point: jax.Array) -> tuple[jax.Array, jax.Array]:
             value, slope = jax.value_and_grad(lambda p: field(p)[0])(point)
-            return value, jnp.linalg.norm(slope)
+            square = jnp.sum(slope**2)
+            positive = square > 0  # the root has no derivative at 0
+            return value, jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
         value, slope = jax.vmap(value_and_slope)(jnp.asarray(data.x))
         distance = jnp.mean(jnp.abs(value - jnp.asarray(data.y)[:, 0]))

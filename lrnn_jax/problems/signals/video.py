@@ -11,7 +11,7 @@ import skimage.transform
 from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least
+from lrnn_jax.checks import require_at_least, require_length
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import PAN, Clip, read_video, write_frame_scores, write_video
@@ -64,6 +64,7 @@ class Video:
     def __post_init__(self) -> None:
         if self.frames is not None:
             require_at_least(self, 2, "frames")
+        require_length(self, 2, "size")
         if self.size is not None:
             require_at_least(self, 1, "size")
 
