@@ -37,9 +37,9 @@ from timing import (
     compiled,
     markdown,
     milliseconds,
-    read_rows,
     timings,
 )
+from timing import read_rows as rows_of
 
 import lrnn_jax as lj
 from lrnn_jax.operators import Method, laplacian
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     options = parser.parse_args()
     if options.stage == "table":
-        print(table(read_rows(RESULTS)))
+        print(table(read_rows()))
         return 0
     if options.quick:
         options.rounds, options.dimensions = 2, [2]
@@ -89,7 +89,7 @@ def main() -> int:
     if options.stage in ("all", "methods"):
         compare_methods(options, points, depth, keep)
     if not options.quick:
-        print(table(read_rows(RESULTS)))
+        print(table(read_rows()))
     return 0
 
 
@@ -231,6 +231,11 @@ def training_step(model: Any, method: Method, data: Any, chunk: int | None) -> P
 
 
 # Tables ------------------------------------------------------------------------------------------
+
+
+def read_rows() -> list[Row]:
+    """All rows so far."""
+    return rows_of(RESULTS)
 
 
 def table(rows: list[Row]) -> str:

@@ -79,7 +79,7 @@ class Study:
             {
                 "stage": case.stage,
                 "name": case.name,
-                "problem": plain(case.problem, PROBLEMS),
+                "problem": _without_folder(plain(case.problem, PROBLEMS)),
                 "model": plain(model, MODELS),
                 "training": plain(training, {}),
                 "parameters": model.parameter_count,
@@ -126,6 +126,12 @@ def plain(spec: Any, registry: dict[str, type]) -> Row:
     }
     kinds = {cls: name for name, cls in registry.items()}
     return {"kind": kinds[type(spec)], **fields} if registry else fields
+
+
+def _without_folder(problem: Row) -> Row:
+    """The name of a source alone: where it lies is this machine's affair."""
+    named = {"source": Path(problem["source"]).name} if "source" in problem else {}
+    return problem | named
 
 
 def setting(choice: Choice) -> Row:

@@ -69,6 +69,8 @@ TABLES = {
     "profile": ("profile", "table", "performance.md"),
     "precision": ("image_study", "precision_table", "performance.md"),
     "pinn": ("pinn", "table", "pde.md"),
+    "signals": ("signals", "table", "signals.md"),
+    "operators": ("operators", "table", "performance.md"),
 }
 
 
