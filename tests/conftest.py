@@ -2,6 +2,7 @@
 
 import gc
 import os
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -9,24 +10,26 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# Most tests run their programs for milliseconds, so XLA compiles them without its costly passes,
+# which halves the time. Tests of what the compiler does get all of them, as users do.
+QUICKLY = "COMPILE_AS_FOR_USERS" not in os.environ
+if QUICKLY and version("jaxlib").startswith("0.10."):  # another release may refuse the flag
+    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+
 gc.set_threshold(100_000, 20, 50)  # what JAX keeps is looked through less often: 7 % of the time
+jax.config.update("jax_disable_most_optimizations", QUICKLY)
 jax.config.update("jax_debug_key_reuse", True)
 
 # Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
 CHECKED = ("kernels", "domains", "training.loop", "training.predict")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 
-# Most tests run their programs for milliseconds, so XLA compiles them without its costly passes.
-jax.config.update("jax_disable_most_optimizations", True)
 
-
-@pytest.fixture(autouse=True)
-def compiler(request):
-    """Tests marked `as_for_users`, where what XLA does is at stake, get all its passes."""
-    wanted = request.node.get_closest_marker("as_for_users") is not None
-    jax.config.update("jax_disable_most_optimizations", not wanted)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
+def pytest_collection_modifyitems(config, items):
+    """Tests marked `as_for_users` run in a process of their own; see test_canaries.py."""
+    chosen = [item for item in items if bool(item.get_closest_marker("as_for_users")) != QUICKLY]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from lrnn_jax import LRNN, Image, Training
 from lrnn_jax.experiments import Experiment, resume, start
@@ -18,8 +17,6 @@ from lrnn_jax.training import initial_state, make_advance, make_step
 
 EVENT = "/jax/core/compile/backend_compile_duration"
 MODEL = LRNN(in_dim=2, out_dim=1, depth=1, rank=4, components=2)
-
-pytestmark = pytest.mark.as_for_users
 
 
 @contextlib.contextmanager

@@ -224,6 +224,7 @@ def test_leading_axes_are_batch_axes(model):
     close(found.point, found.batch[0])
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize("name", ["lrnn", "siren", "nest-height-3"])
 def test_eager_values_agree_with_jitted_ones(name):
     params, x = jax.tree.map(jnp.asarray, drawn(MODELS[name], points=6))

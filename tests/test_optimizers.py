@@ -138,6 +138,7 @@ def trees_equal(one, other):
 # Quasi-Newton
 
 
+@pytest.mark.as_for_users  # to the last digit
 @pytest.mark.parametrize("optimizer", SECOND_ORDER.values(), ids=SECOND_ORDER)
 def test_rosenbrock_is_solved(x64, optimizer):
     x, state, count = ROSENBROCK.solve(optimizer, valley(10), 200)
