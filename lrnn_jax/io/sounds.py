@@ -36,13 +36,13 @@ def read_sound(source: str) -> Sound:
       InputError: the file is missing, cut short, no sound, too large, or holds unusable values;
         soundfile is not installed.
     """
+    soundfile = extra("soundfile", "audio")  # asked for first: what is fitted is written with it
     if source == CHORD:
         return _chord()
     path = Path(source)
     with io_errors(path, "read"):
         content = path.read_bytes()
     _require_whole(content, source)
-    soundfile = extra("soundfile", "audio")
     try:
         info = soundfile.info(io.BytesIO(content))
         require_memory(source, info.frames * info.channels)
