@@ -153,7 +153,7 @@ def poisson_cases() -> Iterator[Case]:
 
 
 def efficiency_cases() -> Iterator[Case]:
-    """Poisson n = 2 and 4 by plain Adam: LRNN, SIREN, tanh and KAN of five sizes."""
+    """Poisson n = 2 and 4 by plain Adam: LRNN, SIREN, tanh, KAN and NestNet of five sizes."""
     for size, frequency in itertools.product((1000, 4000, 16_000, 57_000, 132_000), (2, 4)):
         problem = pde.Poisson(
             frequency=frequency, points=2000, boundary_points=400, resample_every=1
@@ -162,11 +162,14 @@ def efficiency_cases() -> Iterator[Case]:
             lj.LRNN, "rank", size, components=2, activation="sin", omega0=[2.0, 5.0, 10.0]
         )
         sirens = family(lj.Siren, "width", size, depth=3, omega0=[5.0, 10.0, 20.0])
+        # on plain coordinates: features of integer frequency hold the solution itself
+        nestnets = family(lj.NestNet, "width", size, frequencies=0, activation="tanh")
         cases = {
             "LRNN": trials(lrnns, *first_order(1500, 2e-3, 5e-3)),
             "SIREN": trials(sirens, *first_order(1500, 1e-3, 3e-3)),
             "tanh": trials(family(lj.MLP, "width", size, depth=3), *first_order(1500, 1e-3, 3e-3)),
             "KAN": trials(family(lj.KAN, "width", size, depth=2), *first_order(1500, 1e-3, 3e-3)),
+            "NestNet of tanh": trials(nestnets, *first_order(1500, 1e-3, 3e-3)),
         }
         for name, choices in cases.items():
             yield Case("efficiency", f"{name}, n {frequency}, {size // 1000}k", problem, choices)

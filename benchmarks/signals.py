@@ -1,12 +1,16 @@
-"""Sound and tomography: LRNN beside its rivals, each at the best of a stated sweep.
+"""Signals of both papers: their models beside their rivals, each at the best of a stated sweep.
 
     python benchmarks/signals.py audio --source gt_bach.wav --seconds 1
     python benchmarks/signals.py ct --source chest.png --side 128
+    python benchmarks/signals.py picture --source kodim05.png --side 192
+    python benchmarks/signals.py solid --source thai_statue.mat --side 128
     python benchmarks/signals.py table
 
-The papers' models have 195,571 parameters for 308,207 samples of `bach` and about 180k for a slice
-of 256 x 256 pixels; a part of a sound, or a smaller slice, has as many fewer. 1,000 steps on all
-points, as in the papers. Every row is added to benchmarks/results/signals.json when it is done;
+The papers' models have 195,571 parameters for 308,207 samples of `bach`, about 180k for a slice of
+256 x 256 pixels and 153k for a picture of 768 x 512; a part of a sound, a smaller slice and a
+smaller picture have as many fewer. 1,000 steps on all points for sound and slices, 2,000 for
+pictures, as in the papers. A solid, of which every so many voxels are taken, keeps 153k; `--steps`
+are of 20,000 voxels. Every row is added to benchmarks/results/signals.json when it is done;
 `--only` and `--seeds` run a part of it. Total variation is given the weight that is best for the
 truth, which no one has: an oracle.
 """
@@ -15,8 +19,10 @@ import argparse
 import dataclasses
 import functools
 import itertools
+import math
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +30,22 @@ from pathlib import Path
 import numpy as np
 import sweeps
 import timing
+from PIL import Image
 from sweeps import Case, Row, Study, trials
 
 import lrnn_jax as lj
 from lrnn_jax import inverse
+from lrnn_jax.io import read_volume
 from lrnn_jax.metrics import psnr, ssim
 
 RESULTS = Path(__file__).parent / "results" / "signals.json"
-STUDIES = {"audio": Study(RESULTS, "snr", larger=True), "ct": Study(RESULTS, "psnr", larger=True)}
+SCORES = {"audio": "snr", "ct": "psnr", "picture": "psnr", "solid": "iou"}
+STEPS = {"audio": 1000, "ct": 1000, "picture": 2000, "solid": 3000}
 SEEDS = (0, 1, 2)
 SAMPLES_A_PARAMETER = 308_207 / 195_571  # of the papers' audio
 PIXELS_A_PARAMETER = 256**2 / 180_000
+VALUES_A_PARAMETER = 3 * 768 * 512 / 153_000
+SOLID_PARAMETERS = 153_000
 WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03)  # of total variation
 VIEWS = 100
 
@@ -43,22 +54,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("audio", "ct", "table"))
-    parser.add_argument("--source", help="a WAV or a picture; default: what needs no file")
+    parser.add_argument("stage", choices=(*SCORES, "table"))
+    parser.add_argument("--source", help="a file; default: what needs none")
     parser.add_argument("--seconds", type=float, default=1.0, help="of the sound")
-    parser.add_argument("--side", type=int, default=128, help="pixels of the slice's side")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--side", type=int, default=128, help="pixels or voxels of a side")
+    parser.add_argument("--steps", type=int, help="default: as above")
     parser.add_argument("--only", default="", help="models whose name has this in it")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     options = parser.parse_args()
     if options.stage == "table":
         print(table(read_rows()))
         return 0
+    options.steps = options.steps or STEPS[options.stage]
     if options.stage == "ct" and options.only in "classical rivals":
         classical(ct_problem(options))
-    for case in {"audio": audio_cases, "ct": ct_cases}[options.stage](options):
+    study = Study(RESULTS, SCORES[options.stage], larger=True)
+    for case in CASES[options.stage](options):
         if options.only in case.name:
-            STUDIES[options.stage].run(case, options.seeds)
+            study.run(case, options.seeds)
     return 0
 
 
@@ -126,6 +139,55 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
         yield Case("ct", label, filtered, models[name])
 
 
+def picture_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """As many values a parameter as NestNet has for a picture of the Kodak set."""
+    source = options.source or "astronaut"
+    width, height = Image.open(source).size if options.source else (512, 512)
+    scale = options.side / max(width, height)
+    problem = lj.Image(source=source, size=(round(width * scale), round(height * scale)))
+    size = round(problem.out_dim * math.prod(problem.size or ()) / VALUES_A_PARAMETER)
+    label = f"{Path(source).stem}, {' x '.join(map(str, problem.size or ()))}"
+    for name, choices in _nestnet_and_rivals(2, problem.out_dim, size, options.steps).items():
+        yield Case("picture", f"{name}, {label}", problem, choices)
+
+
+def solid_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Every so many voxels of a volume, drawn 20,000 at a time."""
+    inside = read_volume(options.source)
+    every = max(1, round(max(inside.shape) / options.side))
+    part = inside[every // 2 :: every, every // 2 :: every, every // 2 :: every]
+    label = f"{Path(options.source).stem}, {' x '.join(map(str, part.shape))}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, Path(options.source).stem + ".npy")
+        np.save(path, part)
+        problem = lj.Occupancy(source=str(path))
+        models = _nestnet_and_rivals(3, 1, SOLID_PARAMETERS, options.steps, batch=20_000)
+        for name, choices in models.items():
+            yield Case("solid", f"{name}, {label}", problem, choices)
+
+
+def _nestnet_and_rivals(
+    in_dim: int, out_dim: int, size: int, steps: int, batch: int | None = None
+) -> dict[str, tuple[sweeps.Choice, ...]]:
+    """Rates as their authors and those of WIRE name them; all fall to a tenth."""
+    family = functools.partial(sweeps.family, size=size, in_dim=in_dim, out_dim=out_dim)
+
+    def falling(*values: float, **fields: float) -> list[lj.Training]:
+        found = rates(steps, *values)
+        return [dataclasses.replace(each, batch=batch, **fields) for each in found]
+
+    nested = falling(5e-3, 1e-2) + falling(5e-3, 1e-2, subnetwork_rate=0.2)
+    return {
+        "NestNet": trials(family(lj.NestNet, "width"), *nested),
+        "SIREN": trials(family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0]), *falling(1e-3)),
+        "WIRE": trials(family(lj.Wire, "width", omega0=[20.0], sigma0=[10.0]), *falling(5e-3)),
+        "LRNN": trials(family(lj.LRNN, "rank", components=16, omega0=[30.0]), *falling(1e-3, 3e-3)),
+    }
+
+
+CASES = {"audio": audio_cases, "ct": ct_cases, "picture": picture_cases, "solid": solid_cases}
+
+
 def classical(problem: inverse.CT) -> None:
     """Filtered back-projection, and total variation at the weight that is best for the truth."""
     truth, data = problem.slice(), problem.load()
@@ -166,6 +228,16 @@ def table(rows: list[Row]) -> str:
             ("model and slice", "parameters", "PSNR (dB)", "oracle-best", "SSIM"),
             lambda row: [f"{_median(row, 'ssim'):.4f}"],
         ),
+        "picture": (
+            "Pictures, 2,000 steps, median (best .. worst) of seeds:",
+            ("model and picture", "parameters", "PSNR (dB)", "oracle-best", "SSIM"),
+            lambda row: [f"{_median(row, 'ssim'):.4f}"],
+        ),
+        "solid": (
+            "Occupancy, 3,000 steps of 20,000 voxels, median (best .. worst) of seeds:",
+            ("model and solid", "parameters", "IoU", "oracle-best"),
+            lambda row: [],
+        ),
     }
     texts = []
     for stage, (caption, header, scores) in tables.items():
@@ -182,12 +254,13 @@ def _median(row: Row, name: str) -> float:
 
 def _cells(row: Row) -> list[str]:
     final = row["final"]
-    spread = f" ({max(final):.2f} .. {min(final):.2f}), {len(final)}" if len(final) > 1 else ""
+    digits = 4 if row["stage"] == "solid" else 2
+    ends = f" ({max(final):.{digits}f} .. {min(final):.{digits}f}), {len(final)}"
     return [
         row["name"],
         f"{row['parameters']:,}" if row["parameters"] else "",
-        f"**{_median(row, 'final'):.2f}**{spread}",
-        f"{_median(row, 'oracle'):.2f}",
+        f"**{_median(row, 'final'):.{digits}f}**{ends if len(final) > 1 else ''}",
+        f"{_median(row, 'oracle'):.{digits}f}",
     ]
 
 

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from jax import dtypes
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.typing import Key
 
-__all__ = ["Box", "Sampler", "draw", "draw_on_faces", "grid"]
+__all__ = ["Box", "Sampler", "draw", "draw_on_faces", "grid", "in_precision"]
 
 Sampler = Literal["uniform", "latin_hypercube", "sobol"]
 """How points are drawn from a box; see `draw`."""
@@ -25,7 +26,7 @@ Face = tuple[int, int]
 def grid(
     shape: tuple[int, ...], low: float = -1.0, high: float = 1.0
 ) -> Float[np.ndarray, "*shape d"]:
-    """The centres of `shape` equal cells of the box [low, high]^d, in float32.
+    """The centres of `shape` equal cells of the box [low, high]^d.
 
     Along an axis of n cells: x_i = low + (i + 1/2) (high - low) / n. Grids of different sizes so
     cover the same box, which is what rendering at another resolution needs, and no two ends meet.
@@ -36,7 +37,7 @@ def grid(
       high: upper end of every axis.
 
     Returns:
-      Points, shape (*shape, len(shape)).
+      Points, shape (*shape, len(shape)), `in_precision`.
 
     Raises:
       InputError: an axis has no cell, or the box is empty.
@@ -52,7 +53,12 @@ def grid(
     if not low < high:
         raise InputError(f"low, high: expected low < high, got {low} and {high}")
     axes = [low + (np.arange(n) + 0.5) * ((high - low) / n) for n in shape]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
+    return in_precision(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
+
+
+def in_precision(values: ArrayLike) -> np.ndarray:
+    """The values in JAX's precision: float32, or float64 where `jax.enable_x64` is on."""
+    return np.asarray(values, dtypes.canonicalize_dtype(np.float64))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -310,7 +310,7 @@ def test_a_picture_has_no_residuals(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words, message in (
         (["--training.optimizer", "levenberg_marquardt"], "needs a problem of squared residuals"),
-        (["--training.balance", "ntk"], "balance: Image has one term only"),
+        (["--training.balance", "ntk"], "balance: 'ntk' needs a problem of squared residuals"),
     ):
         assert main(["fit", "--problem.size", "8", "8", "--training.batch", "none", *words]) == 2
         assert message in capsys.readouterr().err

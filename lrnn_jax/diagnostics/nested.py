@@ -4,6 +4,7 @@ Axis letters: n points, w width, g subnetworks, m knots.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.diagnostics.variance import layer_outputs
+from lrnn_jax.kernels.activations import Elementwise, activation
 from lrnn_jax.kernels.nested import levels, subnetwork, unroll
 from lrnn_jax.models.nestnet import NestNet
 from lrnn_jax.typing import Params
@@ -65,7 +67,8 @@ def learned_activations(model: NestNet, params: Params) -> list[LearnedActivatio
 
     With one hidden layer a subnetwork of any height is a sum of ReLUs, and its knots, values and
     slopes are exact: knots that coincide are one, and kinks that cancel are none. With
-    `sub_depth` > 1 it is sampled instead, which `exact` says. Height 1 is ReLU and has none.
+    `sub_depth` > 1, or another activation than ReLU, it is sampled instead, which `exact` says.
+    Height 1 has none.
 
     Args:
       model: the NestNet.
@@ -81,11 +84,12 @@ def learned_activations(model: NestNet, params: Params) -> list[LearnedActivatio
       ([0.0, 0.1, 0.2], [0.0, -1.0, 0.0, 1.0])
     """
     model.require_own(params)
-    shape = _pieces if model.sub_depth == 1 else _samples
+    sigma = activation(model.activation)
+    exact = model.sub_depth == 1 and sigma is jax.nn.relu
     return [
-        LearnedActivation(where, group, *pieces, exact=model.sub_depth == 1)
+        LearnedActivation(where, group, *pieces, exact=exact)
         for where, nest in _subnetworks(params).items()
-        for group, pieces in enumerate(shape(nest))
+        for group, pieces in enumerate(_pieces(nest) if exact else _samples(nest, sigma))
     ]
 
 
@@ -132,27 +136,31 @@ def _pieces_of_one(
     return knots[kept], rho(knots[kept]), slopes, float(rho(np.zeros(())))
 
 
-def _samples(nest: Params) -> list[_Pieces]:
+def _samples(nest: Params, sigma: Elementwise) -> list[_Pieces]:
     z = np.linspace(*_SAMPLED)
     pieces = []
-    for values in _curves(nest, z[None]):
+    for values in _curves(nest, z[None], sigma):
         slopes = np.diff(values) / np.diff(z)
         outer = np.concatenate([slopes[:1], slopes, slopes[-1:]])
         pieces.append((z, values, outer, float(np.interp(0.0, z, values))))
     return pieces
 
 
-@jax.jit
-def _evaluate(nest: Params, z: Float[jax.Array, "g n"]) -> Float[jax.Array, "g n"]:
-    over_points = jax.vmap(lambda rho, z: subnetwork(levels(rho), z), in_axes=(None, 0))
+@functools.partial(jax.jit, static_argnames="sigma")
+def _evaluate(
+    nest: Params, z: Float[jax.Array, "g n"], sigma: Elementwise
+) -> Float[jax.Array, "g n"]:
+    over_points = jax.vmap(lambda rho, z: subnetwork(levels(rho), z, sigma), in_axes=(None, 0))
     return jax.vmap(over_points)(nest, z)
 
 
-def _curves(nest: Params, z: Float[np.ndarray, "#g n"]) -> Float[np.ndarray, "g n"]:
+def _curves(
+    nest: Params, z: Float[np.ndarray, "#g n"], sigma: Elementwise
+) -> Float[np.ndarray, "g n"]:
     """rho of each group at its row of `z`."""
     groups = len(nest["level_1"]["outer_bias"])
     z = np.broadcast_to(z, (groups, z.shape[-1]))
-    return np.asarray(_evaluate(nest, z), dtype=float)
+    return np.asarray(_evaluate(nest, z, sigma), dtype=float)
 
 
 # Collapse ----------------------------------------------------------------------------------------
@@ -222,11 +230,13 @@ def collapsed(
     nests = _subnetworks(params)
     if not nests:
         return []
-    met = input_quantiles(model, params, x)
+    met, sigma = input_quantiles(model, params, x), activation(model.activation)
     seen = [
         _Seen(where, group, z, rho)
         for where, nest in nests.items()
-        for group, (z, rho) in enumerate(zip(met[where], _curves(nest, met[where]), strict=True))
+        for group, (z, rho) in enumerate(
+            zip(met[where], _curves(nest, met[where], sigma), strict=True)
+        )
     ]
     lines = []
     for where in nests:
@@ -236,7 +246,12 @@ def collapsed(
             if groups:
                 lines.append(_line(where, groups, len(here), kind))
     if initial is not None:
-        lines += _equal(nests, _subnetworks(initial), np.stack([subnet.z for subnet in seen]))
+        z = np.quantile(np.stack([subnet.z for subnet in seen]), _QUANTILES)[None]
+        now, start = (
+            np.concatenate([_curves(nest, z, sigma) for nest in sets.values()])
+            for sets in (nests, _subnetworks(initial))
+        )
+        lines += _equal(list(nests), now, start)
     return lines
 
 
@@ -261,14 +276,11 @@ def _line(where: str, groups: Sequence[int], total: int, kind: str) -> str:
     return f"{where}: {len(groups)} of {total} subnetworks are {kind} on what they meet ({listed})"
 
 
-def _equal(nests: dict[str, Params], initial: dict[str, Params], met: np.ndarray) -> list[str]:
-    """A line for each set of subnetworks that have moved and are equal."""
-    z = np.quantile(met, _QUANTILES)[None]
-    now = np.concatenate([_curves(nest, z) for nest in nests.values()])
-    start = np.concatenate([_curves(nest, z) for nest in initial.values()])
-    groups = len(now) // len(nests)
-    names = [f"{where} group {group}" for where in nests for group in range(groups)]
-    names = list(nests) if groups == 1 else names
+def _equal(layers: list[str], now: np.ndarray, start: np.ndarray) -> list[str]:
+    """A line for each set of subnetworks, curves of the same points, that moved and are equal."""
+    groups = len(now) // len(layers)
+    names = [f"{where} group {group}" for where in layers for group in range(groups)]
+    names = layers if groups == 1 else names
     spread = now.std(axis=1)
     left = list(np.flatnonzero(_distance(now - start) > MOVED * spread))
     lines = []

@@ -1,6 +1,8 @@
 """NestNet's learned activation: a subnetwork R -> R whose own activation is a subnetwork.
 
-    rho_1(z) = relu(z),    rho_s(z) = v . rho_{s-1}(a z + c) + d,    s = height
+    rho_1(z) = sigma(z),    rho_s(z) = v . rho_{s-1}(a z + c) + d,    s = height
+
+sigma is ReLU in the papers; a smooth one makes rho smooth.
 
 The parameters of rho_s are its levels, outermost first: `{"level_1": {inner_weight a (g, h),
 inner_bias c (g, h), outer_weight v (g, h), outer_bias d (g,)}, "level_2": ...}`, height - 1 of
@@ -22,17 +24,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from lrnn_jax.kernels.activations import Elementwise
 from lrnn_jax.kernels.univariate import univariate
 from lrnn_jax.typing import Params
 
 __all__ = ["Unrolled", "lean_subnetwork", "levels", "subnetwork", "unroll"]
 
 _WRITTEN_OUT = 3  # terms whose tangents are not looped over
-_UNROLLED_TERMS = 81  # as many ReLUs are fused into one pass over the points; more are looped over
+_UNROLLED_TERMS = 81  # as many terms are fused into one pass over the points; more are looped over
 
 
 class Unrolled(NamedTuple):
-    """rho(z) = constant + sum_m weight_m relu(slope_m z + shift_m), for each of g subnetworks."""
+    """rho(z) = constant + sum_m weight_m sigma(slope_m z + shift_m), for each of g subnetworks."""
 
     weight: Float[Array, "g m"]
     slope: Float[Array, "g m"]
@@ -45,21 +48,24 @@ def levels(params: Params) -> list[Params]:
     return [params[f"level_{number}"] for number in range(1, len(params) + 1)]
 
 
-def subnetwork(nested: list[Params], z: Float[Array, ""]) -> Float[Array, ""]:
+def subnetwork(
+    nested: list[Params], z: Float[Array, ""], sigma: Elementwise = jax.nn.relu
+) -> Float[Array, ""]:
     """rho(z) of one scalar, literally: a subnetwork whose activation is a subnetwork.
 
     Args:
-      nested: the levels of one subnetwork, without the axis g; of none of them, ReLU.
+      nested: the levels of one subnetwork, without the axis g; of none of them, sigma.
       z: shape ().
+      sigma: rho_1.
     """
     if not nested:
-        return jax.nn.relu(z)
-    rho = functools.partial(subnetwork, nested[1:])
+        return sigma(z)
+    rho = functools.partial(subnetwork, nested[1:], sigma=sigma)
     return univariate(nested[0], z, jax.vmap(rho), omega0=1.0)
 
 
 def unroll(params: Params) -> Unrolled:
-    """The closed form of subnetworks of one hidden layer: a sum of m = h^(height - 1) ReLUs.
+    """The closed form of subnetworks of one hidden layer: a sum of m = h^(height - 1) terms.
 
     Nothing nonlinear stands between the levels, so that rho_{s-1} of each hidden unit can be put in
     the place of rho_s: weights and slopes multiply, shifts go through the inner affine map.
@@ -79,7 +85,9 @@ def unroll(params: Params) -> Unrolled:
     return form
 
 
-def lean_subnetwork(params: Params, z: Float[Array, "*n w"]) -> Float[Array, "*n w"]:
+def lean_subnetwork(
+    params: Params, z: Float[Array, "*n w"], sigma: Elementwise = jax.nn.relu
+) -> Float[Array, "*n w"]:
     """rho(z) of every neuron on a batch; of g subnetworks, neuron j has number j g // w.
 
     For the backward pass only z is kept; everything else is computed again, so what is kept does
@@ -88,12 +96,14 @@ def lean_subnetwork(params: Params, z: Float[Array, "*n w"]) -> Float[Array, "*n
     width = z.shape[-1]
     if "hidden_weight" in params["level_1"]:
         by_neuron = jax.tree.map(lambda leaf: _by_neuron(leaf, width), params)
-        return jax.checkpoint(_by_levels)(levels(by_neuron), z)
+        return jax.checkpoint(functools.partial(_by_levels, sigma=sigma))(levels(by_neuron), z)
     dtype = jnp.result_type(z, *jax.tree.leaves(params))
     wide = jnp.promote_types(dtype, jnp.float32)  # the sums over points cancel where kinks are near
     rows = unroll(jax.tree.map(lambda leaf: leaf.astype(wide), params))
     weight, slope, shift, constant = (_by_neuron(leaf, width).T for leaf in rows)
-    return (constant + _sum_of_relus(weight, slope, shift, z.astype(wide))).astype(dtype)
+    relu = sigma is jax.nn.relu
+    summed = _sum_of_relus if relu else jax.checkpoint(functools.partial(_sum_of_terms, sigma))
+    return (constant + summed(weight, slope, shift, z.astype(wide))).astype(dtype)
 
 
 def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]:
@@ -105,20 +115,25 @@ def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]
     return jnp.broadcast_to(leaf[:, None], (groups, width // groups, *rest)).reshape(width, *rest)
 
 
-@jax.custom_jvp
-def _sum_of_relus(
+def _sum_of_terms(
+    sigma: Elementwise,
     weight: Float[Array, "m w"],
     slope: Float[Array, "m w"],
     shift: Float[Array, "m w"],
     z: Float[Array, "*n w"],
 ) -> Float[Array, "*n w"]:
-    """sum_m weight_m relu(slope_m z + shift_m)."""
+    """sum_m weight_m sigma(slope_m z + shift_m)."""
 
     def block(weight, slope, shift):
         terms = zip(weight, slope, shift, strict=True)
-        return functools.reduce(jnp.add, [w * jax.nn.relu(a * z + c) for w, a, c in terms])
+        return functools.reduce(jnp.add, [w * sigma(a * z + c) for w, a, c in terms])
 
     return _over_blocks(block, z, weight, slope, shift)
+
+
+@jax.custom_jvp
+def _sum_of_relus(weight, slope, shift, z):
+    return _sum_of_terms(jax.nn.relu, weight, slope, shift, z)
 
 
 @_sum_of_relus.defjvp
@@ -173,14 +188,16 @@ def _over_blocks(part, z: Float[Array, "*n w"], *rows: Float[Array, "m w"]) -> F
     return lax.scan(add, jnp.zeros_like(z), tuple(map(split, rows)))[0]
 
 
-def _by_levels(nested: list[Params], z: Float[Array, "*n w"]) -> Float[Array, "*n w"]:
+def _by_levels(
+    nested: list[Params], z: Float[Array, "*n w"], sigma: Elementwise
+) -> Float[Array, "*n w"]:
     """rho(z) by recursion over the levels, whose leaves have the axis w in front.
 
     Units stand on an axis of their own, in front: (h, *n, w).
     """
     if not nested:
-        return jax.nn.relu(z)
-    level, rho = nested[0], functools.partial(_by_levels, nested[1:])
+        return sigma(z)
+    level, rho = nested[0], functools.partial(_by_levels, nested[1:], sigma=sigma)
 
     def row(leaf: Float[Array, "w ..."]) -> Float[Array, "..."]:
         """(w, ...) as (..., 1, w), to stand beside (..., *n, w)."""

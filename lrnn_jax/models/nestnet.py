@@ -2,7 +2,7 @@
 
     h^(1) = rho^(1)(W gamma(x) + b), ..., y = V h^(L) + v
     rho(z) = w2 . relu(w1 z + b1) + b2                                       height 2
-    rho_s(z) = w2 . rho_{s-1}(w1 z + b1) + b2,  rho_1 = relu                 height s
+    rho_s(z) = w2 . rho_{s-1}(w1 z + b1) + b2,  rho_1 = sigma, relu          height s
 
 The literal form is pure functions on one point, smallest first: `subnetwork` of
 `kernels.nested` (recursive in height), `layer` (it under `jax.vmap` over neurons). It is what the
@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
 from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.activations import activation, smoothness
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.features import harmonics
 from lrnn_jax.kernels.initializers import (
@@ -40,7 +41,7 @@ from lrnn_jax.kernels.initializers import (
 )
 from lrnn_jax.kernels.nested import lean_subnetwork, levels, subnetwork
 from lrnn_jax.models.network import Layer, Network
-from lrnn_jax.typing import Params
+from lrnn_jax.typing import Activation, Params
 
 __all__ = ["NestNet", "NestedActivation", "layer", "prescribed_start"]
 
@@ -49,7 +50,7 @@ _MOST_TERMS = 3**8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NestNet(Network):
-    """A NestNet R^in_dim -> R^out_dim; `height=1` is a ReLU MLP on the same features.
+    """A NestNet R^in_dim -> R^out_dim; `height=1` is an MLP on the same features.
 
     Parameters: `{"layer_0": {weight (i, w), bias (w,), "subnetwork": rho}, ..., "head": {weight
     (w, o), bias (o,)}}` with the levels of rho as in `kernels.nested`; `sharing="net"` has one
@@ -61,6 +62,9 @@ class NestNet(Network):
       width: neurons of each hidden layer.
       depth: hidden layers, the first one counted: the papers' "2 hidden layers" are 3 here.
       height: s >= 1; the activation has s - 1 levels of subnetworks.
+      activation: rho_1: what the subnetworks are made of, and the activation of the other neurons.
+        'relu' is the papers'; a smooth one, such as 'tanh', has the derivatives that a differential
+        equation asks for.
       frequencies: integer Fourier features per axis, cos and sin of 2 pi m u for m = 1..frequencies
         with u = (x + period / 2) / period; 0 takes the coordinates as they are. The papers do not
         state how many; 20 gives their 153 thousand parameters.
@@ -71,7 +75,7 @@ class NestNet(Network):
       groups: subnetworks in a set: of m nested neurons, 1..m of them; neuron j has number
         j groups // m.
       fraction: share of a layer's neurons, in (0, 1], that is activated by subnetworks, the first
-        round(fraction width); ReLU activates the rest.
+        round(fraction width); rho_1 activates the rest.
       sub_width: hidden units of a subnetwork; >= 3 with the prescribed start.
       sub_depth: hidden layers of a subnetwork.
       sub_init: 'prescribed', w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: see
@@ -103,6 +107,7 @@ class NestNet(Network):
     width: int = 256
     depth: int = 3
     height: int = 2
+    activation: Activation = "relu"
     frequencies: int = 20
     period: float = 2.0
     raw: bool = False
@@ -131,8 +136,8 @@ class NestNet(Network):
 
     @property
     def smoothness(self) -> float:
-        """0: it is piecewise linear in its features."""
-        return 0
+        """That of rho_1: 0 for ReLU, which makes it piecewise linear in its features."""
+        return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
         """As `weight_init`, `sub_init` and `recursion` say."""
@@ -180,8 +185,9 @@ class NestedActivation(Network):
     Args:
       width: inputs, and outputs.
       height: as in `NestNet`, >= 2.
+      activation: rho_1, as in `NestNet`.
       groups: subnetworks, as in `NestNet`.
-      fraction: share of the neurons that is activated by subnetworks; ReLU activates the rest.
+      fraction: share of the neurons that is activated by subnetworks; rho_1 activates the rest.
       sub_width: hidden units of a subnetwork.
       sub_depth: hidden layers of a subnetwork.
       sub_init: as in `NestNet`.
@@ -202,6 +208,7 @@ class NestedActivation(Network):
 
     width: int
     height: int = 2
+    activation: Activation = "relu"
     groups: int = 1
     fraction: float = 1.0
     sub_width: int = 3
@@ -226,8 +233,8 @@ class NestedActivation(Network):
 
     @property
     def smoothness(self) -> float:
-        """0: it is piecewise linear."""
-        return 0
+        """That of rho_1."""
+        return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
         """As `sub_init` and `recursion` say."""
@@ -261,6 +268,13 @@ def _check_subnetwork(model: NestNet | NestedActivation) -> None:
             "sub_width: the prescribed start has 3 units or more: expected an integer >= 3, or "
             f"sub_init 'random', got {model.sub_width}"
         )
+    needs_relu = model.sub_depth > 1 or model.recursion == "C"
+    is_relu = activation(model.activation) is jax.nn.relu
+    if model.sub_init == "prescribed" and needs_relu and not is_relu:
+        raise InputError(
+            "sub_init: the prescribed start of sub_depth > 1 and of recursion 'C' is that of ReLU: "
+            f"expected 'random' with activation {model.activation!r}"
+        )
     terms = (model.sub_width * model.sub_depth) ** (model.height - 1)
     if terms > _MOST_TERMS:
         raise InputError(
@@ -273,14 +287,15 @@ def _check_subnetwork(model: NestNet | NestedActivation) -> None:
 
 
 def layer(model: NestNet, params: Params, x: Float[Array, "i"]) -> Float[Array, "w"]:
-    """rho(w_j . x + b_j) of all neurons j of a layer, ReLU where the neuron is not nested."""
-    z = affine(x, params["weight"], params["bias"])
+    """rho(w_j . x + b_j) of all neurons j of a layer, rho_1 where the neuron is not nested."""
+    z, sigma = affine(x, params["weight"], params["bias"]), activation(model.activation)
     nested, rest = z[: model.nested], z[model.nested :]
     if not params["subnetwork"]:
-        return jax.nn.relu(z)
+        return sigma(z)
     number = np.arange(model.nested) * model.groups // model.nested
     own = [jax.tree.map(lambda leaf: leaf[number], level) for level in levels(params["subnetwork"])]
-    return jnp.concatenate([jax.vmap(subnetwork)(own, nested), jax.nn.relu(rest)])
+    rho = jax.vmap(functools.partial(subnetwork, sigma=sigma))
+    return jnp.concatenate([rho(own, nested), sigma(rest)])
 
 
 def _literal_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> jax.Array:
@@ -301,12 +316,13 @@ def _lean_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> Floa
 def _activate(
     model: NestNet | NestedActivation, rho: Params, z: Float[Array, "*n w"]
 ) -> Float[Array, "*n w"]:
+    sigma = activation(model.activation)
     if not rho:
-        return jax.nn.relu(z)
+        return sigma(z)
     nested, rest = jnp.split(z, [_nested(model)], axis=-1)
     if not rest.shape[-1]:
-        return lean_subnetwork(rho, z)
-    return jnp.concatenate([lean_subnetwork(rho, nested), jax.nn.relu(rest)], axis=-1)
+        return lean_subnetwork(rho, z, sigma)
+    return jnp.concatenate([lean_subnetwork(rho, nested, sigma), sigma(rest)], axis=-1)
 
 
 # Initialisation ----------------------------------------------------------------------------------

@@ -22,8 +22,10 @@ import optax
 from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least
+from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_table_file, write_bytes, write_confusion, write_predictions
+from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Terms
 
 __all__ = ["Classification", "Regression", "Rows"]
@@ -155,12 +157,12 @@ class Tabular(abc.ABC):
         train = x[rows["training"]]
         width = np.where(np.ptp(train, axis=0) > 0, train.std(axis=0), 1)
         scaled = (x - train.mean(axis=0)) / width
-        parts = {name: Rows(scaled[own].astype(np.float32), y[own]) for name, own in rows.items()}
+        parts = {name: Rows(in_precision(scaled[own]), y[own]) for name, own in rows.items()}
         return Split(parts, rows, 0.0, 1.0, ())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Regression(Tabular):
+class Regression(Pointwise, Tabular):
     """Tell a number: minimise the mean squared error of u(features) to the scaled target.
 
     Raises:
@@ -184,15 +186,10 @@ class Regression(Tabular):
         if np.ptp(train) == 0:
             raise InputError(f"{self.source}: all targets of the training part are {centre:g}")
         parts = {
-            name: Rows(part.x, ((np.asarray(part.y) - centre) / width).astype(np.float32))
+            name: Rows(part.x, in_precision((np.asarray(part.y) - centre) / width))
             for name, part in split.parts.items()
         }
         return split._replace(parts=parts, centre=centre, width=width)
-
-    def loss(self, field: Field, data: Rows, key: Key) -> tuple[jax.Array, Terms]:
-        """mean (u(x) - y)^2 over rows, in units of the training part's variance."""
-        del key
-        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
 
     def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
         """Root mean squared error in the target's unit; `rmse` is that of the test part."""

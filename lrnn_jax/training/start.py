@@ -53,7 +53,10 @@ def check_fit(model: Model, problem: Problem, training: Training) -> None:
             "gives its loss alone; take 'adam', 'soap' or 'lbfgs'"
         )
     elif training.balance != "fixed":
-        raise InputError(f"balance: {kind} has one term only; leave it 'fixed'")
+        raise InputError(
+            f"balance: {training.balance!r} needs a problem of squared residuals, and {kind} gives "
+            "its loss alone; leave it 'fixed'"
+        )
 
 
 def trained_model(model: Model, training: Training) -> Model:

@@ -24,6 +24,7 @@ from einops import rearrange, reduce
 from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_positive
+from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.metrics import psnr, psnr_from_mse, ssim
@@ -273,7 +274,7 @@ class Frames(Restoration):
                 [cos * row - sin * column + down, sin * row + cos * column + right], -1
             )
             inside = np.all(np.abs(moved) <= half - 0.5 + _SLACK, axis=(1, 2))
-            kept.append((moved[inside] / half).astype(np.float32))
+            kept.append(in_precision(moved[inside] / half))
             values.append(_sampled(truth, moved[inside] + half - 0.5))
         return Measurements(np.concatenate(kept), _to_network(np.concatenate(values)))
 
@@ -334,8 +335,8 @@ def _at_pixels(pixels: Pixels, known: np.ndarray) -> Measurements:
 
 
 def _to_network(values: np.ndarray) -> Float[np.ndarray, "n c"]:
-    """[0, 1] to [-1, 1], as rows of channels in float32."""
-    return (2 * values.reshape(-1, values.shape[-1]) - 1).astype(np.float32)
+    """[0, 1] to [-1, 1], as rows of channels."""
+    return in_precision(2 * values.reshape(-1, values.shape[-1]) - 1)
 
 
 def _sampled(truth: Pixels, places: Float[np.ndarray, "n s 2"]) -> Float[np.ndarray, "n c"]:

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_choice, require_flag
+from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_picture, write_error_map, write_png
 from lrnn_jax.metrics import psnr, ssim
@@ -122,9 +123,7 @@ class CT:
             rows = np.asarray(radon(self.slice(), self.angles))
         if self.photons:
             rows = with_noise(np.maximum(rows, 0), self.photons, self.readout, self.noise_seed)
-        return Sinogram(
-            x=pixel_centres((self.size, self.size)), y=(rows / self.size).astype(np.float32)
-        )
+        return Sinogram(x=pixel_centres((self.size, self.size)), y=in_precision(rows / self.size))
 
     def loss(self, field: Field, data: Sinogram, key: Key) -> tuple[jax.Array, Terms]:
         """mean (F (R u / m - y))^2."""

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.checks import require_positive
-from lrnn_jax.domains import grid
+from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import CHORD, Sound, read_sound, write_sound_error, write_wav
 from lrnn_jax.metrics import mean_squared_error, psnr_from_mse, rho_ag, snr
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.problems.pointwise import Pointwise
+from lrnn_jax.typing import Field
 
 __all__ = ["Audio", "AudioData"]
 
@@ -41,7 +41,7 @@ class AudioData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Audio:
+class Audio(Pointwise):
     """Fit a sound: minimise the mean squared error of u(t) over its samples.
 
     t runs over [-extent, extent]. The loss is in units of the largest amplitude: the papers' MSE.
@@ -93,16 +93,11 @@ class Audio:
             raise InputError(f"{self.source} is silent from {self.start:g} s: take another part")
         return AudioData(
             x=self._times(len(samples)),
-            y=(samples / largest).astype(np.float32),
+            y=in_precision(samples / largest),
             largest=largest,
             rate=sound.rate,
             subtype=sound.subtype,
         )
-
-    def loss(self, field: Field, data: AudioData, key: Key) -> tuple[jax.Array, Terms]:
-        """mean (u(t) - y)^2 over samples and channels."""
-        del key
-        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
         """PSNR in dB of the samples that the loss was taken over, of peak 2."""

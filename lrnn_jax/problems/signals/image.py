@@ -4,14 +4,15 @@ import dataclasses
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
+from lrnn_jax.domains import in_precision
 from lrnn_jax.metrics import psnr_from_mse
+from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.problems.signals.picture import PictureProblem, pixel_centres
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.typing import Field
 
 __all__ = ["Image", "ImageData"]
 
@@ -35,7 +36,7 @@ class ImageData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Image(PictureProblem):
+class Image(Pointwise, PictureProblem):
     """Fit a picture: minimise the mean squared error of u(row, column) over its pixels.
 
     The loss is in units of the network's range [-1, 1], so PSNR = 10 log10(4 / loss).
@@ -50,15 +51,10 @@ class Image(PictureProblem):
         height, width = picture.pixels.shape[:2]
         return ImageData(
             x=pixel_centres((height, width)),
-            y=rearrange(2 * picture.pixels - 1, "h w c -> (h w) c").astype(np.float32),
+            y=in_precision(rearrange(2 * picture.pixels - 1, "h w c -> (h w) c")),
             shape=(height, width),
             bits=picture.bits,
         )
-
-    def loss(self, field: Field, data: ImageData, key: Key) -> tuple[jax.Array, Terms]:
-        """mean (u(x) - y)^2 over points and channels."""
-        del key  # full batches and mini-batches alike are drawn by the trainer
-        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
         """PSNR in dB of the points that the loss was taken over."""

@@ -15,10 +15,11 @@ from einops import rearrange
 from jaxtyping import ArrayLike, Bool, Float
 
 from lrnn_jax.checks import require_at_least, require_positive
-from lrnn_jax.domains import grid
+from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import VOLUMES, level_set, read_mesh, read_volume, write_ply, write_slices
 from lrnn_jax.metrics import iou
+from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Terms
 
 __all__ = ["Occupancy", "ShapeData", "SignedDistance"]
@@ -155,7 +156,7 @@ class Shape:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Occupancy(Shape):
+class Occupancy(Pointwise, Shape):
     """Fit which points are inside a solid: minimise mean (u(x) - y)^2, y = 1 inside, 0 outside.
 
     u > 1/2 is inside. Each axis of a volume spans [-1, 1].
@@ -176,12 +177,7 @@ class Occupancy(Shape):
             inside = read_volume(self.source)
             return ShapeData(_voxels(inside.shape), _column(inside))
         x = self._drawn()
-        return ShapeData(x.astype(np.float32), _column(self._solid_at(x)))
-
-    def loss(self, field: Field, data: ShapeData, key: Key) -> tuple[jax.Array, Terms]:
-        """mean (u(x) - y)^2 over points."""
-        del key
-        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
+        return ShapeData(in_precision(x), _column(self._solid_at(x)))
 
     def evaluate(self, field: Field, data: ShapeData) -> dict[str, float]:
         """Intersection over union on all voxels."""
@@ -227,7 +223,7 @@ class SignedDistance(Shape):
     def load(self) -> ShapeData:
         """Points near and far, and their distances."""
         x = self._drawn()
-        return ShapeData(x.astype(np.float32), _column(self._distance_to(x)))
+        return ShapeData(in_precision(x), _column(self._distance_to(x)))
 
     def loss(self, field: Field, data: ShapeData, key: Key) -> tuple[jax.Array, Terms]:
         """Both terms, 'distance' and 'eikonal'."""
@@ -274,4 +270,4 @@ def _values(field: Field, shape: tuple[int, ...]) -> Float[np.ndarray, "a b c"]:
 
 
 def _column(values: np.ndarray) -> Float[np.ndarray, "n 1"]:
-    return values.reshape(-1, 1).astype(np.float32)
+    return in_precision(values.reshape(-1, 1))

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import skimage.transform
 from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_length
-from lrnn_jax.domains import grid
+from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import PAN, Clip, read_video, write_frame_scores, write_video
 from lrnn_jax.metrics import psnr, psnr_from_mse
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.problems.pointwise import Pointwise
+from lrnn_jax.typing import Field
 
 __all__ = ["Video", "VideoData"]
 
@@ -40,7 +40,7 @@ class VideoData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Video:
+class Video(Pointwise):
     """Fit a video: minimise the mean squared error of u(time, row, column) over its pixels.
 
     The loss is in units of the network's range [-1, 1], so PSNR = 10 log10(4 / loss).
@@ -90,15 +90,10 @@ class Video:
         shape = pixels.shape[:3]
         return VideoData(
             x=_centres(shape),
-            y=rearrange(2 * pixels - 1, "t h w c -> (t h w) c").astype(np.float32),
+            y=in_precision(rearrange(2 * pixels - 1, "t h w c -> (t h w) c")),
             shape=shape,
             rate=video.rate,
         )
-
-    def loss(self, field: Field, data: VideoData, key: Key) -> tuple[jax.Array, Terms]:
-        """mean (u(x) - y)^2 over points and channels."""
-        del key
-        return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
         """PSNR in dB of the points that the loss was taken over."""
