@@ -169,7 +169,7 @@ def efficiency_cases() -> Iterator[Case]:
             "SIREN": trials(sirens, *first_order(1500, 1e-3, 3e-3)),
             "tanh": trials(family(lj.MLP, "width", size, depth=3), *first_order(1500, 1e-3, 3e-3)),
             "KAN": trials(family(lj.KAN, "width", size, depth=2), *first_order(1500, 1e-3, 3e-3)),
-            "NestNet of tanh": trials(nestnets, *first_order(1500, 1e-3, 3e-3)),
+            "NestNet (tanh)": trials(nestnets, *first_order(1500, 1e-3, 3e-3)),
         }
         for name, choices in cases.items():
             yield Case("efficiency", f"{name}, n {frequency}, {size // 1000}k", problem, choices)

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -61,6 +62,19 @@ def test_what_is_written_is_read(stored, tmp_path, name, subtype, error):
     again = read_sound(str(write_wav(tmp_path / "again.wav", sound)))
     assert (again.rate, again.subtype) == (RATE, subtype)
     np.testing.assert_allclose(again.samples, sound.samples, atol=error)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_points_and_values_have_the_precision_of_the_run(stored, precision):
+    """At the end of a long time, float32 is a hundredth of a sample of it off."""
+    source = stored("a.wav", subtype="DOUBLE")
+    with jax.enable_x64(precision == "float64"):
+        data = lj.Audio(source=source, extent=100.0).load()
+    times = -100 + 200 * (np.arange(len(STEREO)) + 0.5) / len(STEREO)
+    values = STEREO / np.abs(STEREO).max()
+    for found, expected, size in ((data.x[:, 0], times, 100), (data.y, values, 1)):
+        assert found.dtype == precision
+        np.testing.assert_allclose(found, expected, rtol=0, atol=4 * size * np.finfo(precision).eps)
 
 
 def test_formats_that_wav_lacks_are_written_with_16_bits(tmp_path):

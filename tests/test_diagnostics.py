@@ -308,6 +308,16 @@ def test_deeper_subnetworks_are_sampled_and_say_so():
     assert one(one.knots[:3]) == pytest.approx(one.values[:3])
 
 
+def test_smooth_subnetworks_are_sampled_and_say_so(x64):
+    """The prescribed start of tanh: tanh(z - 0.2) + tanh(z - 0.1) - tanh(z)."""
+    model = NestNet(**SMALL, width=4, depth=1, frequencies=1, activation="tanh")
+    (one,) = learned_activations(model, model.init(jax.random.key(0)))
+    assert not one.exact
+    z = one.knots
+    expected = np.tanh(z - 0.2) + np.tanh(z - 0.1) - np.tanh(z)
+    np.testing.assert_allclose(one.values, expected, atol=1e-12)
+
+
 def test_height_one_has_learned_no_activation():
     model = NestNet(**SMALL, width=4, depth=1, frequencies=1, height=1)
     assert learned_activations(model, drawn(model)) == []

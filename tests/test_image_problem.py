@@ -268,7 +268,7 @@ sides = st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple)
 def test_a_grid_holds_the_centres_of_equal_cells(shape, low, extent):
     points = grid(shape, low, low + extent)
     assert points.shape == (*shape, len(shape))
-    assert points.dtype == np.float32
+    assert points.dtype == np.float32  # JAX's precision
     for index in np.ndindex(*shape):
         place = [low + extent * (i + 0.5) / n for i, n in zip(index, shape, strict=True)]
         np.testing.assert_allclose(points[index], place, atol=1e-6)

@@ -248,6 +248,8 @@ NESTED = {
     "125 terms, more than one pass": {"height": 4, "sub_width": 5},
     "groups that do not divide the width": {"height": 3, "groups": 3},
     "groups that do": {"height": 3, "groups": 4},
+    "smooth": {"height": 3, "groups": 3, "activation": "tanh"},
+    "smooth, more than one pass": {"height": 4, "sub_width": 5, "activation": "sin"},
 }
 
 

@@ -84,6 +84,7 @@ NESTS = {
     "nest-height-4": NestNet(**NEST | {"width": 4, "depth": 1}, height=4, recursion="C"),
     "nest-net-groups": NestNet(**NEST, sharing="net", groups=2, fraction=0.6),
     "nest-deep-sub": NestNet(**NEST | {"depth": 1}, height=3, sub_depth=2, groups=2),
+    "nest-tanh": NestNet(**NEST, activation="tanh", height=3, fraction=0.6),
     "nest-reference": NestNet(**NEST, height=3, groups=3, implementation="reference"),
     "nested-activation": NestedActivation(width=5, height=3, groups=2, sub_init="random"),
 }
@@ -120,6 +121,8 @@ MORE = {
     "nest-wide-sub": NestNet(**NEST, sub_width=9),
     "nest-net": NestNet(**NEST, sharing="net", height=3),
     "nest-fraction": NestNet(**NEST, fraction=0.34, groups=2),
+    "nest-sin": NestNet(**NEST | {"depth": 1}, activation="sin", sub_depth=2, sub_init="random"),
+    "nested-activation-tanh": NestedActivation(width=5, activation="tanh"),
     "nest-random": NestNet(**NEST, sub_init="random", sub_width=2, height=3),
     "nest-coordinates": NestNet(**NARROW, frequencies=0),
     "nest-deeper-sub": NestNet(**NEST | {"depth": 1}, sub_depth=3, sub_width=4),

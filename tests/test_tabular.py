@@ -1,6 +1,7 @@
 """Tables: files in, the split and its scales, scores by hand, stopping by validation."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from sklearn.metrics import accuracy_score, log_loss, root_mean_squared_error
 
 import lrnn_jax as lj
 from lrnn_jax import InputError
+from lrnn_jax.cli import main
+from lrnn_jax.experiments import Experiment, RunFolder, resume, start
+from lrnn_jax.experiments.progress import SilentDisplay
 from lrnn_jax.io import BUNDLED, read_picture, read_table_file
 
 RNG = np.random.default_rng(0)
@@ -255,30 +259,60 @@ def test_a_short_fit_learns_and_what_it_draws_can_be_read(stored, tmp_path, kind
 # Stopping by validation ---------------------------------------------------------------------------
 
 
-def test_training_stops_when_validation_does_and_the_best_is_kept(stored):
+STOPPED = lj.Training(
+    steps=2000, learning_rate=1e-2, schedule="constant", validate_every=10, patience=3
+)
+
+
+@pytest.fixture
+def noisy(stored):
+    """A regression that a network of 32 neurons learns by heart."""
     noise = NUMBERS + 30 * np.random.default_rng(3).normal(size=50)
-    problem = lj.Regression(source=stored(noise))
-    model = lj.MLP(in_dim=3, out_dim=1, width=32, depth=2)
-    training = lj.Training(steps=2000, learning_rate=1e-2, schedule="constant")
-    found = lj.solve(model, problem, training, score_every=10, patience=3)
+    return lj.Regression(source=stored(noise)), lj.MLP(in_dim=3, out_dim=1, width=32, depth=2)
+
+
+def test_training_stops_when_validation_does_and_the_best_is_kept(noisy):
+    problem, model = noisy
+    found = lj.solve(model, problem, STOPPED)
     errors = [scores["rmse_validation"] for _, scores in found.trail]
     best = int(np.argmin(errors))
     assert len(errors) == best + 4 < 200
     assert found.scores == found.trail[best][1]
     assert problem.evaluate(found.field, None) == found.scores
     assert f"no better than that of step {10 * (best + 1)}" in found.stop
+    often = lj.solve(model, problem, STOPPED, score_every=4)  # looks that are no validation
+    assert often.scores == found.scores
+    assert len(often.trail) > 2 * len(errors)
 
 
-@pytest.mark.parametrize(
-    ("problem", "fields", "message"),
-    [
-        (lj.Regression(), {"patience": 2}, "patience: expected score_every too"),
-        (lj.Regression(), {"patience": 0, "score_every": 1}, "patience: expected an integer >= 1"),
-        (lj.Image(size=(4, 4)), {"patience": 2, "score_every": 1}, "Image has no validation part"),
-    ],
-    ids=["alone", "none", "image"],
-)
-def test_patience_needs_a_validation_part(problem, fields, message):
-    model = lj.MLP(in_dim=problem.in_dim, out_dim=problem.out_dim, width=4, depth=1)
-    with pytest.raises(InputError, match=message):
-        lj.solve(model, problem, lj.Training(steps=1), **fields)
+def test_a_run_stops_as_solve_does_and_a_resumed_one_to_the_bit(noisy, tmp_path):
+    """Interrupted between two validations, and again after the best of them."""
+    problem, model = noisy
+    whole = Experiment(model=model, problem=problem, training=STOPPED)
+    finished = start(whole, tmp_path / "whole", SilentDisplay())
+    found = lj.solve(model, problem, STOPPED)
+    assert finished.summary["stop"] == found.stop
+    assert finished.summary["scores"] == pytest.approx(found.scores)
+    end = finished.summary["step"]
+    short = dataclasses.replace(whole, training=dataclasses.replace(STOPPED, steps=17))
+    start(short, tmp_path / "parts", SilentDisplay())
+    for steps in (end - 5, 2000):
+        folder = RunFolder.open(tmp_path / "parts")
+        parts = resume(folder, {"steps": steps}, SilentDisplay())
+    assert parts.summary["stop"] == found.stop
+    for file in ("model.safetensors", f"checkpoints/{end}.safetensors"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+    with pytest.raises(InputError, match=f"has ended: after {end} steps: 3 validations no better"):
+        resume(RunFolder.open(tmp_path / "parts"), {"steps": 3000}, SilentDisplay())
+    longer = resume(RunFolder.open(tmp_path / "parts"), {"patience": 4}, SilentDisplay())
+    assert longer.summary["step"] > end
+
+
+def test_patience_needs_a_validation_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--training.patience", "3"]) == 2
+    assert "patience: Image has no validation part; leave it out" in capsys.readouterr().err
+    for name in ("patience", "validate_every"):
+        with pytest.raises(InputError, match=f"{name}: expected an integer >= 1"):
+            lj.Training(**{name: 0})
+    assert not list(tmp_path.iterdir())

@@ -41,6 +41,7 @@ from lrnn_jax import (
     domains,
     lrnn_from_cp,
     lrnn_from_mlp,
+    operators,
 )
 from lrnn_jax.io.trees import named_leaves
 from lrnn_jax.kernels.features import gaussian_features, harmonics, positional_encoding
@@ -515,6 +516,26 @@ def test_neurons_beyond_the_fraction_are_relu_and_groups_are_runs(x64):
     for j, group in enumerate([0, 0, 0, 1, 1]):
         expected = [rho(nested_of(params, group), value) for value in z[:, j]]
         np.testing.assert_allclose(y[:, j], expected, **EXACT)
+
+
+def test_a_nestnet_is_as_smooth_as_its_innermost_activation(x64):
+    """Of tanh it has the second derivative that differences find; of ReLU none."""
+    fields = {"width": 5, "depth": 2, "frequencies": 2, "activation": "tanh"}
+    model = NestNet(in_dim=2, out_dim=1, **fields)
+    assert model.smoothness == math.inf
+    assert NestNet(in_dim=2, out_dim=1).smoothness == 0
+    u = jax.jit(functools.partial(model.apply, jax.tree.map(jnp.asarray, params_like(model))))
+    x, step = jnp.array([0.2, -0.3]), 1e-4
+    around = [u(x + step * move)[0] - u(x)[0] for move in (*np.eye(2), *-np.eye(2))]
+    laplacian = operators.laplacian(lambda point: u(point)[0])(x)
+    np.testing.assert_allclose(laplacian, sum(around) / step**2, rtol=1e-5)
+
+
+def test_a_start_that_is_relus_is_refused_of_another_activation():
+    for special in ({"recursion": "C"}, {"sub_depth": 2}):
+        with pytest.raises(InputError, match=r"sub_init: .*'random' with activation 'tanh'"):
+            nested(3, **special, activation="tanh")
+        nested(3, **special, activation="tanh", sub_init="random")
 
 
 def residual_sizes(f, *arguments):

@@ -35,11 +35,15 @@ from lrnn_jax.training import (
     HostField,
     State,
     Training,
+    Validated,
     arithmetic,
     check_fit,
     compiler_options,
     exported_params,
+    final_params,
+    has_ended,
     make_advance,
+    see_validation,
     starting_state,
     step_of,
     trained_model,
@@ -47,7 +51,7 @@ from lrnn_jax.training import (
     why_it_stopped,
 )
 from lrnn_jax.training.optimizers import stop_code
-from lrnn_jax.typing import Data, Model, Problem, Terms
+from lrnn_jax.typing import Data, Model, Params, Problem, Terms
 
 if sys.platform != "win32":
     import resource
@@ -102,9 +106,22 @@ class _Job:
 
     @property
     def ended(self) -> bool:
-        """All steps are done, or the optimiser can do no more."""
-        stopped = int(stop_code(self.state.opt_state)) != 0
-        return stopped or self.step >= self.experiment.training.steps
+        """All steps are done, the optimiser can do no more, or validation is no better."""
+        return has_ended(self.state, self.experiment.training)
+
+    @property
+    def final_params(self) -> Params:
+        """The plain model's parameters that the run ends with."""
+        return exported_params(self.network, final_params(self.state)[1])
+
+    def validate(self) -> None:
+        """Keeps the parameters if their validation is the best so far."""
+        problem = self.experiment.problem
+        if not isinstance(problem, Validated):
+            return
+        params = exported_params(self.network, self.state.params)
+        scores = problem.evaluate(HostField(self.experiment.model, params), self.data)
+        self.state = see_validation(self.state, problem.to_validate(scores))
 
 
 def start(experiment: Experiment, path: Path | None, display: Display) -> Outcome:
@@ -265,8 +282,9 @@ def _train(
     training, begun_at, spent, count = job.experiment.training, job.step, 0.0, 1
     while not job.ended and not stop.asked:
         step = job.step
-        to_checkpoint = training.checkpoint_every - step % training.checkpoint_every
-        count = min(count, _CAPACITY, training.steps - step, to_checkpoint)
+        stops = [training.checkpoint_every]
+        stops += [] if training.patience is None else [training.validate_every]
+        count = min(count, _CAPACITY, training.steps - step, *(n - step % n for n in stops))
         begun = time.perf_counter()
         job.state, history, done = job.advance(job.state, job.data, job.key, np.int32(count))
         lines = _lines(job, step, jax.device_get(history), int(done))
@@ -277,6 +295,8 @@ def _train(
         _raise_if_not_finite(job, lines[-1], checkpoints)
         folder.append_metrics(line for line in lines if line["step"] % training.log_every == 0)
         display.update(job.step, lines[-1], (job.step - begun_at) / spent)
+        if training.patience is not None and job.step % training.validate_every == 0:
+            job.validate()
         if job.step % training.checkpoint_every == 0:
             _save(job, checkpoints)
         count = max(1, round(_LOOK_SECONDS / took * len(lines)))
@@ -319,7 +339,7 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
     stop = why_it_stopped(job.state, experiment.training)
     summary: dict[str, Any] = {"status": status, "step": job.step, "stop": stop}
     if status == "finished":
-        params = exported_params(job.network, job.state.params)
+        params = job.final_params
         field = HostField(experiment.model, params)
         summary["scores"] = experiment.problem.evaluate(field, job.data)
         made_by = {"version": version("lrnn-jax"), "model": table_of(experiment)["model"]}
@@ -329,7 +349,7 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
         summary["best"] = _draw_curves(folder)
     summary |= {name: round(value, 3) for name, value in costs.items()}
     summary["peak_memory_mb"] = peak_memory_mb()
-    summary["parameters"] = count_parameters(exported_params(job.network, job.state.params))
+    summary["parameters"] = count_parameters(job.final_params)
     summary["machine"] = {
         "device": jax.devices()[0].device_kind,
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -346,8 +366,7 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
 def _diagnose(job: _Job, folder: RunFolder) -> dict[str, Any]:
     """What the model has learned since its start, which is drawn once more."""
     initial = exported_params(job.network, job.network.init(_keys(job.experiment)[0]))
-    params = exported_params(job.network, job.state.params)
-    return diagnose(job.experiment.model, params, folder.path, initial)
+    return diagnose(job.experiment.model, job.final_params, folder.path, initial)
 
 
 def _draw_curves(folder: RunFolder) -> dict[str, float]:

@@ -1,6 +1,13 @@
 """Moving the parameters: the step, the loops, schedules, checkpoints, prediction."""
 
 from lrnn_jax.training.checkpoints import Checkpoints
+from lrnn_jax.training.ending import (
+    Validated,
+    final_params,
+    has_ended,
+    see_validation,
+    why_it_stopped,
+)
 from lrnn_jax.training.loop import (
     State,
     Step,
@@ -12,7 +19,7 @@ from lrnn_jax.training.loop import (
 )
 from lrnn_jax.training.predict import HostField
 from lrnn_jax.training.settings import Training, scale_subnetworks
-from lrnn_jax.training.solve import Solution, arithmetic, solve, what_may_help, why_it_stopped
+from lrnn_jax.training.solve import Solution, arithmetic, solve, what_may_help
 from lrnn_jax.training.start import (
     check_fit,
     exported_params,
@@ -28,15 +35,19 @@ __all__ = [
     "State",
     "Step",
     "Training",
+    "Validated",
     "arithmetic",
     "check_fit",
     "compiler_options",
     "exported_params",
+    "final_params",
     "fit",
+    "has_ended",
     "initial_state",
     "make_advance",
     "make_step",
     "scale_subnetworks",
+    "see_validation",
     "solve",
     "starting_state",
     "step_of",

@@ -111,7 +111,7 @@ def make_least_squares_step(
         params = optax.apply_updates(state.params, updates)
         kept_points = None if state.points is None else points
         kept_weights = None if state.weights is None else weights
-        following = State(params, opt_state, state.step + 1, kept_points, kept_weights)
+        following = State(params, opt_state, state.step + 1, kept_points, kept_weights, state.best)
         return following, {"loss": value, **terms}
 
     return step

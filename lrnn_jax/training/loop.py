@@ -20,6 +20,7 @@ from lrnn_jax.training.optimizers import stop_code
 from lrnn_jax.typing import Data, Field, Key, Loss, Model, Params, Terms
 
 __all__ = [
+    "Best",
     "State",
     "Step",
     "compiler_options",
@@ -31,6 +32,22 @@ __all__ = [
 ]
 
 
+class Best(NamedTuple):
+    """The parameters of the best validation.
+
+    Attributes:
+      params: the parameters; before the first validation those of the start.
+      value: what was validated, the less the better.
+      step: updates taken by then; 0 before the first validation.
+      since: validations since, none of them better.
+    """
+
+    params: Params
+    value: Float[Array, ""]
+    step: Int[Array, ""]
+    since: Int[Array, ""]
+
+
 class State(NamedTuple):
     """All that training changes, and so all that a checkpoint holds.
 
@@ -40,6 +57,7 @@ class State(NamedTuple):
       step: updates taken.
       points: collocation points, where training draws them anew; else None.
       weights: of the parts of the loss, where training balances them; else None.
+      best: of the validations so far, where training stops by them; else None.
     """
 
     params: Params
@@ -47,6 +65,7 @@ class State(NamedTuple):
     step: Int[Array, ""]
     points: Data = None
     weights: Terms | None = None
+    best: Best | None = None
 
 
 Step = Callable[[State, Data, Key], tuple[State, Terms]]

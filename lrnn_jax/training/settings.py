@@ -46,6 +46,9 @@ class Training:
       seed: of the initial parameters, of batches and of losses that draw, >= 0.
       subnetwork_rate: factor of the learning rate for the subnetworks of a NestNet, > 0; 0.2 in the
         NeurIPS 2022 paper.
+      validate_every: steps between two validations, of a problem that has a validation part.
+      patience: validations without a better one before training stops; the parameters of the best
+        are taken. None: all steps, and the last parameters.
       log_every: steps between two lines of metrics.jsonl.
       checkpoint_every: steps between two checkpoints.
 
@@ -76,12 +79,14 @@ class Training:
     weight_factorization: bool = False
     seed: int = 0
     subnetwork_rate: float = 1.0
+    validate_every: int = 100
+    patience: int | None = None
     log_every: int = 10
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps", "decay_every", "log_every", "checkpoint_every")
-        require_at_least(self, 1, "switch_at", "balance_every")
+        require_at_least(self, 1, "switch_at", "balance_every", "validate_every")
         require_choice(self, "optimizer", "precision", "balance")
         require_flag(self, "weight_factorization")
         require_at_least(self, 0, "seed")
@@ -89,7 +94,7 @@ class Training:
             raise InputError(f"seed: expected an integer below 2**32, got {self.seed}")
         require_positive(self, "learning_rate", "decay_factor", "subnetwork_rate")
         require_choice(self, "schedule")
-        for name in ("batch", "chunk"):
+        for name in ("batch", "chunk", "patience"):
             if getattr(self, name) is not None:
                 require_at_least(self, 1, name)
         if self.batch is not None and self.optimizer not in ("adam", "soap"):
@@ -131,6 +136,7 @@ class Training:
     def program(self) -> "Training":
         """These settings less what is data to a compiled loop: seeds, and when the host looks."""
         same: dict[str, Any] = {"seed": 0, "log_every": 1, "checkpoint_every": 1}
+        same |= {"validate_every": 1, "patience": None}
         if self.schedule != "cosine":
             same["steps"] = 1
         return dataclasses.replace(self, **same)

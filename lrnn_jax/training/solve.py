@@ -1,19 +1,23 @@
 """A whole training as one call, for use from Python."""
 
 import contextlib
-import dataclasses
 import functools
-import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.training.ending import (
+    Validated,
+    final_params,
+    has_ended,
+    see_validation,
+    why_it_stopped,
+)
 from lrnn_jax.training.loop import compiler_options, make_advance
-from lrnn_jax.training.optimizers import stop_code, stop_reason
 from lrnn_jax.training.predict import HostField
 from lrnn_jax.training.settings import Training
 from lrnn_jax.training.start import (
@@ -25,7 +29,7 @@ from lrnn_jax.training.start import (
 )
 from lrnn_jax.typing import Model, Params, Problem
 
-__all__ = ["Solution", "arithmetic", "solve", "what_may_help", "why_it_stopped"]
+__all__ = ["Solution", "arithmetic", "solve", "what_may_help"]
 
 
 class Solution(NamedTuple):
@@ -34,7 +38,7 @@ class Solution(NamedTuple):
     Attributes:
       params: the parameters of the model.
       field: the network, point by point or in batches: u of `problem.solution(field)`.
-      scores: of the last step, as `problem.evaluate` gives them.
+      scores: of these parameters, as `problem.evaluate` gives them.
       trail: (step, scores) of every evaluation, of which the best is an oracle's choice.
       history: the terms of each step, before its update.
       stop: why it ended.
@@ -54,7 +58,6 @@ def solve(
     training: Training,
     *,
     score_every: int | None = None,
-    patience: int | None = None,
 ) -> Solution:
     """Fits a model to a problem as `training` says, in memory.
 
@@ -65,13 +68,11 @@ def solve(
       model: any model.
       problem: any problem.
       training: the settings; `training.seed` draws the start.
-      score_every: steps between two evaluations on the way; None: only the last.
-      patience: evaluations without a better `problem.to_validate(scores)` before training stops,
-        and the parameters of the best are taken; None: all steps, and the last parameters.
+      score_every: steps between two evaluations on the way; None: those of validation, if training
+        stops by it, and the last.
 
     Raises:
-      InputError: they do not go together, score_every or patience is below 1, patience without
-        score_every or for a problem without a validation part, or the loss becomes other than
+      InputError: they do not go together, score_every is below 1, or the loss becomes other than
         finite.
 
     Example:
@@ -83,17 +84,18 @@ def solve(
       True
     """
     check_fit(model, problem, training)
-    _check_scoring(problem, score_every, patience)
+    if score_every is not None and score_every < 1:
+        raise InputError(f"score_every: expected an integer >= 1 or None, got {score_every}")
     with arithmetic(training):
         network = trained_model(model, training)
         init_key, loop_key = jax.random.split(jax.random.key(training.seed))
         data = jax.tree.map(jnp.asarray, problem.load())
         state = starting_state(network, problem, training, data, init_key)
-        capacity = min(training.steps, score_every or training.steps)
+        capacity = _until_look(0, training, score_every)
         advance = _advance(network, problem, training, capacity, (state, data, loop_key))
-        pieces, trail, best = [], [], _Best(problem, patience)
-        while int(state.step) < training.steps and not int(stop_code(state.opt_state)):
-            count = min(capacity, training.steps - int(state.step))
+        pieces, trail = [], []
+        while not has_ended(state, training):
+            count = _until_look(int(state.step), training, score_every)
             state, history, done = advance(state, data, loop_key, np.int32(count))
             pieces.append({name: np.asarray(v)[: int(done)] for name, v in history.items()})
             if not np.isfinite(pieces[-1]["loss"]).all():
@@ -102,64 +104,27 @@ def solve(
                     f"{what_may_help(training)}"
                 )
             field = HostField(model, exported_params(network, state.params))
-            trail.append((int(state.step), problem.evaluate(field, data)))
-            best.see(field, *trail[-1])
-            if best.is_old:
-                break
-        field, scores = (field, trail[-1][1]) if best.field is None else (best.field, best.scores)
+            step, scores = int(state.step), problem.evaluate(field, data)
+            trail.append((step, scores))
+            if isinstance(problem, Validated) and step % training.validate_every == 0:
+                state = see_validation(state, problem.to_validate(scores))
+        step, params = final_params(state)
+        params = exported_params(network, params)
         return Solution(
-            params=field.params,
-            field=field,
-            scores=scores,
+            params=params,
+            field=HostField(model, params),
+            scores=dict(trail)[step],
             trail=trail,
             history={name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]},
-            stop=best.why() if best.is_old else why_it_stopped(state, training),
+            stop=why_it_stopped(state, training),
         )
 
 
-class _Best:
-    """The field of the best validation so far; does nothing without patience."""
-
-    def __init__(self, problem: Problem, patience: int | None) -> None:
-        self.field: HostField | None = None
-        self.scores: dict[str, float] = {}
-        self._problem, self._patience = problem, patience
-        self._value, self._step, self._last, self._since = math.inf, 0, 0, 0
-
-    def see(self, field: HostField, step: int, scores: dict[str, float]) -> None:
-        """Keeps the field if it is better than all before."""
-        if self._patience is None:
-            return
-        value = cast(Any, self._problem).to_validate(scores)
-        self._last, self._since = step, self._since + 1
-        if self.field is None or value < self._value:
-            kept = jax.device_get(field.params)  # the loop takes over the arrays of the device
-            self.field = dataclasses.replace(field, params=kept)
-            self.scores, self._value, self._step, self._since = scores, value, step, 0
-
-    @property
-    def is_old(self) -> bool:
-        """Whether the last `patience` evaluations were no better."""
-        return self._patience is not None and self._since >= self._patience
-
-    def why(self) -> str:
-        """One line."""
-        return (
-            f"after {self._last} steps: {self._since} evaluations no better than that of step "
-            f"{self._step}, whose parameters are kept"
-        )
-
-
-def _check_scoring(problem: Problem, score_every: int | None, patience: int | None) -> None:
-    for name, value in (("score_every", score_every), ("patience", patience)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}: expected an integer >= 1 or None, got {value}")
-    if patience is None:
-        return
-    if score_every is None:
-        raise InputError("patience: expected score_every too, the steps between two evaluations")
-    if not hasattr(problem, "to_validate"):
-        raise InputError(f"patience: {type(problem).__name__} has no validation part; leave it out")
+def _until_look(step: int, training: Training, score_every: int | None) -> int:
+    """Steps to the next score, validation or end."""
+    validated = None if training.patience is None else training.validate_every
+    every = [n for n in (score_every, validated) if n is not None]
+    return min(training.steps - step, *(n - step % n for n in every))
 
 
 @contextlib.contextmanager
@@ -174,16 +139,6 @@ def what_may_help(training: Training) -> str:
     if training.optimizer in ("adam", "soap", "adam_lbfgs"):
         return f"try a smaller training.learning_rate than {training.learning_rate:g}"
     return "the data or the residual are not finite there"
-
-
-def why_it_stopped(state: Any, training: Training) -> str:
-    """One line: the steps are done, or what the optimiser says."""
-    code = int(stop_code(state.opt_state))
-    if code:
-        return f"after {int(state.step)} steps: {stop_reason(code)}"
-    if int(state.step) >= training.steps:
-        return f"all {training.steps} steps are done"
-    return f"interrupted after {int(state.step)} steps"
 
 
 @functools.lru_cache(maxsize=8)

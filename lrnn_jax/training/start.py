@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.models import Factorized
+from lrnn_jax.training.ending import Validated, no_best
 from lrnn_jax.training.least_squares import (
     LeastSquares,
     initial_weights,
@@ -23,7 +24,8 @@ def check_fit(model: Model, problem: Problem, training: Training) -> None:
     Raises:
       InputError: dimensions differ; the equation takes more derivatives than the model has; the
         optimiser, batches or balanced weights need another kind of problem; the second phase of
-        the optimiser begins after the last step.
+        the optimiser begins after the last step; training is to stop by validation and the problem
+        has no validation part.
     """
     for name in ("in_dim", "out_dim"):
         ours, theirs = getattr(model, name), getattr(problem, name)
@@ -44,6 +46,8 @@ def check_fit(model: Model, problem: Problem, training: Training) -> None:
     kind = type(problem).__name__
     if takes_all(problem) and training.batch is not None:
         raise InputError(f"batch: the loss of {kind} takes all its data at once; leave it out")
+    if training.patience is not None and not isinstance(problem, Validated):
+        raise InputError(f"patience: {kind} has no validation part; leave it out")
     if isinstance(problem, LeastSquares):
         if training.batch is not None:
             raise InputError(f"batch: {kind} draws its own points; set problem.points instead")
@@ -102,4 +106,6 @@ def starting_state(
         points = data if problem.resample_every else None
         weights = None if training.balance == "fixed" else initial_weights(problem, data)
         state = state._replace(points=points, weights=weights)
+    if training.patience is not None:
+        state = state._replace(best=no_best(state.params))
     return jax.tree.map(jnp.copy, state)

@@ -1,7 +1,7 @@
 """NestNets by the recursion of their definition, one scalar after another, in float64.
 
 Zhang, Shen and Yang, NeurIPS 2022: a network of height s has networks of lower height as its
-activations; ReLU is of height 1. A subnetwork of this package is a fully connected network R -> R
+activations; sigma is of height 1. A subnetwork of this package is a fully connected network R -> R
 of a given width and depth whose every hidden unit is activated by the subnetwork one level in.
 """
 
@@ -10,20 +10,21 @@ import math
 import numpy as np
 
 from oracles.features import harmonics
+from oracles.lrnn import SIGMA
 
 
-def rho(nested, z):
+def rho(nested, z, sigma=SIGMA["relu"]):
     """A subnetwork at a number `z`; `nested` are the levels, outermost first, of one subnetwork."""
     if not nested:
-        return max(z, 0.0)
+        return float(sigma(z))
     level, inner = nested[0], nested[1:]
     a, c, v = (level[name] for name in ("inner_weight", "inner_bias", "outer_weight"))
-    units = [rho(inner, a[h] * z + c[h]) for h in range(len(a))]
+    units = [rho(inner, a[h] * z + c[h], sigma) for h in range(len(a))]
     for matrix, shift in zip(
         level.get("hidden_weight", ()), level.get("hidden_bias", ()), strict=True
     ):
         units = [
-            rho(inner, sum(matrix[o, h] * units[h] for h in range(len(units))) + shift[o])
+            rho(inner, sum(matrix[o, h] * units[h] for h in range(len(units))) + shift[o], sigma)
             for o in range(len(units))
         ]
     return sum(v[h] * units[h] for h in range(len(units))) + level["outer_bias"]
@@ -38,16 +39,17 @@ def nested_of(params, group):
 
 
 def activate(model, params, z):
-    """rho of the first round(fraction width) neurons, in `groups` runs, and ReLU of the others."""
+    """rho of the first round(fraction width) neurons, in `groups` runs, and sigma of the others."""
     count = round(model.fraction * model.width)
-    values = np.maximum(z, 0.0)
+    sigma = SIGMA[model.activation]
+    values = np.array(sigma(z))
     if not params:
         return values
     subnetworks = [nested_of(params, group) for group in range(model.groups)]
     for n in range(len(z)):
         for j in range(count):
             group = math.floor(j * model.groups / count)
-            values[n, j] = rho(subnetworks[group], float(z[n, j]))
+            values[n, j] = rho(subnetworks[group], float(z[n, j]), sigma)
     return values
 
 
