@@ -124,7 +124,7 @@ def _until_look(step: int, training: Training, score_every: int | None) -> int:
     """Steps to the next score, validation or end."""
     validated = None if training.patience is None else training.validate_every
     every = [n for n in (score_every, validated) if n is not None]
-    return min(training.steps - step, *(n - step % n for n in every))
+    return min([training.steps - step, *(n - step % n for n in every)])
 
 
 @contextlib.contextmanager
