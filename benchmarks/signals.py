@@ -1,6 +1,6 @@
 """Signals of both papers: their models beside their rivals, each at the best of a stated sweep.
 
-    python benchmarks/signals.py audio --source gt_bach.wav --seconds 1
+    python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5
     python benchmarks/signals.py ct --source chest.png --side 128
     python benchmarks/signals.py picture --source kodim05.png --side 192
     python benchmarks/signals.py solid --source thai_statue.mat --side 128
@@ -56,6 +56,7 @@ def main() -> int:
     )
     parser.add_argument("stage", choices=(*SCORES, "table"))
     parser.add_argument("--source", help="a file; default: what needs none")
+    parser.add_argument("--begin", type=float, default=0.0, help="second that the sound is cut at")
     parser.add_argument("--seconds", type=float, default=1.0, help="of the sound")
     parser.add_argument("--side", type=int, default=128, help="pixels or voxels of a side")
     parser.add_argument("--steps", type=int, help="default: as above")
@@ -86,14 +87,20 @@ def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
     source = options.source or "chord"
     whole = lj.Audio(source=source).load()
     length, channels = np.shape(whole.y)
-    samples = min(round(options.seconds * whole.rate), length)
-    problem = lj.Audio(source=source, seconds=samples / whole.rate, extent=100 * samples / length)
+    begin = round(options.begin * whole.rate)
+    samples = min(round(options.seconds * whole.rate), length - begin)
+    problem = lj.Audio(
+        source=source,
+        start=begin / whole.rate,
+        seconds=samples / whole.rate,
+        extent=100 * samples / length,
+    )
     size = round(samples / SAMPLES_A_PARAMETER)
     family = functools.partial(sweeps.family, size=size, in_dim=1, out_dim=channels)
     models = {
         "LRNN": trials(
             family(lj.LRNN, "rank", activation="sin_arctan", components=16, omega0=[15.0, 30.0]),
-            *rates(options.steps, 1e-3, 2e-3),
+            *rates(options.steps, 2e-3, 5e-3),
         ),
         "SIREN": trials(
             family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0]),
@@ -104,7 +111,7 @@ def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
             *rates(options.steps, 1e-4, 1e-3, 2e-3),
         ),
     }
-    label = f"{Path(source).stem}, {samples / whole.rate:g} s"
+    label = f"{Path(source).stem}, {samples / whole.rate:g} s from {begin / whole.rate:g} s"
     for name, choices in models.items():
         yield Case("audio", f"{name}, {label}", problem, choices)
 
@@ -121,12 +128,12 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
     family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=1)
     models = {
         "LRNN": trials(
-            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[5.0, 10.0]),
-            *rates(options.steps, 1e-3, 3e-3),
+            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[10.0, 15.0]),
+            *rates(options.steps, 3e-3, 1e-2),
         ),
         "SIREN": trials(
-            family(lj.Siren, "width", depth=3, omega0=[10.0, 20.0, 30.0]),
-            *rates(options.steps, 3e-4, 1e-3),
+            family(lj.Siren, "width", depth=3, omega0=[20.0, 30.0, 40.0]),
+            *rates(options.steps, 1e-3),
         ),
         "WIRE": trials(
             family(lj.Wire, "width", omega0=[10.0], sigma0=[5.0, 10.0]),
@@ -249,7 +256,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _median(row: Row, name: str) -> float:
-    return statistics.median(row[name])
+    return statistics.median([value for value in row[name] if value is not None])
 
 
 def _cells(row: Row) -> list[str]:

@@ -99,6 +99,8 @@ class Study:
         try:
             found = lj.solve(model, problem, settings, score_every=max(1, training.steps // 20))
         except InputError as error:
+            if "the loss became" not in str(error):
+                raise  # a wrong setting is no result
             worst = -math.inf if self.larger else math.inf
             return {"final": worst, "oracle": worst, "seconds": 0.0, "stop": str(error)}
         values = [scores[self.score] for _, scores in found.trail]

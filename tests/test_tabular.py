@@ -12,7 +12,7 @@ from lrnn_jax import InputError
 from lrnn_jax.cli import main
 from lrnn_jax.experiments import Experiment, RunFolder, resume, start
 from lrnn_jax.experiments.progress import SilentDisplay
-from lrnn_jax.io import BUNDLED, read_picture, read_table_file
+from lrnn_jax.io import BUNDLED, read_picture, read_table_file, write_confusion
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3)) * [1.0, 10.0, 0.1] + [0.0, 5.0, 2.0]
@@ -254,6 +254,16 @@ def test_a_short_fit_learns_and_what_it_draws_can_be_read(stored, tmp_path, kind
     assert problem.to_validate(found.scores) < 0.5 * first
     (file,) = problem.render(found.field, problem.load(), tmp_path)
     assert min(read_picture(str(file)).pixels.shape[:2]) > 100
+
+
+def test_a_figure_of_many_classes_stays_one_screen(tmp_path):
+    """Of 400 classes, only shares; of 3, counts."""
+    sides = []
+    for count in (3, 30, 400):
+        names = [f"class {index}" for index in range(count)]
+        path = write_confusion(tmp_path / f"{count}.png", np.eye(count, dtype=int), names)
+        sides.append(max(read_picture(str(path)).pixels.shape))
+    assert sides[0] < sides[1] == sides[2] < 2000
 
 
 # Stopping by validation ---------------------------------------------------------------------------

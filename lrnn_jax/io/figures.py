@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 
+_MOST_NAMED = 30  # classes whose names and counts can be read
+
+
 def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
     """|error| of an image as a heat map, in levels of 255, with its colour bar.
 
@@ -125,18 +128,20 @@ def write_predictions(
 
 
 def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequence[str]) -> Path:
-    """How many rows of each class (down) were told to be which (across)."""
-    side = 2.4 + 0.42 * len(classes)
+    """How many rows of each class (down) were told to be which (across); of many, shares alone."""
+    named = len(classes) <= _MOST_NAMED
+    side = 2.4 + 0.42 * min(len(classes), _MOST_NAMED)
     figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
+    for row, column in np.argwhere(counts) if named else ():
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
-    places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 3 else 0)
-    axes.set_yticks(places, classes)
+    if named:
+        places = range(len(classes))
+        axes.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 3 else 0)
+        axes.set_yticks(places, classes)
     axes.set_xlabel("prediction")
     axes.set_ylabel("class")
     return save_figure(figure, path)
