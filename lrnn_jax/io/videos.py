@@ -114,7 +114,10 @@ def _film(path: Path, count: int | None) -> Clip:
         shape = about.shape if count is None else (min(count, about.shape[0]), *about.shape[1:])
         require_memory(path, int(np.prod(shape)))
         mode = {"mode": "RGB"} if plugin == "pillow" else {}
-        frames = list(itertools.islice(imageio.imiter(path, plugin=plugin, **mode), count))
+        frames = []
+        for frame in itertools.islice(imageio.imiter(path, plugin=plugin, **mode), count):
+            frames.append(frame)
+            require_memory(path, frame.size * len(frames))  # not every format says how many
         rate = _rate(imageio.immeta(path, plugin=plugin))
     except InputError:
         raise
