@@ -99,16 +99,16 @@ def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
     family = functools.partial(sweeps.family, size=size, in_dim=1, out_dim=channels)
     models = {
         "LRNN": trials(
-            family(lj.LRNN, "rank", activation="sin_arctan", components=16, omega0=[15.0, 30.0]),
-            *rates(options.steps, 2e-3, 5e-3),
+            family(lj.LRNN, "rank", activation=["sin", "sin_arctan"], components=4, omega0=30.0),
+            *rates(options.steps, 5e-3, 1e-2),
         ),
         "SIREN": trials(
-            family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0]),
-            *rates(options.steps, 1e-4, 1e-3, 2e-3),
+            family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0, 100.0]),
+            *rates(options.steps, 1e-3, 2e-3),
         ),
         "SPDER": trials(
-            family(lj.Spder, "width", depth=3, activation="sin_arctan", omega0=[30.0]),
-            *rates(options.steps, 1e-4, 1e-3, 2e-3),
+            family(lj.Spder, "width", depth=3, activation="sin_arctan", omega0=[30.0, 60.0]),
+            *rates(options.steps, 3e-4, 1e-3),
         ),
     }
     label = f"{Path(source).stem}, {samples / whole.rate:g} s from {begin / whole.rate:g} s"
@@ -129,7 +129,7 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
     models = {
         "LRNN": trials(
             family(lj.LRNN, "rank", components=16, activation="sin", omega0=[10.0, 15.0]),
-            *rates(options.steps, 3e-3, 1e-2),
+            *rates(options.steps, 1e-2),
         ),
         "SIREN": trials(
             family(lj.Siren, "width", depth=3, omega0=[20.0, 30.0, 40.0]),
