@@ -188,7 +188,7 @@ def _nestnet_and_rivals(
         "NestNet": trials(family(lj.NestNet, "width"), *nested),
         "SIREN": trials(family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0]), *falling(1e-3)),
         "WIRE": trials(family(lj.Wire, "width", omega0=[20.0], sigma0=[10.0]), *falling(5e-3)),
-        "LRNN": trials(family(lj.LRNN, "rank", components=16, omega0=[30.0]), *falling(1e-3, 3e-3)),
+        "LRNN": trials(family(lj.LRNN, "rank", components=16, omega0=[30.0]), *falling(3e-3, 1e-2)),
     }
 
 
