@@ -2,6 +2,7 @@
 
     python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5
     python benchmarks/signals.py ct --source chest.png --side 128
+    python benchmarks/signals.py ct --source chest.png --side 256 --like 128
     python benchmarks/signals.py picture --source kodim05.png --side 192
     python benchmarks/signals.py solid --source thai_statue.mat --side 128
     python benchmarks/signals.py table
@@ -59,6 +60,7 @@ def main() -> int:
     parser.add_argument("--begin", type=float, default=0.0, help="second that the sound is cut at")
     parser.add_argument("--seconds", type=float, default=1.0, help="of the sound")
     parser.add_argument("--side", type=int, default=128, help="pixels or voxels of a side")
+    parser.add_argument("--like", type=int, help="take what was best of a slice of this side")
     parser.add_argument("--steps", type=int, help="default: as above")
     parser.add_argument("--only", default="", help="models whose name has this in it")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
@@ -72,8 +74,17 @@ def main() -> int:
     study = Study(RESULTS, SCORES[options.stage], larger=True)
     for case in CASES[options.stage](options):
         if options.only in case.name:
-            study.run(case, options.seeds)
+            study.run(_as_at(options, case) if options.like else case, options.seeds)
     return 0
+
+
+def _as_at(options: argparse.Namespace, case: Case) -> Case:
+    """The case with one choice: that which was the best of a sweep on a slice of another side."""
+    ours, theirs = (f"{side} x {side}" for side in (options.side, options.like))
+    name = case.name.replace(ours, theirs)
+    sweep = next(row["sweep"] for row in read_rows() if row["name"] == name)
+    finals = [entry["final"] for entry in sweep]
+    return dataclasses.replace(case, choices=(case.choices[finals.index(max(finals))],))
 
 
 def rates(steps: int, *values: float) -> list[lj.Training]:
