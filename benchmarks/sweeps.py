@@ -21,6 +21,7 @@ from lrnn_jax.experiments.spec import MODELS, PROBLEMS
 from lrnn_jax.models import Network
 
 SWEPT = ("omega0", "sigma0", "depth", "input_scale", "activation")
+RATES = ("learning_rate", "subnetwork_rate")
 Choice = tuple[Network, lj.Training]
 Row = dict[str, Any]
 
@@ -137,7 +138,10 @@ def _without_folder(problem: Row) -> Row:
 
 
 def setting(choice: Choice) -> Row:
-    """What sets a choice of the sweep apart: its learning rate, and fields of its model."""
+    """What sets a choice of the sweep apart: its learning rates, and fields of its model."""
     model, training = choice
     fields = {name: getattr(model, name) for name in SWEPT if hasattr(model, name)}
-    return {"learning_rate": training.learning_rate, **fields}
+    rates = {name: getattr(training, name) for name in RATES}
+    if rates["subnetwork_rate"] == 1:
+        del rates["subnetwork_rate"]
+    return rates | fields

@@ -175,8 +175,8 @@ def _tell(outcome: Outcome) -> int:
         return _INTERRUPTED
     scores = "  ".join(f"{name} {value:.4g}" for name, value in summary["scores"].items())
     memory = summary["peak_memory_mb"]
-    print(f"reached   {scores} after {summary['step']} steps")
-    if summary["step"] < outcome.folder.experiment().training.steps:
+    print(f"reached   {scores} after {summary['params_step']} steps")
+    if summary["params_step"] < outcome.folder.experiment().training.steps:
         print(f"stopped   {summary['stop']}")
     costs = [
         f"{summary['steps_per_second']:.3g} steps/s",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import lrnn_jax as lj
 from lrnn_jax import LRNN, Image, Training
 from lrnn_jax.experiments import Experiment, resume, start
 from lrnn_jax.experiments.progress import SilentDisplay
@@ -60,6 +61,16 @@ def test_a_run_compiles_its_loop_once_and_an_equal_run_and_a_resumed_one_nothing
         start(experiment(**spec, seed=5), tmp_path / "seed", SilentDisplay())
         resume(first.folder, {"steps": 40}, SilentDisplay())
     assert names == []
+
+
+def test_a_run_that_stops_by_validation_is_resumed_without_compiling(tmp_path):
+    training = lj.Training(steps=20, validate_every=5, patience=9, learning_rate=1.3e-3)
+    model = lj.MLP(in_dim=10, out_dim=1, width=5, depth=1)
+    spec = Experiment(model=model, problem=lj.Regression(), training=training)
+    first = start(spec, tmp_path / "first", SilentDisplay())
+    with compilations() as names:
+        resume(first.folder, {"steps": 30}, SilentDisplay())
+    assert not any("advance" in name for name in names)
 
 
 def test_a_fit_that_differs_where_the_program_does_is_compiled_anew(tmp_path):

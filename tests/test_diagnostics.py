@@ -318,6 +318,13 @@ def test_smooth_subnetworks_are_sampled_and_say_so(x64):
     np.testing.assert_allclose(one.values, expected, atol=1e-12)
 
 
+def test_a_report_of_smooth_subnetworks_has_no_knots(tmp_path):
+    model = NestNet(**SMALL, width=4, depth=1, frequencies=1, activation="tanh")
+    found = report(model, drawn(model), tmp_path)
+    assert "knots" not in found
+    assert "activations" not in found
+
+
 def test_height_one_has_learned_no_activation():
     model = NestNet(**SMALL, width=4, depth=1, frequencies=1, height=1)
     assert learned_activations(model, drawn(model)) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from lrnn_jax import InputError
-from lrnn_jax.domains import grid
+from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.metrics import mean_squared_error, psnr, psnr_from_mse, ssim
 from lrnn_jax.problems import Image
@@ -75,7 +75,7 @@ def test_points_are_pixel_centres_row_by_row_and_values_twice_the_pixel_less_one
     data = problem.load()
     assert (data.shape, data.bits) == ((HEIGHT, WIDTH), bits)
     assert (problem.in_dim, problem.out_dim) == (2, pixels.shape[-1])
-    assert data.x.dtype == data.y.dtype == np.float32
+    assert data.x.dtype == data.y.dtype == in_precision(0.0).dtype
     for row in range(HEIGHT):
         for column in range(WIDTH):
             point = row * WIDTH + column
@@ -268,7 +268,7 @@ sides = st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple)
 def test_a_grid_holds_the_centres_of_equal_cells(shape, low, extent):
     points = grid(shape, low, low + extent)
     assert points.shape == (*shape, len(shape))
-    assert points.dtype == np.float32  # JAX's precision
+    assert points.dtype == in_precision(0.0).dtype
     for index in np.ndindex(*shape):
         place = [low + extent * (i + 0.5) / n for i, n in zip(index, shape, strict=True)]
         np.testing.assert_allclose(points[index], place, atol=1e-6)

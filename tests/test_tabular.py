@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -289,7 +290,9 @@ def test_training_stops_when_validation_does_and_the_best_is_kept(noisy):
     assert len(errors) == best + 4 < 200
     assert found.scores == found.trail[best][1]
     assert problem.evaluate(found.field, None) == found.scores
-    assert f"no better than that of step {10 * (best + 1)}" in found.stop
+    assert (
+        f"3 validations no better; the parameters are those of step {10 * (best + 1)}" in found.stop
+    )
     often = lj.solve(model, problem, STOPPED, score_every=4)  # looks that are no validation
     assert often.scores == found.scores
     assert len(often.trail) > 2 * len(errors)
@@ -318,10 +321,49 @@ def test_a_run_stops_as_solve_does_and_a_resumed_one_to_the_bit(noisy, tmp_path)
     assert longer.summary["step"] > end
 
 
+def test_patience_can_be_left_and_taken_up_when_a_run_is_resumed(noisy, tmp_path):
+    problem, model = noisy
+    plain = dataclasses.replace(STOPPED, steps=15, patience=None)
+    experiment = Experiment(model=model, problem=problem, training=plain)
+    start(experiment, tmp_path / "run", SilentDisplay())
+
+    def on(**training):
+        return resume(RunFolder.open(tmp_path / "run"), training, SilentDisplay()).summary
+
+    stopped = on(patience=3, steps=2000)
+    assert stopped["params_step"] == stopped["step"] - 30 > 15
+    with pytest.raises(InputError, match=r"wait for more with --training.patience, or 'none'"):
+        on()
+    further = on(patience=None, steps=stopped["step"] + 5)
+    assert further["step"] == further["params_step"] == stopped["step"] + 5
+
+
+def test_a_validation_that_is_never_finite_is_told(noisy, monkeypatch):
+    problem, model = noisy
+    monkeypatch.setattr(lj.Regression, "to_validate", lambda *_: math.nan)
+    found = lj.solve(model, problem, STOPPED)
+    assert found.stop.startswith(
+        "after 30 steps: 3 validations no better; no validation was finite"
+    )
+    last = lj.solve(model, problem, dataclasses.replace(STOPPED, steps=30, patience=None))
+    assert found.scores == last.scores
+
+
+def test_a_table_is_read_again_once_its_file_has_changed(stored):
+    problem = lj.Regression(source=stored())
+    first = problem.split()
+    assert problem.split() is first
+    stored(2 * NUMBERS)
+    assert problem.split().width == pytest.approx(2 * first.width)
+
+
 def test_patience_needs_a_validation_part(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--training.patience", "3"]) == 2
     assert "patience: Image has no validation part; leave it out" in capsys.readouterr().err
+    model = lj.MLP(in_dim=10, out_dim=1)
+    with pytest.raises(InputError, match="validate_every: expected at most the 9 steps, got 10"):
+        lj.solve(model, lj.Regression(), lj.Training(steps=9, patience=1, validate_every=10))
     for name in ("patience", "validate_every"):
         with pytest.raises(InputError, match=f"{name}: expected an integer >= 1"):
             lj.Training(**{name: 0})

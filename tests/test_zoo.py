@@ -44,6 +44,7 @@ from lrnn_jax import (
     operators,
 )
 from lrnn_jax.io.trees import named_leaves
+from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.features import gaussian_features, harmonics, positional_encoding
 from lrnn_jax.kernels.nested import lean_subnetwork, unroll
 from lrnn_jax.kernels.splines import b_splines, extend_knots
@@ -543,22 +544,25 @@ def residual_sizes(f, *arguments):
     return sorted(leaf.size for leaf in jax.tree.leaves(jax.vjp(f, *arguments)[1]))
 
 
-@pytest.mark.parametrize("fields", [{}, {"sub_depth": 2}], ids=["closed", "deep"])
+@pytest.mark.parametrize("fields", [{}, {"activation": "tanh"}, {"sub_depth": 2}], ids=str)
 def test_the_memory_of_the_backward_pass_does_not_grow_with_the_height(fields):
     """It keeps the arguments z of the activations, and no (points, width, 3^(s - 1)) array."""
     n, width = 1000, 16
-    for height in (2, 3) if fields else (2, 3, 4):
+    for height in (2, 3) if "sub_depth" in fields else (2, 3, 4):
         model = NestedActivation(width=width, height=height, **fields)
         params = jax.tree.map(lambda leaf: leaf.astype(np.float32), params_like(model))
-        held = residual_sizes(lean_subnetwork, params, jnp.ones((n, width)))
+        rho = functools.partial(lean_subnetwork, sigma=activation(model.activation))
+        held = residual_sizes(rho, params, jnp.ones((n, width)))
         assert [size for size in held if size >= n] == [n * width]
 
 
-def test_the_compiled_gradient_needs_no_more_memory_for_more_height():
+@pytest.mark.parametrize("sigma", ["relu", "tanh"])
+def test_the_compiled_gradient_needs_no_more_memory_for_more_height(sigma):
     """Of the closed form. (With deeper subnetworks one activation at a time is unrolled.)"""
     sizes = []
     for height in (3, 4):
-        model = NestNet(**GRAY, width=16, depth=1, height=height, frequencies=1)
+        fields = {"width": 16, "depth": 1, "frequencies": 1, "activation": sigma}
+        model = NestNet(**GRAY, height=height, **fields)
         params = jax.eval_shape(model.init, jax.random.key(0))
         x = jax.ShapeDtypeStruct((1000, 2), jnp.float32)
         loss = lambda params, x, model=model: jnp.sum(model.apply(params, x) ** 2)  # noqa: E731

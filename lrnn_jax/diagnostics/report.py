@@ -196,7 +196,7 @@ def _of_nested(
         draw_activations(panel, by_layer[where], start, met[where])
     axes[0].legend(fontsize=8)
     found: dict[str, Any] = {"warnings": collapsed(model, params, x, initial)}
-    if model.sub_depth == 1:
+    if all(rho.exact for rho in learned):
         found["knots"] = [
             float(np.mean([len(rho.knots) for rho in here])) for here in by_layer.values()
         ]

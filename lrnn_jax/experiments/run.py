@@ -12,7 +12,7 @@ import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,8 @@ from lrnn_jax.training import (
     exported_params,
     final_params,
     has_ended,
+    is_overdue,
+    is_validation_due,
     make_advance,
     see_validation,
     starting_state,
@@ -116,11 +118,10 @@ class _Job:
 
     def validate(self) -> None:
         """Keeps the parameters if their validation is the best so far."""
-        problem = self.experiment.problem
-        if not isinstance(problem, Validated):
-            return
+        problem = cast(Validated, self.experiment.problem)  # check_fit has seen to it
         params = exported_params(self.network, self.state.params)
-        scores = problem.evaluate(HostField(self.experiment.model, params), self.data)
+        field = HostField(self.experiment.model, params)
+        scores = self.experiment.problem.evaluate(field, self.data)
         self.state = see_validation(self.state, problem.to_validate(scores))
 
 
@@ -177,6 +178,9 @@ def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Out
 def _what_next(job: _Job) -> str:
     """Why a run ended, and what would take it further."""
     training = job.experiment.training
+    if is_overdue(job.state, training):
+        why = why_it_stopped(job.state, training)
+        return f"{why}; wait for more with --training.patience, or 'none'"
     if job.step >= training.steps:
         return f"it has its {training.steps} steps: ask for more with --training.steps"
     return why_it_stopped(job.state, training)
@@ -295,7 +299,7 @@ def _train(
         _raise_if_not_finite(job, lines[-1], checkpoints)
         folder.append_metrics(line for line in lines if line["step"] % training.log_every == 0)
         display.update(job.step, lines[-1], (job.step - begun_at) / spent)
-        if training.patience is not None and job.step % training.validate_every == 0:
+        if is_validation_due(job.step, training):
             job.validate()
         if job.step % training.checkpoint_every == 0:
             _save(job, checkpoints)
@@ -338,6 +342,7 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
     status = "finished" if job.ended else "interrupted"
     stop = why_it_stopped(job.state, experiment.training)
     summary: dict[str, Any] = {"status": status, "step": job.step, "stop": stop}
+    summary["params_step"] = final_params(job.state)[0]
     if status == "finished":
         params = job.final_params
         field = HostField(experiment.model, params)

@@ -12,7 +12,14 @@ import safetensors.numpy
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import io_errors, write_bytes
 
-__all__ = ["count_parameters", "first_difference", "load_tree", "named_leaves", "save_tree"]
+__all__ = [
+    "count_parameters",
+    "first_difference",
+    "leaf_names",
+    "load_tree",
+    "named_leaves",
+    "save_tree",
+]
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -69,14 +76,27 @@ def load_tree(path: Path, template: Any) -> Any:
       InputError: the file is missing, is not a safetensors file, or belongs to another model; the
         message then names the first leaf that differs.
     """
-    with io_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        found = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise InputError(f"cannot read {path} as safetensors: {error}") from error
+    found = _read(path)
     expected = named_leaves(template)
     difference = first_difference(found, expected)
     if difference:
         raise InputError(f"{path} belongs to another model: {difference}")
     return jax.tree.unflatten(jax.tree.structure(template), [found[name] for name in expected])
+
+
+def leaf_names(path: Path) -> list[str]:
+    """The names of the leaves of a file.
+
+    Raises:
+      InputError: the file is missing, or is not a safetensors file.
+    """
+    return list(_read(path))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with io_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        return safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise InputError(f"cannot read {path} as safetensors: {error}") from error

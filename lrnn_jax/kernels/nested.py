@@ -102,7 +102,7 @@ def lean_subnetwork(
     rows = unroll(jax.tree.map(lambda leaf: leaf.astype(wide), params))
     weight, slope, shift, constant = (_by_neuron(leaf, width).T for leaf in rows)
     relu = sigma is jax.nn.relu
-    summed = _sum_of_relus if relu else jax.checkpoint(functools.partial(_sum_of_terms, sigma))
+    summed = _sum_of_relus if relu else functools.partial(_sum_of_terms, sigma)
     return (constant + summed(weight, slope, shift, z.astype(wide))).astype(dtype)
 
 
@@ -122,18 +122,33 @@ def _sum_of_terms(
     shift: Float[Array, "m w"],
     z: Float[Array, "*n w"],
 ) -> Float[Array, "*n w"]:
-    """sum_m weight_m sigma(slope_m z + shift_m)."""
+    """sum_m weight_m sigma(slope_m z + shift_m), of whose derivative one term is held at a time."""
 
-    def block(weight, slope, shift):
-        terms = zip(weight, slope, shift, strict=True)
-        return functools.reduce(jnp.add, [w * sigma(a * z + c) for w, a, c in terms])
+    @jax.checkpoint
+    def by_term(z, weight, slope, shift):
+        return weight * sigma(slope * z + shift)
 
-    return _over_blocks(block, z, weight, slope, shift)
+    def add(total, term):
+        return total + by_term(z, *term), None
+
+    unroll = len(slope) if len(slope) <= _WRITTEN_OUT else 1
+    return lax.scan(add, jnp.zeros_like(z), (weight, slope, shift), unroll=unroll)[0]
 
 
 @jax.custom_jvp
-def _sum_of_relus(weight, slope, shift, z):
-    return _sum_of_terms(jax.nn.relu, weight, slope, shift, z)
+def _sum_of_relus(
+    weight: Float[Array, "m w"],
+    slope: Float[Array, "m w"],
+    shift: Float[Array, "m w"],
+    z: Float[Array, "*n w"],
+) -> Float[Array, "*n w"]:
+    """sum_m weight_m relu(slope_m z + shift_m)."""
+
+    def block(weight, slope, shift):
+        terms = zip(weight, slope, shift, strict=True)
+        return functools.reduce(jnp.add, [w * jax.nn.relu(a * z + c) for w, a, c in terms])
+
+    return _over_blocks(block, z, weight, slope, shift)
 
 
 @_sum_of_relus.defjvp

@@ -79,7 +79,8 @@ class NestNet(Network):
       sub_width: hidden units of a subnetwork; >= 3 with the prescribed start.
       sub_depth: hidden layers of a subnetwork.
       sub_init: 'prescribed', w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: see
-        `prescribed_start`; 'random', the ablation: U(+-1 / sqrt(fan-in)) throughout.
+        `prescribed_start`; with `sub_depth` > 1 or recursion 'C' it is that of ReLU alone;
+        'random', the ablation: U(+-1 / sqrt(fan-in)) throughout.
       recursion: of the prescribed start, for height > 2. 'A', every level the same constants; 'B',
         outer levels that pass the inner ones on unchanged, so that the net starts as one of height
         2; 'C', as A with w2 scaled so that E[rho(z)^2] = 1/2 for z ~ N(0, 1), as for ReLU.
@@ -270,7 +271,7 @@ def _check_subnetwork(model: NestNet | NestedActivation) -> None:
         )
     needs_relu = model.sub_depth > 1 or model.recursion == "C"
     is_relu = activation(model.activation) is jax.nn.relu
-    if model.sub_init == "prescribed" and needs_relu and not is_relu:
+    if model.height > 1 and model.sub_init == "prescribed" and needs_relu and not is_relu:
         raise InputError(
             "sub_init: the prescribed start of sub_depth > 1 and of recursion 'C' is that of ReLU: "
             f"expected 'random' with activation {model.activation!r}"

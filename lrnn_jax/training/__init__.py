@@ -5,10 +5,13 @@ from lrnn_jax.training.ending import (
     Validated,
     final_params,
     has_ended,
+    is_overdue,
+    is_validation_due,
     see_validation,
     why_it_stopped,
 )
 from lrnn_jax.training.loop import (
+    Best,
     State,
     Step,
     compiler_options,
@@ -29,6 +32,7 @@ from lrnn_jax.training.start import (
 )
 
 __all__ = [
+    "Best",
     "Checkpoints",
     "HostField",
     "Solution",
@@ -44,6 +48,8 @@ __all__ = [
     "fit",
     "has_ended",
     "initial_state",
+    "is_overdue",
+    "is_validation_due",
     "make_advance",
     "make_step",
     "scale_subnetworks",

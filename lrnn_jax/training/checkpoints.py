@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import jax
+
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import io_errors
-from lrnn_jax.io.trees import load_tree, save_tree
+from lrnn_jax.io.trees import leaf_names, load_tree, save_tree
+from lrnn_jax.training.ending import no_best
 from lrnn_jax.training.loop import State
 
 __all__ = ["Checkpoints"]
@@ -49,7 +52,7 @@ class Checkpoints:
         return step
 
     def restore(self, template: State) -> State:
-        """The newest state, bit for bit.
+        """The newest state, bit for bit; its best validation as the template has one or none.
 
         Args:
           template: a state of the same model and optimiser: arrays, or their shapes.
@@ -60,7 +63,13 @@ class Checkpoints:
         step = self.latest()
         if step is None:
             raise InputError(f"{self.folder} holds no checkpoint: nothing to resume from")
-        return State(**load_tree(self._path(step), template._asdict()))
+        path = self._path(step)
+        stored = any(name.startswith("best/") for name in leaf_names(path))
+        best = jax.eval_shape(no_best, template.params) if stored else None
+        state = State(**load_tree(path, template._replace(best=best)._asdict()))
+        if template.best is None:
+            return state._replace(best=None)
+        return state if stored else state._replace(best=no_best(state.params))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"{step}.safetensors"

@@ -5,7 +5,6 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lrnn_jax.training.loop import Best, State
 from lrnn_jax.training.optimizers import stop_code, stop_reason
@@ -16,6 +15,8 @@ __all__ = [
     "Validated",
     "final_params",
     "has_ended",
+    "is_overdue",
+    "is_validation_due",
     "no_best",
     "see_validation",
     "why_it_stopped",
@@ -33,8 +34,15 @@ class Validated(Protocol):
 
 def no_best(params: Params) -> Best:
     """The best before the first validation: infinitely bad."""
-    zero = jnp.zeros((), jnp.int32)
-    return Best(jax.tree.map(jnp.copy, params), jnp.asarray(math.inf), zero, zero)
+    value = jnp.asarray(math.inf, float)  # not weakly typed, as one that was restored
+    return Best(
+        jax.tree.map(jnp.copy, params), value, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+    )
+
+
+def is_validation_due(step: int, training: Training) -> bool:
+    """Whether training stops by validation, and `step` is one of those that it looks at."""
+    return training.patience is not None and step % training.validate_every == 0
 
 
 def see_validation(state: State, value: float) -> State:
@@ -42,31 +50,36 @@ def see_validation(state: State, value: float) -> State:
     best = state.best
     if best is None:
         return state
-    if np.asarray(value, best.value.dtype) < np.asarray(best.value):
-        kept = jax.tree.map(jnp.copy, state.params)  # the loop takes over the arrays of the state
-        new = Best(kept, jnp.asarray(value), jnp.copy(state.step), jnp.zeros((), jnp.int32))
-        return state._replace(best=new)
-    return state._replace(best=best._replace(since=best.since + 1))
+    found = jnp.asarray(value, best.value.dtype)
+    if not found < best.value:
+        return state._replace(best=best._replace(since=best.since + 1))
+    kept = jax.tree.map(jnp.copy, state.params)  # the loop takes over the arrays of the state
+    return state._replace(best=Best(kept, found, jnp.copy(state.step), jnp.zeros((), jnp.int32)))
 
 
 def has_ended(state: State, training: Training) -> bool:
     """All steps are done, the optimiser can do no more, or validation has stopped improving."""
     steps_done = int(state.step) >= training.steps
-    return steps_done or int(stop_code(state.opt_state)) != 0 or _is_overdue(state, training)
+    return steps_done or int(stop_code(state.opt_state)) != 0 or is_overdue(state, training)
+
+
+def is_overdue(state: State, training: Training) -> bool:
+    """The last `patience` validations were no better than the best."""
+    if state.best is None or training.patience is None:
+        return False
+    return int(state.best.since) >= training.patience
 
 
 def why_it_stopped(state: State, training: Training) -> str:
-    """One line: what `has_ended` saw, or that it was interrupted."""
+    """One line: what `has_ended` saw and whose parameters are taken, or that it was interrupted."""
     step, code = int(state.step), int(stop_code(state.opt_state))
     if code:
-        return f"after {step} steps: {stop_reason(code)}"
-    if state.best is not None and _is_overdue(state, training):
-        return (
-            f"after {step} steps: {int(state.best.since)} validations no better than that of step "
-            f"{int(state.best.step)}, whose parameters are kept"
-        )
+        return f"after {step} steps: {stop_reason(code)}{_whose(state)}"
+    if state.best is not None and is_overdue(state, training):
+        count = int(state.best.since)
+        return f"after {step} steps: {count} validations no better{_whose(state)}"
     if step >= training.steps:
-        return f"all {training.steps} steps are done"
+        return f"all {training.steps} steps are done{_whose(state)}"
     return f"interrupted after {step} steps"
 
 
@@ -77,7 +90,11 @@ def final_params(state: State) -> tuple[int, Params]:
     return int(state.best.step), state.best.params
 
 
-def _is_overdue(state: State, training: Training) -> bool:
-    if state.best is None or training.patience is None:
-        return False
-    return int(state.best.since) >= training.patience
+def _whose(state: State) -> str:
+    """Whose the final parameters are, where they could be those of a validation."""
+    if state.best is None:
+        return ""
+    if int(state.best.step):
+        return f"; the parameters are those of step {int(state.best.step)}, the best validation"
+    what = "finite" if int(state.best.since) else "due"
+    return f"; no validation was {what}, so that the parameters are the last"

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from lrnn_jax.training.ending import (
     Validated,
     final_params,
     has_ended,
+    is_validation_due,
     see_validation,
     why_it_stopped,
 )
@@ -106,8 +107,9 @@ def solve(
             field = HostField(model, exported_params(network, state.params))
             step, scores = int(state.step), problem.evaluate(field, data)
             trail.append((step, scores))
-            if isinstance(problem, Validated) and step % training.validate_every == 0:
-                state = see_validation(state, problem.to_validate(scores))
+            if is_validation_due(step, training):
+                value = cast(Validated, problem).to_validate(scores)  # check_fit has seen to it
+                state = see_validation(state, value)
         step, params = final_params(state)
         params = exported_params(network, params)
         return Solution(

@@ -48,6 +48,11 @@ def check_fit(model: Model, problem: Problem, training: Training) -> None:
         raise InputError(f"batch: the loss of {kind} takes all its data at once; leave it out")
     if training.patience is not None and not isinstance(problem, Validated):
         raise InputError(f"patience: {kind} has no validation part; leave it out")
+    if training.patience is not None and training.validate_every > training.steps:
+        raise InputError(
+            f"validate_every: expected at most the {training.steps} steps, "
+            f"got {training.validate_every}"
+        )
     if isinstance(problem, LeastSquares):
         if training.batch is not None:
             raise InputError(f"batch: {kind} draws its own points; set problem.points instead")
