@@ -43,10 +43,8 @@ def grid(
       InputError: an axis has no cell, or the box is empty.
 
     Example:
-      >>> grid((2, 1))
-      array([[[-0.5,  0. ]],
-      <BLANKLINE>
-             [[ 0.5,  0. ]]], dtype=float32)
+      >>> grid((2, 1)).tolist()
+      [[[-0.5, 0.0]], [[0.5, 0.0]]]
     """
     if not shape or min(shape) < 1:
         raise InputError(f"shape: expected one cell or more along each axis, got {shape}")
