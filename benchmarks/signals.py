@@ -151,6 +151,7 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
             family(lj.Siren, "width", depth=3, omega0=[20.0, 30.0, 40.0]),
             *rates(options.steps, 1e-3),
         ),
+        "NestNet": trials(family(lj.NestNet, "width"), *rates(options.steps, 2e-3, 5e-3)),
         "WIRE": trials(
             family(lj.Wire, "width", omega0=[10.0], sigma0=[5.0, 10.0]),
             *rates(options.steps, 1e-3, 5e-3),
