@@ -1,6 +1,7 @@
 """Signals of both papers: their models beside their rivals, at the best of the sweep of the row.
 
     python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5
+    python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5 --time 300
     python benchmarks/signals.py ct --source chest.png --side 128
     python benchmarks/signals.py ct --source chest.png --side 256 --like 128
     python benchmarks/signals.py picture --source kodim05.png --side 192
@@ -60,6 +61,7 @@ def main() -> int:
     parser.add_argument("--source", help="a file; default, but for a solid: what needs none")
     parser.add_argument("--begin", type=float, default=0.0, help="second that the sound is cut at")
     parser.add_argument("--seconds", type=float, default=1.0, help="of the sound")
+    parser.add_argument("--time", type=float, default=100.0, help="end of a whole sound's time")
     parser.add_argument("--side", type=int, default=128, help="pixels or voxels of a side")
     parser.add_argument("--like", type=int, help="take what was best of a slice of this side")
     parser.add_argument("--steps", type=int, help="default: as above")
@@ -99,7 +101,7 @@ def rates(steps: int, *values: float) -> list[lj.Training]:
 
 
 def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """t in [-100, 100] for the whole of a sound; a part of it keeps the pace."""
+    """t in [-100, 100], or `--time`, for the whole of a sound; a part of it keeps the pace."""
     source = options.source or "chord"
     whole = lj.Audio(source=source).load()
     length, channels = np.shape(whole.y)
@@ -109,7 +111,7 @@ def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
         source=source,
         start=begin / whole.rate,
         seconds=samples / whole.rate,
-        extent=100 * samples / length,
+        extent=options.time * samples / length,
     )
     size = round(samples / SAMPLES_A_PARAMETER)
     family = functools.partial(sweeps.family, size=size, in_dim=1, out_dim=channels)
@@ -128,6 +130,7 @@ def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
         ),
     }
     label = f"{Path(source).stem}, {samples / whole.rate:g} s from {begin / whole.rate:g} s"
+    label += "" if options.time == 100 else f", time to {options.time:g}"
     for name, choices in models.items():
         yield Case("audio", f"{name}, {label}", problem, choices)
 
