@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--time", type=float, default=100.0, help="end of a whole sound's time")
     parser.add_argument("--side", type=int, default=128, help="pixels or voxels of a side")
     parser.add_argument("--like", type=int, help="take what was best of a slice of this side")
+    parser.add_argument("--omega0", type=float, help="narrow the sweeps to this one")
     parser.add_argument("--steps", type=int, help="default: as above")
     parser.add_argument("--only", default="", help="models whose name has this in it")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
@@ -81,6 +82,9 @@ def main() -> int:
         if options.only in case.name:
             if options.steps != STEPS[options.stage]:
                 case = dataclasses.replace(case, name=f"{case.name}, {options.steps} steps")
+            if options.omega0:
+                own = [c for c in case.choices if getattr(c[0], "omega0", None) == options.omega0]
+                case = dataclasses.replace(case, choices=tuple(own))
             study.run(_as_at(options, case) if options.like else case, options.seeds)
     return 0
 
@@ -147,7 +151,7 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
     family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=1)
     models = {
         "LRNN": trials(
-            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[10.0, 15.0]),
+            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[5.0, 10.0, 15.0]),
             *rates(options.steps, 1e-2),
         ),
         "SIREN": trials(
