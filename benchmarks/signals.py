@@ -3,7 +3,7 @@
     python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5
     python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5 --time 300
     python benchmarks/signals.py ct --source chest.png --side 128
-    python benchmarks/signals.py ct --source chest.png --side 256 --like 128
+    python benchmarks/signals.py ct --source chest.png --side 256 --omega0 10
     python benchmarks/signals.py picture --source kodim05.png --side 192
     python benchmarks/signals.py solid --source thai_statue.mat --side 128
     python benchmarks/signals.py table
@@ -63,7 +63,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1.0, help="of the sound")
     parser.add_argument("--time", type=float, default=100.0, help="end of a whole sound's time")
     parser.add_argument("--side", type=int, default=128, help="pixels or voxels of a side")
-    parser.add_argument("--like", type=int, help="take what was best of a slice of this side")
     parser.add_argument("--omega0", type=float, help="narrow the sweeps to this one")
     parser.add_argument("--steps", type=int, help="default: as above")
     parser.add_argument("--only", default="", help="models whose name has this in it")
@@ -80,22 +79,16 @@ def main() -> int:
     study = Study(RESULTS, SCORES[options.stage], larger=True)
     for case in CASES[options.stage](options):
         if options.only in case.name:
-            if options.steps != STEPS[options.stage]:
-                case = dataclasses.replace(case, name=f"{case.name}, {options.steps} steps")
-            if options.omega0:
-                own = [c for c in case.choices if getattr(c[0], "omega0", None) == options.omega0]
-                case = dataclasses.replace(case, choices=tuple(own))
-            study.run(_as_at(options, case) if options.like else case, options.seeds)
+            study.run(_as_asked(options, case), options.seeds)
     return 0
 
 
-def _as_at(options: argparse.Namespace, case: Case) -> Case:
-    """The case with one choice: that which was the best of a sweep on a slice of another side."""
-    ours, theirs = (f"{side} x {side}" for side in (options.side, options.like))
-    name = case.name.replace(ours, theirs)
-    sweep = next(row["sweep"] for row in read_rows() if row["name"] == name)
-    finals = [entry["final"] for entry in sweep]
-    return dataclasses.replace(case, choices=(case.choices[finals.index(max(finals))],))
+def _as_asked(options: argparse.Namespace, case: Case) -> Case:
+    """The case with the number of steps in its name, and only the settings that were asked for."""
+    label = "" if options.steps == STEPS[options.stage] else f", {options.steps} steps"
+    wanted = options.omega0
+    own = [c for c in case.choices if wanted in (None, getattr(c[0], "omega0", None))]
+    return dataclasses.replace(case, name=case.name + label, choices=tuple(own))
 
 
 def rates(steps: int, *values: float) -> list[lj.Training]:
