@@ -13,8 +13,8 @@ The papers' models have 195,571 parameters for 308,207 samples of `bach`, about 
 middle of a picture have as many fewer. 1,000 steps on all points for sound and slices, 2,000 for
 pictures, as in the papers. A solid, of which every so many voxels are taken, keeps 153k; `--steps`
 are of 5,000 voxels, and the first setting of a sweep is taken unseen: a run takes a quarter of an
-hour. Which settings are swept was narrowed on pieces of a quarter of the size, for LRNN and SIREN
-alike: LRNN wants rates of 5e-3 to 1e-2, not its authors' 1e-3. Every row is added to
+hour. Which settings are swept was narrowed on smaller pieces, for LRNN more than for its rivals:
+LRNN wants rates of 5e-3 to 1e-2, not its authors' 1e-3. Every row is added to
 benchmarks/results/signals.json when it is done; `--only` and `--seeds` run a part of it. Total
 variation is given the weight that is best for the truth, which no one has: an oracle.
 """

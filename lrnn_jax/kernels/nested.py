@@ -25,6 +25,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.activations import Elementwise
+from lrnn_jax.kernels.neurons import sum_of_units
 from lrnn_jax.kernels.univariate import univariate
 from lrnn_jax.typing import Params
 
@@ -101,9 +102,12 @@ def lean_subnetwork(
     wide = jnp.promote_types(dtype, jnp.float32)  # the sums over points cancel where kinks are near
     rows = unroll(jax.tree.map(lambda leaf: leaf.astype(wide), params))
     weight, slope, shift, constant = (_by_neuron(leaf, width).T for leaf in rows)
-    relu = sigma is jax.nn.relu
-    summed = _sum_of_relus if relu else functools.partial(_sum_of_terms, sigma)
-    return (constant + summed(weight, slope, shift, z.astype(wide))).astype(dtype)
+    z = z.astype(wide)
+    if sigma is jax.nn.relu:
+        total = _sum_of_relus(weight, slope, shift, z)
+    else:
+        total = jax.checkpoint(functools.partial(sum_of_units, sigma))(z, slope, shift, weight)
+    return (constant + total).astype(dtype)
 
 
 def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]:
@@ -113,26 +117,6 @@ def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]
         return leaf[np.arange(width) * groups // width]
     # the same without a gather, whose gradient would be a scatter, slow on a CPU
     return jnp.broadcast_to(leaf[:, None], (groups, width // groups, *rest)).reshape(width, *rest)
-
-
-def _sum_of_terms(
-    sigma: Elementwise,
-    weight: Float[Array, "m w"],
-    slope: Float[Array, "m w"],
-    shift: Float[Array, "m w"],
-    z: Float[Array, "*n w"],
-) -> Float[Array, "*n w"]:
-    """sum_m weight_m sigma(slope_m z + shift_m), of whose derivative one term is held at a time."""
-
-    @jax.checkpoint
-    def by_term(z, weight, slope, shift):
-        return weight * sigma(slope * z + shift)
-
-    def add(total, term):
-        return total + by_term(z, *term), None
-
-    unroll = len(slope) if len(slope) <= _WRITTEN_OUT else 1
-    return lax.scan(add, jnp.zeros_like(z), (weight, slope, shift), unroll=unroll)[0]
 
 
 @jax.custom_jvp

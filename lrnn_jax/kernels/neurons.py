@@ -21,7 +21,7 @@ from lrnn_jax.kernels.activations import Elementwise
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.product import pairwise_product
 
-__all__ = ["Neurons", "folded", "lean_neurons"]
+__all__ = ["Neurons", "folded", "lean_neurons", "sum_of_units"]
 
 
 class Neurons(NamedTuple):
@@ -73,20 +73,28 @@ def lean_neurons(
     if neurons.slope.shape[0] == 1:
         g = row["amplitude"][0] * tau(z)
     else:
-        g = _sum_of_units(tau, z, row["slope"], row["shift"], row["amplitude"])
+        g = sum_of_units(tau, z, row["slope"], row["shift"], row["amplitude"])
     factors = _written_gradient(row["base"] + g)
     return pairwise_product(jnp.split(factors, k, axis=-1))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _sum_of_units(
+def sum_of_units(
     tau: Elementwise,
     z: Float[Array, "*n w"],
     slope: Float[Array, "h w"],
     shift: Float[Array, "h w"],
     amplitude: Float[Array, "h w"],
 ) -> Float[Array, "*n w"]:
-    """sum_h amplitude_h tau(slope_h z + shift_h), on a CPU a unit at a time."""
+    """sum_h amplitude_h tau(slope_h z + shift_h), on a CPU a unit at a time, differentiated too.
+
+    Args:
+      tau: any elementwise function.
+      z: shape (*n, w).
+      slope: shape (h, w).
+      shift: shape (h, w).
+      amplitude: shape (h, w); all of the dtype of z.
+    """
 
     def add(total: jax.Array, unit: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         slope, shift, amplitude = unit
@@ -95,7 +103,7 @@ def _sum_of_units(
     return _over_units(add, z, (slope, shift, amplitude))
 
 
-@_sum_of_units.defjvp
+@sum_of_units.defjvp
 def _sum_of_units_jvp(tau, primals, tangents):
     """The tangent is again a sum a unit at a time.
 
@@ -113,7 +121,7 @@ def _sum_of_units_jvp(tau, primals, tangents):
     def add(total, unit):
         return total + unit_tangent(z, dz, *unit), None
 
-    return _sum_of_units(tau, z, *rows), _over_units(add, z, (tuple(rows), tuple(drows)))
+    return sum_of_units(tau, z, *rows), _over_units(add, z, (tuple(rows), tuple(drows)))
 
 
 def _over_units(add, z: jax.Array, units) -> jax.Array:
