@@ -20,7 +20,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS
 from lrnn_jax.models import Network
 
-SWEPT = ("omega0", "sigma0", "depth", "input_scale", "activation")
+SWEPT = ("omega0", "sigma0", "depth", "frequencies", "input_scale", "activation")
 RATES = ("learning_rate", "subnetwork_rate")
 Choice = tuple[Network, lj.Training]
 Row = dict[str, Any]

@@ -11,6 +11,7 @@ __all__ = [
     "require_choice",
     "require_flag",
     "require_length",
+    "require_nonnegative",
     "require_per_axis",
     "require_points",
     "require_positive",
@@ -89,9 +90,25 @@ def require_positive(spec: Any, *names: str) -> None:
     """
     for name in names:
         value = getattr(spec, name)
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not real or not math.isfinite(value) or value <= 0:
+        if not _is_finite(value) or value <= 0:
             raise InputError(f"{name}: expected a finite number > 0, got {value!r}")
+
+
+def require_nonnegative(spec: Any, *names: str) -> None:
+    """Each named field is a finite number >= 0.
+
+    Raises:
+      InputError: naming the first field that is not.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if not _is_finite(value) or value < 0:
+            raise InputError(f"{name}: expected a finite number >= 0, got {value!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
 
 
 def require_choice(spec: Any, *names: str) -> None:

@@ -1,5 +1,6 @@
 """The Radon transform, its adjoint, the classical rivals and the CT problem."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -242,6 +243,45 @@ def test_the_ramp_makes_detail_come_sooner():
     assert ramp > plain + 4
 
 
+def test_the_total_variation_of_an_edge_is_its_length_times_its_height(x64, key):
+    """Of a slice whose side is 1; a slope across it has its rise, and a constant has none.
+
+    A diagonal edge of height h is sqrt(2) h long, but for its two end pixels, which see one side.
+    """
+    plain = CT(size=16, views=3)
+    weighted = CT(size=16, views=3, tv_weight=0.25)
+    data = plain.load()
+    fields = {
+        0.7: lambda x: 0.7 * (x[..., :1] > 0.1),
+        0.4: lambda x: 0.2 * x[..., 1:] * 16 / 15,  # between the middles of the outer pixels
+        (14 * 2**0.5 + 2) / 16 * 0.5: lambda x: 0.5 * (jnp.sum(x, -1, keepdims=True) > 1e-6),
+        0.0: lambda x: 0.3 + 0 * x[..., :1],
+    }
+    for variation, field in fields.items():
+        losses = [float(problem.loss(field, data, key)[0]) for problem in (weighted, plain)]
+        expected = 0.25 * variation
+        assert losses[0] - losses[1] == pytest.approx(expected, abs=2e-3 * 0.25), variation
+
+
+def test_the_total_variation_of_a_constant_can_be_differentiated(key):
+    problem = CT(size=8, views=2, tv_weight=1.0)
+    data = problem.load()
+    slope = jax.grad(lambda c: problem.loss(lambda x: c + 0 * x[..., :1], data, key)[0])(0.3)
+    assert np.isfinite(slope)
+
+
+def test_total_variation_settles_what_few_views_leave_open():
+    """The same network, rate and steps: 2 dB more, and more."""
+    model = lj.Siren(in_dim=2, out_dim=1, width=48, depth=2, omega0=15.0)
+    training = lj.Training(steps=200, learning_rate=2e-3)
+    problem = CT(size=40, views=10, residual_filter="ramp")
+    plain, with_it = (
+        lj.solve(model, dataclasses.replace(problem, tv_weight=weight), training).scores["psnr"]
+        for weight in (0.0, 3e-5)
+    )
+    assert with_it > plain + 2
+
+
 def test_the_sinogram_is_that_of_the_slice_and_its_noise_is_seeded():
     quiet = CT(size=16, views=6)
     rows = scikit_image(quiet.slice(), quiet.angles)
@@ -304,6 +344,7 @@ def test_batches_are_refused(tmp_path):
         ({"photons": -1.0}, "photons: "),
         ({"photons": 3.0, "readout": -1.0}, "readout: expected counts >= 0"),
         ({"residual_filter": "hann"}, "residual_filter: expected one of"),
+        ({"tv_weight": -1e-5}, "tv_weight: expected a finite number >= 0, got -1e-05"),
         ({"block": 0}, "block: expected an integer >= 1"),
         ({"endpoint": 1}, "endpoint: expected True or False"),
     ],

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.problems.inverse.radon import radon, radon_adjoint
 
-__all__ = ["total_variation"]
+__all__ = ["gradient", "total_variation"]
 
 
 def total_variation(
@@ -68,7 +68,7 @@ def _minimise(rows, degrees, weight, scale, steps):
     def body(carry, _):
         f, over, p, q = carry
         p = (p + step * (scale * forward(over) - target)) / (1 + step * scale**2)
-        q = q + step * _gradient(over)
+        q = q + step * gradient(over)
         q = q / jnp.maximum(1.0, jnp.sqrt(jnp.sum(q**2, axis=0)) / weight)
         moved = scale * radon_adjoint(p, degrees) - _divergence(q)
         new = jnp.maximum(0.0, f - step * moved)
@@ -79,8 +79,8 @@ def _minimise(rows, degrees, weight, scale, steps):
     return jax.jit(lambda start: lax.scan(body, start, length=steps)[0][0])(start)
 
 
-def _gradient(f: Float[Array, "m m"]) -> Float[Array, "2 m m"]:
-    """Forward differences, 0 at the last row and column."""
+def gradient(f: Float[Array, "m m"]) -> Float[Array, "2 m m"]:
+    """Forward differences of a picture along rows and columns, 0 at the last of each."""
     down = jnp.diff(f, axis=0, append=f[-1:])
     right = jnp.diff(f, axis=1, append=f[:, -1:])
     return jnp.stack([down, right])

@@ -30,7 +30,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag
+from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_nonnegative
 from lrnn_jax.domains import Box, draw
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import cospi, sinpi
@@ -117,10 +117,7 @@ class PDE(abc.ABC):
         require_at_least(self, 0, "harmonics", "time_harmonics")
         require_choice(self, "sampler", "coordinates")
         require_flag(self, "adaptive", "hard")
-        for name in ("causal", "residual_weight", "initial_weight", "boundary_weight"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-                raise InputError(f"{name}: expected a finite number >= 0, got {value!r}")
+        require_nonnegative(self, "causal", "residual_weight", "initial_weight", "boundary_weight")
         for name in ("causal", "time_harmonics"):
             if getattr(self, name) and not self.time:
                 raise InputError(f"{name}: expected 0 for an equation without time")

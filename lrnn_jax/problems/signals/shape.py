@@ -4,7 +4,6 @@ Axis letters: n points, a, b, c voxels along the three axes.
 """
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import ArrayLike, Bool, Float
 
-from lrnn_jax.checks import require_at_least, require_positive
+from lrnn_jax.checks import require_at_least, require_nonnegative, require_positive
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import VOLUMES, level_set, read_mesh, read_volume, write_ply, write_slices
@@ -208,8 +207,7 @@ class SignedDistance(Shape):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.eikonal) and self.eikonal >= 0):
-            raise InputError(f"eikonal: expected a finite number >= 0, got {self.eikonal}")
+        require_nonnegative(self, "eikonal")
         if self._is_volume:
             raise InputError(
                 f"source: {self.source} is a volume, which has no distances: take a mesh, or the "
