@@ -3,7 +3,7 @@
     python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5
     python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5 --time 300
     python benchmarks/signals.py ct --source chest.png --side 128
-    python benchmarks/signals.py ct --source chest.png --side 256 --omega0 20 --tv 3e-5
+    python benchmarks/signals.py ct --source chest.png --side 256 --omega0 20 --tv 1e-5
     python benchmarks/signals.py picture --source kodim05.png --side 144
     python benchmarks/signals.py picture --source kodim05.png --half --unswept
     python benchmarks/signals.py solid --source thai_statue.mat --side 128
@@ -154,12 +154,12 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
     family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=1)
     models = {
         "LRNN": trials(
-            family(lj.LRNN, "rank", components=16, activation="sin", omega0=[5.0, 10.0, 20.0]),
+            family(lj.LRNN, "rank", components=4, activation="sin", omega0=[10.0, 20.0, 30.0]),
             *rates(options.steps, 1e-2),
         ),
         "SIREN": trials(
             family(lj.Siren, "width", depth=3, omega0=[20.0, 30.0, 40.0]),
-            *rates(options.steps, 1e-3),
+            *rates(options.steps, 1e-3, 2e-3),
         ),
         "NestNet": trials(family(lj.NestNet, "width"), *rates(options.steps, 2e-3, 5e-3)),
         "WIRE": trials(
