@@ -178,7 +178,7 @@ def picture_cases(options: argparse.Namespace) -> Iterator[Case]:
     """The middle of a picture, or all of it at half its size with all of NestNet's parameters."""
     source = options.source or "astronaut"
     with tempfile.TemporaryDirectory() as folder:
-        problem = _halved(source, folder) if options.half else _middle(source, options.side)
+        part, problem = _part(options, source, folder)
         high, wide, channels = problem.picture().pixels.shape
         batches, size = math.ceil(wide * high / 256**2), NESTNET_PARAMETERS
         if not options.half:
@@ -189,25 +189,25 @@ def picture_cases(options: argparse.Namespace) -> Iterator[Case]:
         family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=channels)
         nested = family(lj.NestNet, "width", frequencies=[20, 10])
         own = trials(nested, *_at_rates(training, 1e-2, 2e-2))
-        label = (
-            f"{Path(source).stem}, {'half size' if options.half else 'the middle'} {wide} x {high}"
-        )
+        label = f"{Path(source).stem}, {part} {wide} x {high}"
         for name, choices in {"NestNet": own, **_rivals(2, channels, size, training)}.items():
             yield Case("picture", f"{name}, {label}", problem, choices)
 
 
-def _middle(source: str, side: int) -> lj.Image:
-    height, width = lj.Image(source=source).picture().pixels.shape[:2]
-    scale = side / max(width, height)
+def _part(options: argparse.Namespace, source: str, folder: str) -> tuple[str, lj.Image]:
+    """What is fitted, and its name. Halves are means of 2 x 2 pixels, as the scripts have them."""
+    pixels = lj.Image(source=source).picture().pixels
+    if options.half:
+        means = skimage.transform.downscale_local_mean(pixels, (2, 2, 1))
+        path = write_png(Path(folder, Path(source).stem + ".png"), means)
+        return "half size", lj.Image(source=str(path))
+    height, width = pixels.shape[:2]
+    scale = options.side / max(width, height)
+    if scale >= 1:
+        return "full size", lj.Image(source=source)
     wide, high = round(width * scale), round(height * scale)
-    return lj.Image(source=source, crop=((width - wide) // 2, (height - high) // 2, wide, high))
-
-
-def _halved(source: str, folder: str) -> lj.Image:
-    """The means of 2 x 2 pixels, as the scripts that NestNet's paper builds on reduce a picture."""
-    means = skimage.transform.downscale_local_mean
-    pixels = means(lj.Image(source=source).picture().pixels, (2, 2, 1))
-    return lj.Image(source=str(write_png(Path(folder, Path(source).stem + ".png"), pixels)))
+    crop = ((width - wide) // 2, (height - high) // 2, wide, high)
+    return "the middle", lj.Image(source=source, crop=crop)
 
 
 def solid_cases(options: argparse.Namespace) -> Iterator[Case]:

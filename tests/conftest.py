@@ -43,3 +43,10 @@ def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def x32():
+    """Single precision for one test, also where JAX_ENABLE_X64 makes double the default."""
+    with jax.enable_x64(False):
+        yield

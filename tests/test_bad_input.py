@@ -500,6 +500,7 @@ def test_a_spoilt_config_is_refused(refused, run, verb, name):
 
 
 @pytest.mark.parametrize("name", BROKEN_PARAMS)
+@pytest.mark.usefixtures("x32")
 def test_spoilt_parameters_are_refused(refused, run, name):
     spoil, message = BROKEN_PARAMS[name]
     spoil(run)
@@ -628,6 +629,7 @@ def rows(path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.usefixtures("x32")
 def test_a_stopped_run_says_how_to_go_on_and_ends_the_same(
     command, refused, meddle, finished, workplace, number
 ):

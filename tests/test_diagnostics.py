@@ -420,6 +420,7 @@ def test_input_quantiles_are_those_of_the_neurons_that_a_subnetwork_has(sharing)
 # Any network: variance by layer ------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("x32")
 def test_variance_by_layer_is_that_of_the_outputs_and_of_their_gradients():
     model = Siren(**SMALL, width=9, depth=2)
     params, x, key = drawn(model), points(), jax.random.key(5)
@@ -499,6 +500,7 @@ def test_a_gradient_that_explodes_at_the_start_is_warned_of(tmp_path, omega0, wa
     assert all(line.startswith("layer 0: ") for line in said)
 
 
+@pytest.mark.usefixtures("x32")
 def test_numbers_that_are_not_finite_are_none_and_the_picture_is_drawn(tmp_path):
     model = Siren(**SMALL, width=4, depth=1)
     params = changed(drawn(model), ["head", "weight"], lambda weight: weight * np.float32(1e38))
@@ -520,6 +522,7 @@ def test_a_model_of_ones_own_gets_no_report(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("x32")
 def test_a_run_reports_what_its_model_has_learned(tmp_path):
     ramp = np.linspace(0, 1, 10 * 12).reshape(10, 12, 1)
     write_png(tmp_path / "ramp.png", ramp)

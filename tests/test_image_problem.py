@@ -169,6 +169,7 @@ def test_one_pixel_left_by_a_crop_is_refused(stored):
 
 
 @pytest.mark.parametrize(("bits", "pixels"), [(8, PIXELS), (16, DEEP)], ids=["rgb", "deep"])
+@pytest.mark.usefixtures("x32")
 def test_the_perfect_field(stored, key, bits, pixels):
     problem = Image(source=stored(pixels, bits))
     data = problem.load()

@@ -209,6 +209,7 @@ def forms(model):
 
 
 @all_models
+@pytest.mark.usefixtures("x32")
 def test_values_agree_with_the_oracle(model):
     # float32 rounding of an argument of about 30 moves the sine by about 2e-6, a few times a layer
     expected = oracle(model, *drawn(model, points=6))
@@ -360,6 +361,7 @@ def test_equal_specs_compile_once(model):
 
 
 @all_models
+@pytest.mark.usefixtures("x32")
 def test_init_depends_on_the_key_alone(model):
     init = jitted_init(model)
     same, again, other = (init(jax.random.key(seed)) for seed in (5, 5, 6))

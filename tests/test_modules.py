@@ -314,6 +314,7 @@ def test_neither_or_both_of_rngs_and_params():
         NNXModule(LAYER, rngs=nnx.Rngs(0), params=nnx_module().plain_params())
 
 
+@pytest.mark.usefixtures("x32")
 def test_parameters_of_another_model_name_the_first_difference(key):
     wider = dataclasses.replace(LAYER, out_dim=5).init(key)
     with pytest.raises(InputError, match=r"another model.*LRNN.*head/bias is float32\[5\].*\[3\]"):

@@ -282,6 +282,7 @@ def noisy(stored):
     return lj.Regression(source=stored(noise)), lj.MLP(in_dim=3, out_dim=1, width=32, depth=2)
 
 
+@pytest.mark.usefixtures("x32")
 def test_training_stops_when_validation_does_and_the_best_is_kept(noisy):
     problem, model = noisy
     found = lj.solve(model, problem, STOPPED)

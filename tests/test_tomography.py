@@ -161,7 +161,7 @@ def test_total_variation_minimises_what_it_says():
     """Its objective lies below that of pictures around it."""
     truth, degrees = disc(12), view_angles(6)
     rows, weight = scikit_image(truth, degrees), 0.2
-    found = np.asarray(total_variation(rows, degrees, weight, steps=2000), np.float64)
+    found = np.array(total_variation(rows, degrees, weight, steps=2000), np.float64)
 
     def objective(f):
         down, right = np.diff(f, axis=0, append=f[-1:]), np.diff(f, axis=1, append=f[:, -1:])
