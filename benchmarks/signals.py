@@ -16,10 +16,11 @@ their two pictures; `--half` does, and keeps the 153k. 1,000 steps on all points
 slices; for pictures 2,000 passes in batches of their 65,536 pixels, or of as large a share of a
 smaller one. A solid, of which every so many voxels are taken, keeps 153k; `--steps` are of 5,000
 voxels, and the first setting of a sweep is taken unseen: a run takes a quarter of an hour. Which
-settings are swept was narrowed on smaller pieces, for LRNN more than for its rivals: LRNN wants
-rates of 5e-3 to 1e-2, not its authors' 1e-3. Every row is added to benchmarks/results/signals.json
-when it is done; `--only` and `--seeds` run a part of it. Total variation is given the weight that
-is best for the truth, which no one has: an oracle.
+settings are swept was narrowed on smaller pieces, for LRNN more than for its rivals, and of a
+picture on the very part, for NestNet more than for its rivals: LRNN wants rates of 5e-3 to 1e-2,
+not its authors' 1e-3. Every row is added to benchmarks/results/signals.json when it is done;
+`--only` and `--seeds` run a part of it. Total variation is given the weight that is best for the
+truth, which no one has: an oracle.
 """
 
 import argparse

@@ -80,7 +80,7 @@ def _minimise(rows, degrees, weight, scale, steps):
 
 
 def gradient(f: Float[Array, "m m"]) -> Float[Array, "2 m m"]:
-    """Forward differences of a picture along rows and columns, 0 at the last of each."""
+    """Forward differences along rows and columns, per pixel, 0 at the last of each; dtype of f."""
     down = jnp.diff(f, axis=0, append=f[-1:])
     right = jnp.diff(f, axis=1, append=f[:, -1:])
     return jnp.stack([down, right])
