@@ -1,5 +1,6 @@
 """Sound: files in and out, the problem, its scores against formulas written out by hand."""
 
+import importlib
 import math
 
 import jax
@@ -10,7 +11,7 @@ import soundfile
 import lrnn_jax as lj
 from lrnn_jax import InputError
 from lrnn_jax.cli import main
-from lrnn_jax.io import extras, read_picture, read_sound, write_wav
+from lrnn_jax.io import memory, read_picture, read_sound, write_wav
 from lrnn_jax.io.sounds import Sound
 from lrnn_jax.metrics import rho_ag, snr
 
@@ -132,7 +133,7 @@ def test_a_missing_file_and_a_missing_library_are_told(monkeypatch, stored):
     with pytest.raises(InputError, match=r"cannot read nothing\.wav: No such file"):
         read_sound("nothing.wav")
     path = stored()
-    monkeypatch.setattr(extras.importlib, "import_module", refuse)
+    monkeypatch.setattr(importlib, "import_module", refuse)
     with pytest.raises(InputError, match=r"soundfile is needed: pip install 'lrnn-jax\[audio\]'"):
         read_sound(path)
 
@@ -143,17 +144,9 @@ def refuse(name):
 
 def test_a_sound_larger_than_memory_is_refused(monkeypatch, stored):
     path = stored()
-    monkeypatch.setattr(extras, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"would take 0\.0 GB and 0\.0 GB of memory are free"):
         read_sound(path)
-
-
-def test_memory_that_is_free_is_known_on_linux(monkeypatch, tmp_path):
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   7 kB\n")
-    monkeypatch.setattr(extras, "_MEMORY", tmp_path / "meminfo")
-    assert extras.available_memory() == 7 * 1024
-    monkeypatch.setattr(extras, "_MEMORY", tmp_path / "nothing")
-    assert extras.available_memory() is None
 
 
 # The problem --------------------------------------------------------------------------------------

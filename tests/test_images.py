@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image as Pillow
 
 from lrnn_jax import InputError
-from lrnn_jax.io import extras, read_picture, write_png
+from lrnn_jax.io import memory, read_picture, write_png
 
 DTYPE = {8: np.uint8, 16: np.uint16}
 HEIGHT, WIDTH = 6, 5
@@ -391,8 +391,8 @@ def test_a_picture_larger_than_memory_is_refused(tmp_path, monkeypatch, name, bi
         tifffile.imwrite(tmp_path / name, image, photometric="rgb")
     else:
         (tmp_path / name).write_bytes(png_by_hand(image))
-    monkeypatch.setattr(extras, "available_memory", lambda: 8 * image.size - 1)
+    monkeypatch.setattr(memory, "available_memory", lambda: 8 * image.size - 1)
     with pytest.raises(InputError, match=r"would take 0\.0 GB and 0\.0 GB of memory are free"):
         read_picture(str(tmp_path / name))
-    monkeypatch.setattr(extras, "available_memory", lambda: 16 * image.size)
+    monkeypatch.setattr(memory, "available_memory", lambda: 16 * image.size)
     assert read_picture(str(tmp_path / name)).pixels.shape == image.shape

@@ -7,7 +7,7 @@ import pytest
 
 import lrnn_jax as lj
 from lrnn_jax import InputError
-from lrnn_jax.io import Clip, extras, read_picture, read_video, videos, write_png, write_video
+from lrnn_jax.io import Clip, memory, read_picture, read_video, videos, write_png, write_video
 
 RNG = np.random.default_rng(0)
 LEVELS = RNG.integers(0, 3, (4, 6, 5, 3)) * 100 / 255  # few colours, which a GIF keeps
@@ -114,7 +114,7 @@ def test_unusable_sources_are_refused(tmp_path):
 
 def test_a_video_larger_than_memory_is_refused(monkeypatch, folder, tmp_path):
     path = write_video(tmp_path / "a.mp4", Clip(SMOOTH, 8.0))
-    monkeypatch.setattr(extras, "available_memory", lambda: 100)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100)
     for source in (folder, path):
         with pytest.raises(InputError, match="of memory are free"):
             read_video(str(source))
@@ -131,7 +131,7 @@ def test_a_film_that_does_not_say_how_long_it_is_stops_at_the_memory_too(monkeyp
     )
     assert len(read_video(str(path)).frames) == len(SMOOTH)
     two_frames = 8 * 2 * 3 * SMOOTH.shape[1] * SMOOTH.shape[2]
-    monkeypatch.setattr(extras, "available_memory", lambda: two_frames)
+    monkeypatch.setattr(memory, "available_memory", lambda: two_frames)
     with pytest.raises(InputError, match="of memory are free"):
         read_video(str(path))
 

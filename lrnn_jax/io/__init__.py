@@ -1,6 +1,6 @@
 """Files in and out: pictures, sound, solids, figures, atomic writing."""
 
-from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.extras import extra
 from lrnn_jax.io.figures import (
     save_figure,
     write_confusion,
@@ -13,6 +13,7 @@ from lrnn_jax.io.figures import (
 )
 from lrnn_jax.io.files import atomic, exists, io_errors, write_bytes
 from lrnn_jax.io.images import SAMPLES, Picture, read_picture, write_png
+from lrnn_jax.io.memory import available_memory, require_memory
 from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, write_ply
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_wav
 from lrnn_jax.io.tables import BUNDLED, Table, read_table_file
@@ -29,6 +30,7 @@ __all__ = [
     "Sound",
     "Table",
     "atomic",
+    "available_memory",
     "exists",
     "extra",
     "io_errors",

@@ -17,8 +17,8 @@ import tifffile
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.extras import require_memory
 from lrnn_jax.io.files import io_errors, write_bytes
+from lrnn_jax.io.memory import require_memory
 
 __all__ = ["SAMPLES", "Picture", "read_picture", "write_png"]
 
@@ -77,13 +77,13 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
         if b"eXIf" in content:
             raise InputError(f"{path} is a 16-bit PNG with a rotation mark: save it without one")
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-        require_memory(path, 4 * width * height)
+        require_memory(path, 8 * 4 * width * height)
         return imagecodecs.png_decode(content)
     if content[:4] in (b"II*\0", b"MM\0*"):
         return _decode_tiff(content, path)
     try:
         image = PIL.Image.open(io.BytesIO(content))
-        require_memory(path, len(image.getbands()) * math.prod(image.size))
+        require_memory(path, 8 * len(image.getbands()) * math.prod(image.size))
         image.load()
     except OSError as error:
         raise InputError(f"cannot read {path}: damaged, or no picture") from error
@@ -115,7 +115,7 @@ def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
             if found[name] not in choices:
                 known = ", ".join(map(str, choices))
                 raise InputError(f"{path} is a TIFF of {name} {found[name]}: expected {known}")
-        require_memory(path, math.prod(page.shape))
+        require_memory(path, 8 * math.prod(page.shape))
         pixels = page.asarray()
     separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3
     return np.moveaxis(pixels, 0, -1) if separate else pixels

@@ -11,8 +11,9 @@ import skimage.measure
 from jaxtyping import Bool, Float, Int
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors, write_bytes
+from lrnn_jax.io.memory import require_memory
 
 __all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "write_ply"]
 
@@ -122,12 +123,12 @@ def _arrays(content: bytes, suffix: str, source: str) -> dict[str, np.ndarray]:
     stream = io.BytesIO(content)
     if suffix == ".mat":
         shapes = [shape for _, shape, _ in scipy.io.whosmat(stream)]
-        require_memory(source, sum(int(np.prod(shape)) for shape in shapes))
+        require_memory(source, 8 * sum(int(np.prod(shape)) for shape in shapes))
         found = scipy.io.loadmat(stream)
         return {name: value for name, value in found.items() if not name.startswith("__")}
     if suffix == ".npz":
         with zipfile.ZipFile(stream) as archive:
-            require_memory(source, sum(member.file_size for member in archive.infolist()) // 8)
+            require_memory(source, sum(member.file_size for member in archive.infolist()))
     loaded = np.load(stream, allow_pickle=False)
     return {"": loaded} if suffix == ".npy" else dict(loaded)
 

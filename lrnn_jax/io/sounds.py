@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors, write_bytes
+from lrnn_jax.io.memory import require_memory
 
 __all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
 
@@ -45,7 +46,7 @@ def read_sound(source: str) -> Sound:
     _require_whole(content, source)
     try:
         info = soundfile.info(io.BytesIO(content))
-        require_memory(source, info.frames * info.channels)
+        require_memory(source, 8 * info.frames * info.channels)
         samples, rate = soundfile.read(io.BytesIO(content), always_2d=True)
     except soundfile.LibsndfileError as error:
         raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError, suggest
-from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors
+from lrnn_jax.io.memory import require_memory
 
 __all__ = ["BUNDLED", "Table", "read_table_file"]
 
@@ -60,7 +61,7 @@ def read_table_file(source: str, target: str | None) -> Table:
         content = path.read_bytes()
     if suffix == ".npz":
         return _from_npz(content, source)
-    require_memory(source, _BYTES * len(content) // 8)
+    require_memory(source, _BYTES * len(content))
     return _from_csv(content, source, target)
 
 

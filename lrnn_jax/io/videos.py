@@ -10,9 +10,10 @@ import skimage.data
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.extras import extra, require_memory
+from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, io_errors
 from lrnn_jax.io.images import read_picture
+from lrnn_jax.io.memory import require_memory
 
 __all__ = ["PAN", "Clip", "read_video", "write_video"]
 
@@ -91,7 +92,7 @@ def _folder(path: Path, count: int | None) -> Clip:
     if not files:
         raise InputError(f"{path} holds no pictures: expected {', '.join(_PICTURES)}")
     first = read_picture(str(files[0])).pixels
-    require_memory(path, first.size * len(files))
+    require_memory(path, 8 * first.size * len(files))
     frames = []
     for file in files:
         pixels = read_picture(str(file)).pixels
@@ -112,12 +113,12 @@ def _film(path: Path, count: int | None) -> Clip:
     try:
         about: Any = cast(Any, imageio.improps)(path, plugin=plugin, index=...)
         shape = about.shape if count is None else (min(count, about.shape[0]), *about.shape[1:])
-        require_memory(path, int(np.prod(shape)))
+        require_memory(path, 8 * int(np.prod(shape)))
         mode = {"mode": "RGB"} if plugin == "pillow" else {}
         frames = []
         for frame in itertools.islice(imageio.imiter(path, plugin=plugin, **mode), count):
             frames.append(frame)
-            require_memory(path, frame.size * len(frames))  # not every format says how many
+            require_memory(path, 8 * frame.size * len(frames))  # not every format says how many
         rate = _rate(imageio.immeta(path, plugin=plugin))
     except InputError:
         raise

@@ -1,0 +1,108 @@
+"""How much memory a reader may take: the machine's, the container's and the process's limits."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from lrnn_jax.errors import InputError
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["available_memory", "require_memory"]
+
+
+def require_memory(source: str | Path, num_bytes: int) -> None:
+    """Check that an allocation fits into the memory that is free.
+
+    Call it before the allocation. Count everything that is alive at the peak: the decoder's
+    buffer, copies, and the float64 array that the reader returns.
+
+    Args:
+      source: the file, for the message.
+      num_bytes: the peak, in bytes.
+
+    Raises:
+      InputError: `num_bytes` exceeds `available_memory()`.
+    """
+    free = available_memory()
+    if free is not None and num_bytes > free:
+        raise InputError(
+            f"{source} would take {num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are "
+            "free"
+        )
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process can still allocate.
+
+    The minimum of: memory that is free or can be reclaimed without swapping, the room left in each
+    control group (versions 1 and 2) that contains the process, and the room left under the
+    resource limits RLIMIT_AS and RLIMIT_DATA.
+
+    Args:
+      root: where /proc and /sys are found; tests pass another folder.
+
+    Returns:
+      The number of bytes, >= 0; None where the system reports none of these.
+    """
+    rooms = [*_machine_room(root), *_control_group_rooms(root), *_process_rooms(root)]
+    return max(0, min(rooms)) if rooms else None
+
+
+def _machine_room(root: Path) -> Iterator[int]:
+    fields = _fields(root / "proc/meminfo")
+    if "MemAvailable" in fields:
+        yield 1024 * fields["MemAvailable"]
+
+
+def _control_group_rooms(root: Path) -> Iterator[int]:
+    """The limit less the use of the process's memory control group and of each that contains it."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            mount = root / "sys/fs/cgroup"
+            names = "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        folder = mount / group.lstrip("/")
+        for level in (folder, *folder.parents):
+            limit, used = (_number(level / name) for name in names[:2])
+            if limit is not None and used is not None:
+                # The kernel reclaims file pages that nobody uses before it refuses memory.
+                yield limit - used + _fields(level / "memory.stat").get(names[2], 0)
+            if level == mount:
+                break
+
+
+def _process_rooms(root: Path) -> Iterator[int]:
+    if sys.platform == "win32":
+        return
+    used = _fields(root / "proc/self/status")  # in kB
+    for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY and name in used:
+            yield soft - 1024 * used[name]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a system file; none where it does not exist or may not be read."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """{name: number} of lines such as "MemAvailable:  123 kB" and "inactive_file 123"."""
+    rows = (line.replace(":", " ").split() for line in _lines(path))
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+
+
+def _number(path: Path) -> int | None:
+    """The number that a system file holds; None for "max" and where there is no such file."""
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdigit() else None
