@@ -151,11 +151,19 @@ def _list(options: argparse.Namespace) -> int:
     for title, registry in (("models", MODELS), ("problems", PROBLEMS)):
         print(f"{title}:")
         for name, kind in registry.items():
-            print(f"  {name:<22}{(kind.__doc__ or '').splitlines()[0]}")
+            print(f"  {name:<22}{_summary(kind)}")
     print("configs:")
     for name, path in configs().items():
         print(f"  {name:<22}{path.read_text().splitlines()[0].removeprefix('# ')}")
     return 0
+
+
+def _summary(kind: type) -> str:
+    """The first line of a docstring; none where python -OO strips it, as dataclasses then put the
+    signature in its place.
+    """
+    text = kind.__doc__ or ""
+    return "" if text.startswith(f"{kind.__name__}(") else text.partition("\n")[0]
 
 
 def _doctor(options: argparse.Namespace) -> int:

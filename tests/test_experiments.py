@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -82,6 +84,43 @@ def test_every_field_has_a_line_of_help_and_what_may_be_unset_defaults_to_none(k
         assert len(texts[field.name]) > 10
         optional = "None" in str(field.type)
         assert (field.default is None) == optional, field.name
+
+
+def test_help_is_read_from_docstrings_of_any_indentation():
+    """Python 3.13 strips the common indentation of a docstring."""
+
+    class Base:
+        """A base.
+
+        Args:
+          width: neurons
+            of a layer.
+        """
+
+    for text in ("A kind.\n\nArgs:\n  depth: layers.\n", None):
+        kind = dataclasses.make_dataclass("Kind", [("width", int), ("depth", int)], bases=(Base,))
+        kind.__doc__ = text
+        assert field_help(kind) == {
+            "width": "neurons of a layer.",
+            "depth": "layers." if text else "",
+        }
+
+
+def test_the_command_line_works_without_docstrings(tmp_path):
+    """python -OO strips them: help has the fields and their defaults, and a fit runs.
+
+    scikit-image, which pictures need, does not run under -OO.
+    """
+    code = (
+        "import sys; from lrnn_jax.cli import main\n"
+        "main(['list'])\n"
+        "sys.exit(main('fit pde/convection --training.steps 2 --out run'.split()))\n"
+    )
+    for words in (["-c", code], ["-m", "lrnn_jax", "fit", "--help"]):
+        done = subprocess.run([sys.executable, "-OO", *words], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+    assert b"--training.steps" in done.stdout
+    assert (tmp_path / "run" / "summary.json").is_file()
 
 
 TINY = {"model": {"kind": "siren", "width": 8}, "training": {"steps": 30, "chunk": 60}}

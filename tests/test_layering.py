@@ -16,6 +16,7 @@ FLOORS = (
     ("diagnostics", "problems", "training"),
     ("experiments", "modules"),
     ("cli",),
+    ("__main__",),
 )
 # What may be imported where it is used: half a second, for the few who choose it.
 LAZY = {"lrnn_jax.kernels.pallas"}

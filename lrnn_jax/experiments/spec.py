@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import inspect
 import re
 import tomllib
 import types
@@ -204,11 +205,15 @@ def config_path(name: str) -> Path:
 
 
 def field_help(kind: type) -> dict[str, str]:
-    """One line of help for each field of a spec, from the Args of its docstring and its bases'."""
-    texts: dict[str, str] = {}
+    """One line of help for each field of a spec, from the Args of its docstring and its bases'.
+
+    Docstrings are read without their common indentation, which Python 3.13 strips. A field that no
+    docstring names (python -OO strips them all) has an empty text.
+    """
+    texts = {field.name: "" for field in dataclasses.fields(kind)}
     for cls in reversed(kind.__mro__):
-        text = re.sub(r"\n {8,}", " ", cls.__doc__ or "")
-        texts |= dict(re.findall(r"^ {6}(\w+): (.+)$", text, flags=re.MULTILINE))
+        text = re.sub(r"\n {4,}", " ", inspect.cleandoc(cls.__doc__ or ""))
+        texts |= dict(re.findall(r"^ {2}(\w+): (.+)$", text, flags=re.MULTILINE))
     return texts
 
 
