@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.training.optimizers import stop_code
+from lrnn_jax.training.programs import Programs, structural_key
 from lrnn_jax.typing import Data, Field, Key, Loss, Model, Params, Terms
 
 __all__ = [
@@ -85,8 +86,10 @@ def fit(
 ) -> tuple[Params, Float[Array, "steps"]]:
     """Minimises loss(u, data, key) over the parameters of the field u(x) = model.apply(params, x).
 
-    Pure: `jax.vmap` of it trains a population. Calls with equal models and the same loss and
-    optimizer objects compile once.
+    Pure: `jax.vmap` of it trains a population. Calls with equal models, losses and optimizers and
+    data of equal shapes compile once, also where the loss and the optimizer are written anew for
+    each call: functions are compared by code and by the values that they read
+    (`training.programs.structural_key`). The 64 programs used last are kept.
 
     Args:
       model: any object with `init(key)` and `apply(params, x)`, hashable.
@@ -119,19 +122,27 @@ def fit(
     _check_lengths(data, chunk)
     init_key, loop_key = jax.random.split(key)
     start = model.init(init_key) if params is None else params
-    return _fit(model, loss, optimizer, steps, chunk, start, data, loop_key)
+    program_key = structural_key(model, loss, optimizer, steps, chunk)
+    program = _PROGRAMS.get(program_key, lambda: _program(model, loss, optimizer, steps, chunk))
+    return program(start, data, loop_key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _fit(model, loss, optimizer, steps, chunk, params, data, key):
+_PROGRAMS = Programs(64)
+
+
+def _program(model: Model, loss: Loss, optimizer: Any, steps: int, chunk: int | None) -> Any:
+    """The jitted loop of `fit`: a new function each time, so that dropping it frees its program."""
     step = make_step(model, loss, optimizer, chunk=chunk)
 
-    def body(state: State, _):
-        state, terms = step(state, data, key)
-        return state, terms["loss"]
+    def run(params: Params, data: Data, key: Key) -> tuple[Params, jax.Array]:
+        def body(state: State, _):
+            state, terms = step(state, data, key)
+            return state, terms["loss"]
 
-    state, losses = lax.scan(body, initial_state(params, optimizer), length=steps)
-    return state.params, losses
+        state, losses = lax.scan(body, initial_state(params, optimizer), length=steps)
+        return state.params, losses
+
+    return jax.jit(run)
 
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> State:

@@ -1,7 +1,6 @@
 """A whole training as one call, for use from Python."""
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +19,7 @@ from lrnn_jax.training.ending import (
 )
 from lrnn_jax.training.loop import compiler_options, make_advance
 from lrnn_jax.training.predict import HostField
+from lrnn_jax.training.programs import Programs, structural_key
 from lrnn_jax.training.settings import Training
 from lrnn_jax.training.start import (
     check_fit,
@@ -143,14 +143,17 @@ def what_may_help(training: Training) -> str:
     return "the data or the residual are not finite there"
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(model, problem, training, capacity, structure, types) -> Any:
-    arguments = jax.tree.unflatten(structure, types)
-    advance = make_advance(step_of(model, problem, training), capacity)
-    return advance.lower(*arguments, np.int32(1)).compile(compiler_options())
+_PROGRAMS = Programs(8)
 
 
 def _advance(model, problem, training, capacity, arguments) -> Any:
     """The compiled loop, shared by trainings that differ in their seed alone."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, arguments))
-    return _compiled(model, problem, training.program(), capacity, structure, tuple(leaves))
+    types = jax.tree.map(jax.typeof, arguments)
+    leaves, structure = jax.tree.flatten(types)
+    key = structural_key(model, problem, training.program(), capacity, structure, leaves)
+
+    def compiled() -> Any:
+        advance = make_advance(step_of(model, problem, training), capacity)
+        return advance.lower(*types, np.int32(1)).compile(compiler_options())
+
+    return _PROGRAMS.get(key, compiled)
