@@ -67,7 +67,9 @@ def test_unusable_volumes_are_refused(tmp_path, values, message):
 @pytest.mark.parametrize("name", ["cut.npy", "cut.npz", "cut.mat"])
 def test_damaged_volumes_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"This is no volume, whatever its name is.")
-    with pytest.raises(InputError, match=r"cannot read .*: damaged, or no volume"):
+    with pytest.raises(
+        InputError, match=r"cannot read .*: damaged, or no (NumPy array|NPZ|MATLAB file)"
+    ):
         read_volume(str(tmp_path / name))
 
 
@@ -93,7 +95,7 @@ MESHES = {"a.stl": b"solid", "a.obj": b"v 0 0 0", "a.x": b"?"}
 @pytest.mark.parametrize(("name", "content"), MESHES.items())
 def test_damaged_meshes_are_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=r"cannot read|has no triangles"):
+    with pytest.raises(InputError, match=r"cannot read|has no triangles|expected a mesh of STL"):
         read_mesh(str(tmp_path / name))
 
 

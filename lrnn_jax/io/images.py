@@ -4,14 +4,19 @@ import dataclasses
 import io
 import logging
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
-import PIL.Image
+import PIL.BmpImagePlugin
+import PIL.GifImagePlugin
 import PIL.ImageOps
+import PIL.JpegImagePlugin
+import PIL.PngImagePlugin
+import PIL.WebPImagePlugin
 import skimage.data
 import tifffile
 from jaxtyping import Float
@@ -32,9 +37,25 @@ domain, and the phantom of Shepp and Logan, 400 x 400, grey."""
 
 _CHANNELS = (1, 2, 3, 4)
 _PNG = b"\x89PNG\r\n\x1a\n"
-_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # those that Pillow reads without losing bits
+_PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by the colour type in the header
 _EXPANDED = ("P", "PA", "CMYK", "YCbCr")
 _TIFF_BITS = (1, 8, 16, 32, 64)
+_TIFF_COMPRESSIONS = (
+    *("NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "LZW", "JPEG"),
+    *("ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD"),
+)
+"""Those whose decoders tifffile tells the size, and JPEG; others take the size from the data."""
+_READERS: dict[bytes, Callable[[io.BytesIO], Any]] = {
+    _PNG: PIL.PngImagePlugin.PngImageFile,
+    b"\xff\xd8\xff": PIL.JpegImagePlugin.jpeg_factory,
+    b"GIF87a": PIL.GifImagePlugin.GifImageFile,
+    b"GIF89a": PIL.GifImagePlugin.GifImageFile,
+    b"BM": PIL.BmpImagePlugin.BmpImageFile,
+    b"RIFF": PIL.WebPImagePlugin.WebPImageFile,
+}
+"""The readers of Pillow that lose no bits, by the first bytes of their files. They are called
+directly: `PIL.Image.open` would offer the file to forty more, one of which starts Ghostscript, and
+refuse pictures of more than 179 million pixels, whatever memory there is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,24 +98,40 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
         if b"eXIf" in content:
             raise InputError(f"{path} is a 16-bit PNG with a rotation mark: save it without one")
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-        require_memory(path, 8 * 4 * width * height)
+        _require_pixels(path, _PNG_CHANNELS.get(content[25], 4) * width * height, 2)
         return imagecodecs.png_decode(content)
     if content[:4] in (b"II*\0", b"MM\0*"):
         return _decode_tiff(content, path)
+    reader = next((own for start, own in _READERS.items() if content.startswith(start)), None)
+    if reader is None:
+        raise InputError(f"cannot read {path}: expected a PNG, JPEG, GIF, BMP, WebP or TIFF file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow warns of, it reads all the same
+        return _decode_by_pillow(reader(io.BytesIO(content)), path)
+
+
+def _decode_by_pillow(image: Any, path: Path) -> np.ndarray:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 or image.format == "MPO":
+        raise InputError(f"{path} has {frames} frames: expected a single picture")
+    channels = len(image.getbands()) + 4 * (image.mode in _EXPANDED)
+    _require_pixels(path, channels * math.prod(image.size), 1)
     try:
-        image = PIL.Image.open(io.BytesIO(content))
-        require_memory(path, 8 * len(image.getbands()) * math.prod(image.size))
         image.load()
     except OSError as error:
         raise InputError(f"cannot read {path}: damaged, or no picture") from error
-    if image.format not in _FORMATS:
-        raise InputError(f"{path} is {image.format}: expected {', '.join(_FORMATS)} or TIFF")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise InputError(f"{path} has {frames} frames: expected a single picture")
     if image.mode in _EXPANDED:
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     return np.asarray(PIL.ImageOps.exif_transpose(image))
+
+
+def _require_pixels(path: Path, values: int, itemsize: int, more: int = 0) -> None:
+    """Memory for decoded values, two copies of them, and their float64; and `more` bytes.
+
+    Raises:
+      InputError: there is not enough.
+    """
+    require_memory(path, values * (8 + 3 * itemsize) + more)
 
 
 def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
@@ -109,16 +146,55 @@ def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
             "colours": getattr(page.photometric, "name", page.photometric),
             "bits": page.bitspersample,
             "orientation": 1 if orientation is None else int(orientation.value),
+            "compression": getattr(page.compression, "name", page.compression),
         }
-        expected = {"colours": ("MINISBLACK", "RGB"), "bits": _TIFF_BITS, "orientation": (1,)}
+        colours = ("MINISBLACK", "RGB") + ("YCBCR",) * (found["compression"] == "JPEG")
+        expected = {"colours": colours, "bits": _TIFF_BITS, "orientation": (1,)}
+        expected["compression"] = _TIFF_COMPRESSIONS
         for name, choices in expected.items():
             if found[name] not in choices:
                 known = ", ".join(map(str, choices))
                 raise InputError(f"{path} is a TIFF of {name} {found[name]}: expected {known}")
-        require_memory(path, 8 * math.prod(page.shape))
-        pixels = page.asarray()
+        itemsize = max(1, page.bitspersample // 8)
+        segment = 3 * itemsize * math.prod(page.chunks)
+        _require_pixels(path, math.prod(page.shape), itemsize, segment + len(content))
+        if found["compression"] == "JPEG":
+            _check_jpeg_segments(content, page, path)
+        pixels = page.asarray(maxworkers=1)
     separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3
     return np.moveaxis(pixels, 0, -1) if separate else pixels
+
+
+def _check_jpeg_segments(content: bytes, page: Any, path: Path) -> None:
+    """The JPEG streams of a TIFF are complete and no larger than its strips or tiles.
+
+    Raises:
+      InputError: a decoder would fill in what is missing, or allocate what a stream asks for.
+    """
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else page.shape[:2]
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        stream = content[offset : offset + count]
+        if len(stream) < count or b"\xff\xd9" not in stream[-16:]:
+            raise InputError(f"{path} is cut short: a JPEG stream in it has no end")
+        high, wide = _jpeg_size(stream)
+        if high > height or wide > width:
+            raise InputError(f"{path} is damaged: a strip of {wide} x {high} in {width} x {height}")
+
+
+def _jpeg_size(stream: bytes) -> tuple[int, int]:
+    """(height, width) that a JPEG stream declares.
+
+    Raises:
+      ValueError: it declares none.
+    """
+    at = 2
+    while at + 9 <= len(stream) and stream[at] == 0xFF:
+        marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            size = stream[at + 5 : at + 9]
+            return int.from_bytes(size[:2], "big"), int.from_bytes(size[2:], "big")
+        at += 2 + length
+    raise ValueError("a JPEG stream without a size")
 
 
 def _picture(pixels: np.ndarray, source: str) -> Picture:

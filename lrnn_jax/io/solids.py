@@ -1,16 +1,15 @@
 """Solids in and out: volumes of voxels, closed surfaces of triangles."""
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import skimage.measure
 from jaxtyping import Bool, Float, Int
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.io.arrays import read_npy, read_npz, read_volume_of_mat
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors, write_bytes
 from lrnn_jax.io.memory import require_memory
@@ -19,6 +18,11 @@ __all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "write_ply"]
 
 VOLUMES = (".npy", ".npz", ".mat")
 """The suffixes of volumes; all others are meshes."""
+
+MESHES = ("stl", "obj", "ply", "off", "glb")
+"""The formats of meshes, by their suffix: those that hold a surface in one file."""
+
+_MESH_BYTES = 64  # that trimesh takes for each byte of a binary file, at most
 
 
 def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
@@ -33,13 +37,8 @@ def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
     path = Path(source)
     with io_errors(path, "read"):
         content = path.read_bytes()
-    try:
-        values = _three_axes(_arrays(content, path.suffix.lower(), source), source)
-    except InputError:
-        raise
-    except Exception as error:  # each format has exceptions of its own; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {source}: damaged, or no volume ({reason})") from error
+    values = _volume(content, path.suffix.lower(), source)
+    require_memory(source, 4 * values.size)  # masks of what is finite and inside
     if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
         raise InputError(f"{source} holds {values.dtype}: expected numbers")
     if not values.size:
@@ -66,16 +65,25 @@ def read_mesh(source: str) -> Any:
     with io_errors(path, "read"):
         content = path.read_bytes()
     trimesh, _ = extra("trimesh", "mesh"), extra("rtree", "mesh")
+    kind = path.suffix[1:].lower()
+    if kind not in MESHES:
+        raise InputError(f"{source}: expected a mesh of {', '.join(MESHES).upper()} by its suffix")
+    require_memory(source, _MESH_BYTES * len(content))
     try:
-        mesh = trimesh.load(io.BytesIO(content), file_type=path.suffix[1:].lower(), force="mesh")
+        # From memory and without materials: nothing that the file names is opened.
+        mesh = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", skip_materials=True)
     except Exception as error:  # each format has exceptions of its own; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(f"cannot read {source}: damaged, or no mesh ({reason})") from error
     if not len(mesh.faces):
         raise InputError(f"{source} has no triangles: expected a closed surface")
+    if not np.isfinite(mesh.vertices).all():
+        raise InputError(f"{source} has corners that are not finite")
     if not mesh.is_watertight:
         raise InputError(f"{source} is not watertight: inside and outside are not told apart")
     middle, largest = mesh.bounds.mean(axis=0), float(np.ptp(mesh.bounds, axis=0).max())
+    if not 1e-30 < largest < 1e30:
+        raise InputError(f"{source} is {largest:.3g} wide: expected a surface with an inside")
     mesh.apply_translation(-middle)
     mesh.apply_scale(1.8 / largest)
     return mesh
@@ -118,25 +126,13 @@ def write_ply(
     return write_bytes(path, header.encode() + points.tobytes() + rows.tobytes())
 
 
-def _arrays(content: bytes, suffix: str, source: str) -> dict[str, np.ndarray]:
-    """The arrays of a file by their names, once they are known to fit into memory."""
-    stream = io.BytesIO(content)
+def _volume(content: bytes, suffix: str, source: str) -> np.ndarray:
+    """The one array with three axes of a NumPy or MATLAB file."""
     if suffix == ".mat":
-        shapes = [shape for _, shape, _ in scipy.io.whosmat(stream)]
-        require_memory(source, 8 * sum(int(np.prod(shape)) for shape in shapes))
-        found = scipy.io.loadmat(stream)
-        return {name: value for name, value in found.items() if not name.startswith("__")}
-    if suffix == ".npz":
-        with zipfile.ZipFile(stream) as archive:
-            require_memory(source, sum(member.file_size for member in archive.infolist()))
-    loaded = np.load(stream, allow_pickle=False)
-    return {"": loaded} if suffix == ".npy" else dict(loaded)
-
-
-def _three_axes(arrays: dict[str, np.ndarray], source: str) -> np.ndarray:
-    """The one array with three axes."""
-    volumes = {name: array for name, array in arrays.items() if np.ndim(array) == 3}
+        return read_volume_of_mat(content, source)
+    arrays = {"": read_npy(content, source)} if suffix == ".npy" else read_npz(content, source)
+    volumes = [array for array in arrays.values() if array.ndim == 3]
     if len(volumes) != 1:
-        found = ", ".join(f"{name or 'array'} {np.shape(array)}" for name, array in arrays.items())
-        raise InputError(f"{source} holds {found}: expected one array with three axes")
-    return next(iter(volumes.values()))
+        found = ", ".join(f"{name or 'array'} {array.shape}" for name, array in arrays.items())
+        raise InputError(f"{source} holds {found[:120]}: expected one array with three axes")
+    return volumes[0]

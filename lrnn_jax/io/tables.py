@@ -4,12 +4,13 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError, suggest
+from lrnn_jax.io.arrays import read_npz
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors
 from lrnn_jax.io.memory import require_memory
@@ -66,13 +67,10 @@ def read_table_file(source: str, target: str | None) -> Table:
 
 
 def _from_npz(content: bytes, source: str) -> Table:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found: dict[str, Any] = dict(arrays)
-    except Exception as error:  # NumPy has several of its own; all mean the same here
-        raise InputError(f"cannot read {source}: damaged, or no NPZ ({error})") from error
+    found = read_npz(content, source)
     if not {"x", "y"} <= found.keys():
-        raise InputError(f"{source} holds {', '.join(found) or 'nothing'}: expected arrays x and y")
+        names = ", ".join(found)[:120] or "nothing"
+        raise InputError(f"{source} holds {names}: expected arrays x and y")
     x, y = found["x"], found["y"]
     real = x.dtype == bool or np.issubdtype(x.dtype, np.integer) or x.dtype.kind == "f"
     if x.ndim != 2 or not x.shape[1] or y.shape != x.shape[:1] or not real:

@@ -1,0 +1,125 @@
+"""NumPy and MATLAB files: arrays by name, of a size that is known before it is allocated."""
+
+import ast
+import io
+import json
+import math
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.io.memory import available_memory, require_memory
+
+__all__ = ["read_npy", "read_npz", "read_volume_of_mat"]
+
+_MAT_SCRIPT = Path(__file__).with_name("mat_script.py")
+_MAT_SECONDS = 120
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def read_npy(content: bytes, source: str) -> np.ndarray:
+    """The array of an .npy file.
+
+    Raises:
+      InputError: it is damaged, holds Python objects, or does not fit into memory.
+    """
+    return _array(io.BytesIO(content), len(content), source)
+
+
+def read_npz(content: bytes, source: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name.
+
+    Raises:
+      InputError: it is damaged, holds Python objects, or does not fit into memory.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            require_memory(source, sum(member.file_size for member in members))
+            arrays = {}
+            for member in members:
+                with archive.open(member) as file:  # decompresses what is read, no more
+                    name = member.filename.removesuffix(".npy")
+                    arrays[name] = _array(file, member.file_size, source)
+            return arrays
+    except InputError:
+        raise
+    except Exception as error:  # of zipfile, zlib and others; all mean the same here
+        raise InputError(f"cannot read {source}: damaged, or no NPZ ({_reason(error)})") from error
+
+
+def _array(file: Any, size: int, source: str) -> np.ndarray:
+    """An array of .npy format whose header says what the `size` bytes of the file hold."""
+    try:
+        dtype, shape, fortran = _header(file)
+    except Exception as error:  # NumPy's own are of several kinds
+        raise InputError(
+            f"cannot read {source}: damaged, or no NumPy array ({_reason(error)})"
+        ) from error
+    if dtype.hasobject:
+        raise InputError(f"{source} holds Python objects: expected an array of numbers or text")
+    num_bytes = dtype.itemsize * math.prod(shape)
+    if num_bytes != size - file.tell():
+        raise InputError(
+            f"cannot read {source}: damaged or cut short, {size - file.tell()} bytes for an array "
+            f"of {num_bytes}"
+        )
+    require_memory(source, 2 * num_bytes)
+    flat = np.frombuffer(bytearray(file.read(num_bytes)), dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _header(file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], bool]:
+    """(dtype, shape, whether the order is Fortran's) of versions 1 to 3 of the format."""
+    version = np.lib.format.read_magic(file)
+    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if version not in ((1, 0), (2, 0), (3, 0)) or length > 2**16:
+        raise ValueError(f"a header of version {version} and {length} bytes")
+    found = ast.literal_eval(file.read(length).decode("utf-8" if version == (3, 0) else "latin1"))
+    shape, fortran = found["shape"], found["fortran_order"]
+    sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if found.keys() != {"descr", "fortran_order", "shape"} or not sizes or len(shape) > 32:
+        raise ValueError("a header that is no array's")
+    return np.lib.format.descr_to_dtype(found["descr"]), shape, bool(fortran)
+
+
+def read_volume_of_mat(content: bytes, source: str) -> np.ndarray:
+    """The one numeric array with three axes of a MATLAB file of version 4 to 7.
+
+    SciPy reads it, in a process of its own: damaged files can crash its reader.
+
+    Raises:
+      InputError: the file is damaged, of version 7.3, or too large for memory, or it has no such
+        array or several.
+    """
+    if content[512:520] == _HDF5 or content.startswith(_HDF5):
+        raise InputError(f"{source} is a MATLAB file of version 7.3: save it with -v7")
+    free = available_memory()
+    # The child holds the file, SciPy's array and its bytes; then this process does.
+    limit = "none" if free is None else str(free // 2)
+    command = [sys.executable, "-I", str(_MAT_SCRIPT), limit]
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, timeout=_MAT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"cannot read {source}: not done in {_MAT_SECONDS} seconds") from error
+    answer, _, array = done.stdout.partition(b"\n")
+    if done.returncode or not answer:
+        raise InputError(f"cannot read {source}: damaged, or no MATLAB file")
+    about = json.loads(answer)
+    if about["memory"]:
+        raise InputError(f"{source} would take more than the {int(limit) / 1e9:.1f} GB that it may")
+    if about["error"]:
+        raise InputError(f"cannot read {source}: damaged, or no MATLAB file ({about['error']})")
+    if not array:
+        raise InputError(f"{source} holds {about['found']}: expected one array with three axes")
+    return read_npy(array, source)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:100] if lines else type(error).__name__

@@ -1,0 +1,54 @@
+"""Reads a MATLAB file from standard input, in a process that may crash; see arrays.py.
+
+    python mat_script.py LIMIT < FILE
+
+LIMIT is the number of bytes of memory that it may take, or "none". Standard output is a line of
+JSON, {"error", "memory", "found"}, and the one numeric array with three axes in .npy format.
+"""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+if sys.platform != "win32":
+    import resource
+
+
+def limit_memory(num_bytes: int) -> None:
+    """Lets this process take `num_bytes` more address space."""
+    status = Path("/proc/self/statm")
+    if sys.platform != "win32" and status.exists():
+        used = resource.getpagesize() * int(status.read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, used + num_bytes))
+
+
+def main() -> None:
+    """Answers on standard output."""
+    if sys.argv[1] != "none":
+        limit_memory(int(sys.argv[1]))
+    answer, array = {"error": "", "memory": False, "found": ""}, None
+    try:
+        values = scipy.io.loadmat(io.BytesIO(sys.stdin.buffer.read()))
+        values = {name: value for name, value in values.items() if not name.startswith("__")}
+        volumes = [v for v in values.values() if np.ndim(v) == 3 and np.asarray(v).dtype != object]
+        described = (f"{name[:40]} {np.shape(value)}" for name, value in values.items())
+        answer["found"] = ", ".join(described)[:120] or "nothing"
+        if len(volumes) == 1:
+            file = io.BytesIO()
+            np.save(file, volumes[0], allow_pickle=False)
+            array = file.getbuffer()
+    except MemoryError:
+        answer["memory"] = True
+    except Exception as error:  # SciPy's reader has several; all mean the same to the caller
+        answer["error"] = (str(error).splitlines() or [type(error).__name__])[0][:100]
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+    if array is not None:
+        sys.stdout.buffer.write(array)
+
+
+if __name__ == "__main__":
+    main()
