@@ -132,8 +132,9 @@ def test_a_closed_or_full_output_stops_no_run(workplace):
     assert not any(errors.values()), errors
 
 
-def test_a_stream_that_the_process_has_closed_is_tolerated(monkeypatch, capsys):
-    stream = io.StringIO()
+@pytest.mark.parametrize("make", [io.StringIO, lambda: io.TextIOWrapper(io.BytesIO())])
+def test_a_stream_that_the_process_has_closed_is_tolerated(monkeypatch, capsys, make):
+    stream = make()
     monkeypatch.setattr(sys, "stdout", stream)
     with tolerant_output():
         stream.close()

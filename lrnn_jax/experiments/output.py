@@ -22,13 +22,16 @@ def tolerant_output() -> Iterator[None]:
 
     * A reader that went away (`| head -1`) or a stream that is closed: what follows is dropped.
     * A full disk: one line on standard error, and what follows is dropped.
-    * A character that the stream's encoding lacks is written as its escape, and a byte of a file
-      name that is not text as that byte.
+    * A character that the stream's encoding lacks is written as its escape. A byte of a file name
+      that is not text is written to standard output as that byte.
     """
     _open_closed_descriptors()
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as opened:
-        streams = [opened.enter_context(_opened(stream)) for stream in before]
+        streams = [
+            opened.enter_context(_opened(stream, errors))
+            for stream, errors in zip(before, (_ESCAPE, "backslashreplace"), strict=True)
+        ]
         sys.stdout, sys.stderr = tolerant = [_Tolerant(stream) for stream in streams]
         try:
             yield
@@ -52,21 +55,22 @@ def _open_closed_descriptors() -> None:
 
 
 @contextlib.contextmanager
-def _opened(stream: TextIO | None) -> Iterator[TextIO]:
-    """The stream, made to escape what it cannot encode; the null device where there is none."""
+def _opened(stream: TextIO | None, errors: str) -> Iterator[TextIO]:
+    """The stream with another error handler; the null device where there is no stream."""
     if stream is None:
-        with Path(os.devnull).open("w", encoding="utf-8", errors=_ESCAPE) as null:
+        with Path(os.devnull).open("w", encoding="utf-8", errors=errors) as null:
             yield null
         return
     if not isinstance(stream, io.TextIOWrapper):  # text in memory, which is not encoded
         yield stream
         return
-    errors = stream.errors
-    stream.reconfigure(errors=_ESCAPE)
+    before = stream.errors
+    stream.reconfigure(errors=errors)
     try:
         yield stream
     finally:
-        stream.reconfigure(errors=errors)
+        if not stream.closed:
+            stream.reconfigure(errors=before)
 
 
 class _Tolerant:
