@@ -28,6 +28,7 @@ from lrnn_jax.experiments import (
     start,
 )
 from lrnn_jax.experiments.doctor import report
+from lrnn_jax.experiments.output import tolerant_output
 from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
 from lrnn_jax.io import exists
@@ -57,12 +58,16 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Runs the command. A closed or full standard output stops nothing and is no error.
 
     Returns:
       The exit code: 0 done, 1 the doctor found a fault, 2 bad input, 130 interrupted.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with tolerant_output():
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(words: list[str]) -> int:
     try:
         options = _parser().parse_args(words)
         return options.action(options)
@@ -154,7 +159,8 @@ def _list(options: argparse.Namespace) -> int:
             print(f"  {name:<22}{_summary(kind)}")
     print("configs:")
     for name, path in configs().items():
-        print(f"  {name:<22}{path.read_text().splitlines()[0].removeprefix('# ')}")
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        print(f"  {name:<22}{first.removeprefix('# ')}")
     return 0
 
 

@@ -397,7 +397,8 @@ def test_a_name_that_is_not_unicode_is_refused(refused, workplace):
         shutil.copy(workplace / "tiny.png", workplace / source)
     except OSError:
         pytest.skip("this file system refuses such names itself")
-    refused(["fit", *shlex.split(SIREN), "--problem.source", source, "--out", "run"])
+    line = refused(["fit", *shlex.split(SIREN), "--problem.source", source, "--out", "run"])
+    says(line, 'source = "caf', "config.toml holds UTF-8 text only; rename the file")
 
 
 # Decoding -----------------------------------------------------------------------------------------

@@ -1,17 +1,24 @@
 """The folder of a run: what lies where, and how it is opened, checked and continued."""
 
 import contextlib
+import itertools
 import json
+import math
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.spec import Experiment, experiment_from, read_table, table_of, write_table
 from lrnn_jax.io import exists, io_errors, write_bytes
 
 __all__ = ["RunFolder"]
+
+_TRIES = 10  # to make a folder whose parent other processes remove
 
 
 class RunFolder:
@@ -30,28 +37,34 @@ class RunFolder:
         self.params = path / "model.safetensors"
         self.curve = path / "training.png"
         self.summary = path / "summary.json"
+        self._lock = path / ".lock"
+        self._holder = path / ".pid"
         self._made: list[Path] = []
 
     @classmethod
     def create(cls, path: Path | None, experiment: Experiment) -> "RunFolder":
         """A new folder with the resolved config; without a path, the next free one under `runs/`.
 
+        A folder belongs to the process that made it: of several that ask for the same one at the
+        same time, one gets it. Those that ask for a free one get different ones.
+
         Raises:
           InputError: the folder exists or cannot be made.
         """
         table = table_of(experiment)
-        run = cls(_free_path(table) if path is None else path)
-        if exists(run.path):
-            raise InputError(f"{run.path} exists: name another folder, or use --resume")
-        run._made = [folder for folder in (run.path, *run.path.parents) if not exists(folder)]
-        try:
-            with io_errors(run.path, "make the folder"):
-                run.path.mkdir(parents=True)
-            write_table(run.config, table)
-        except BaseException:
-            run.remove()
-            raise
-        return run
+        for candidate in _free_paths(table) if path is None else [path]:
+            run = cls(candidate)
+            try:
+                with io_errors(run.path, "make the folder"), contextlib.suppress(FileExistsError):
+                    _make_folder(run.path, run._made)
+                if run.path not in run._made:
+                    continue
+                write_table(run.config, table)
+            except BaseException:
+                run.remove()
+                raise
+            return run
+        raise InputError(f"{path} exists: name another folder, or use --resume")
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -65,6 +78,42 @@ class RunFolder:
             raise InputError(f"{path} is not a run folder: it has no config.toml")
         return run
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps other processes from training this run while the block lasts.
+
+        The operating system drops the lock when the process ends, however it ends.
+
+        Raises:
+          InputError: another process trains it, or the folder cannot be written to.
+        """
+        lock = FileLock(self._lock)
+        with io_errors(self.path, "lock"):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout as error:
+                raise InputError(
+                    f"{self.path} is in use by another process{self._pid()}: wait until it ends, "
+                    "or stop it with Ctrl-C"
+                ) from error
+        try:
+            with io_errors(self.path, "lock"):
+                self._holder.write_text(str(os.getpid()))
+            yield
+        finally:
+            # Deleted before the release: after it, the files might be another process's.
+            for path in (self._holder, self._lock):
+                with contextlib.suppress(OSError):  # Windows deletes no open file
+                    path.unlink()
+            lock.release()
+
+    def _pid(self) -> str:
+        """The holder of the lock in brackets; nothing if it has not written its number yet."""
+        try:
+            return f" (pid {int(self._holder.read_bytes())})"
+        except (OSError, ValueError):
+            return ""
+
     def experiment(self) -> Experiment:
         """What the run was configured to do."""
         try:
@@ -74,7 +123,7 @@ class RunFolder:
             raise InputError(f"{where}{error}") from error
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The lines of `metrics.jsonl`; none where there is no such file.
+        """The lines of `metrics.jsonl`, null as NaN; none where there is no such file.
 
         Raises:
           InputError: a line is no JSON object of a step.
@@ -85,8 +134,8 @@ class RunFolder:
             content = self.metrics.read_bytes()
         try:
             lines = [json.loads(line) for line in content.decode().splitlines()]
-            return [line | {"step": int(line["step"])} for line in lines]
-        except (ValueError, KeyError, TypeError) as error:
+            return [_with_nan(line) | {"step": int(line["step"])} for line in lines]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.metrics} is damaged: {error}") from error
 
     def is_finished(self, step: int) -> bool:
@@ -128,26 +177,65 @@ class RunFolder:
                 raise
 
     def write_summary(self, summary: dict[str, Any]) -> Path:
-        """Writes `summary.json`."""
-        return write_bytes(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
+        """Writes `summary.json`; a number that is not finite becomes null."""
+        text = json.dumps(_with_null(summary), indent=2, allow_nan=False)
+        return write_bytes(self.summary, f"{text}\n".encode())
 
     def remove(self) -> None:
-        """Deletes the folder and all in it, and the parents that were made for it."""
+        """Deletes the folder and all in it, and those parents made for it that are empty.
+
+        What `create` did not make stays.
+        """
+        if self.path not in self._made:
+            return
+        *parents, _ = self._made
+        # From here on the name is free: another process may make a folder of it.
         shutil.rmtree(self.path, ignore_errors=True)
-        for parent in self._made[1:]:
-            with contextlib.suppress(FileNotFoundError):
+        for parent in reversed(parents):
+            with contextlib.suppress(OSError):  # another process has put its run there
                 parent.rmdir()
 
 
-def _free_path(table: dict[str, Any]) -> Path:
-    """runs/image-lrnn, or the first of runs/image-lrnn-2, -3, ... that does not exist."""
+def _free_paths(table: dict[str, Any]) -> Iterator[Path]:
+    """runs/image-lrnn, runs/image-lrnn-2, -3, ..."""
     stem = f"{table['problem']['kind']}-{table['model']['kind']}"
-    path, number = Path("runs", stem), 1
-    while exists(path):
-        number += 1
-        path = Path("runs", f"{stem}-{number}")
-    return path
+    yield Path("runs", stem)
+    yield from (Path("runs", f"{stem}-{number}") for number in itertools.count(2))
+
+
+def _make_folder(path: Path, made: list[Path]) -> None:
+    """Makes a folder and the parents that it lacks; adds those that this call made to `made`.
+
+    Raises:
+      FileExistsError: `path` exists.
+      OSError: the system refuses.
+    """
+    for last in [False] * (_TRIES - 1) + [True]:
+        try:
+            path.mkdir()
+        except FileNotFoundError:
+            if last or path == path.parent:
+                raise
+            with contextlib.suppress(FileExistsError):  # another process has made it
+                _make_folder(path.parent, made)
+        else:
+            made.append(path)
+            return
+
+
+def _with_null(value: Any) -> Any:
+    """`value` with null for what JSON has no number for: NaN and infinities."""
+    if isinstance(value, dict):
+        return {name: _with_null(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_with_null, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(line: dict[str, Any]) -> dict[str, float]:
+    """A line of metrics with NaN for null."""
+    return {name: math.nan if value is None else value for name, value in line.items()}
 
 
 def _json_line(line: dict[str, float]) -> str:
-    return json.dumps(line) + "\n"
+    return json.dumps(_with_null(line), allow_nan=False) + "\n"

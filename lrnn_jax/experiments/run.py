@@ -1,5 +1,6 @@
 """One run, start to finish: load, compile, train chunk by chunk, evaluate, render, summarise."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -138,10 +139,11 @@ def start(experiment: Experiment, path: Path | None, display: Display) -> Outcom
     """
     if path is not None and exists(path):
         raise InputError(f"{path} exists: name another folder, or use --resume")
-    with arithmetic(experiment.training):
+    with arithmetic(experiment.training), contextlib.ExitStack() as held:
         job = _compile(experiment, None)
         folder = RunFolder.create(path, experiment)
         try:
+            held.enter_context(folder.in_use())
             checkpoints = Checkpoints(folder.checkpoints)
             checkpoints.save(job.state)
         except BaseException:
@@ -159,8 +161,13 @@ def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Out
       display: where to show progress.
 
     Raises:
-      InputError: nothing to continue, or a checkpoint of another model.
+      InputError: nothing to continue, a checkpoint of another model, or another process trains it.
     """
+    with folder.in_use():
+        return _resume(folder, training, display)
+
+
+def _resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Outcome:
     table = merge(table_of(folder.experiment()), {"training": training})
     experiment = experiment_from(table)
     if not folder.checkpoints.is_dir():

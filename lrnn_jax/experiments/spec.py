@@ -159,7 +159,15 @@ def write_table(path: Path, table: Table) -> Path:
       InputError: the file cannot be written, or a string is not Unicode.
     """
     with io_errors(path, "write"):
-        content = tomli_w.dumps(table).encode()
+        text = tomli_w.dumps(table)
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        line = text.split("\n")[text[: error.start].count("\n")].strip()
+        raise InputError(
+            f"{line[:60]}: {path.name} holds UTF-8 text only; rename the file, or in a locale "
+            "without UTF-8 set PYTHONUTF8=1"
+        ) from error
     return write_bytes(path, content)
 
 

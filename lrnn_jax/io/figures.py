@@ -1,7 +1,10 @@
 """The figures of a run, drawn without pyplot so that no global state or display is touched."""
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,6 +27,15 @@ __all__ = [
 
 
 _MOST_NAMED = 30  # classes whose names and counts can be read
+# Characters; a figure as wide as a longer text might not fit into memory.
+_LONGEST_TITLE, _LONGEST_CLASS = 80, 40
+_PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}  # texts of users: $ is a character
+
+
+def _shown(text: str, longest: int = _LONGEST_TITLE) -> str:
+    """A name as it can be drawn: bytes that are not UTF-8 replaced, what is too long cut."""
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
@@ -38,7 +50,7 @@ def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title:
     axes = figure.subplots()
     top = max(float(np.percentile(levels, 99.9)), 1e-12)
     shown = axes.imshow(levels, cmap="inferno", vmin=0, vmax=top, interpolation="nearest")
-    axes.set_title(title)
+    axes.set_title(_shown(title), **_PLAIN)
     axes.set_xticks([])
     axes.set_yticks([])
     figure.colorbar(shown, ax=axes, label="absolute error (levels of 255)", extend="max")
@@ -53,11 +65,12 @@ def write_curves(
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         axes.plot(steps, values, linewidth=1.2)
-        axes.set_ylabel(name)
-        if min(values) > 0 and (name == "loss" or max(values) > 100 * min(values)):
+        axes.set_ylabel(_shown(name), **_PLAIN)
+        finite = list(filter(math.isfinite, values)) or [0.0]
+        if min(finite) > 0 and (name == "loss" or max(finite) > 100 * min(finite)):
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
-    panels[0].set_title(title)
+    panels[0].set_title(_shown(title), **_PLAIN)
     panels[-1].set_xlabel("step")
     return save_figure(figure, path)
 
@@ -130,7 +143,9 @@ def write_predictions(
 def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequence[str]) -> Path:
     """How many rows of each class (down) were told to be which (across); of many, shares alone."""
     named = len(classes) <= _MOST_NAMED
+    names = [_shown(name, _LONGEST_CLASS) for name in classes] if named else []
     side = 2.4 + 0.42 * min(len(classes), _MOST_NAMED)
+    side += 0.13 * max(0, max(map(len, names), default=0) - 10)  # inches; room for long names
     figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -140,8 +155,9 @@ def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequenc
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
     if named:
         places = range(len(classes))
-        axes.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 3 else 0)
-        axes.set_yticks(places, classes)
+        rotation = 90 if max(map(len, names)) > 3 else 0
+        axes.set_xticks(places, names, rotation=rotation, **_PLAIN)
+        axes.set_yticks(places, names, **_PLAIN)
     axes.set_xlabel("prediction")
     axes.set_ylabel("class")
     return save_figure(figure, path)
@@ -179,7 +195,11 @@ def _bands(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Writes a figure, whole or not at all; equal figures give equal files."""
-    with atomic(path) as temporary:
+    """Writes a figure, whole or not at all; equal figures give equal files.
+
+    A character that matplotlib's font lacks is drawn as a box.
+    """
+    with atomic(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, bbox_inches="tight", metadata={"Software": None})
     return path

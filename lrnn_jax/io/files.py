@@ -1,13 +1,17 @@
 """Writing a file whole or not at all."""
 
 import contextlib
+import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from lrnn_jax.errors import InputError
 
 __all__ = ["atomic", "exists", "io_errors", "write_bytes"]
+
+_LONGEST_SUFFIX = 32  # characters; the suffixes that formats are chosen by are shorter
 
 
 @contextlib.contextmanager
@@ -36,18 +40,47 @@ def exists(path: Path) -> bool:
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path that replaces `path` when the block ends, and vanishes if it fails.
 
-    The temporary name keeps the suffix of `path`, which many writers choose their format by.
+    The temporary name keeps the suffix of `path`, which many writers choose their format by; no
+    two calls get the same name. File and folder are synchronised with the disk: after a power
+    failure, `path` has its old content or its new one.
 
     Raises:
       InputError: the operating system refuses (disk full, no permission, no such folder).
     """
     with io_errors(path, "write"):
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        # The stem may be as long as the system allows, so the name is made without it.
+        suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
+        temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
         try:
             yield temporary
+            _synchronise(temporary)
             temporary.replace(path)
+            _synchronise_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _synchronise(path: Path) -> None:
+    """Waits until the content of a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _synchronise_folder(path: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system can do that."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # Some network file systems synchronise no folder; one that may be written but not listed
+        # cannot be opened. The file itself is complete.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
