@@ -1,15 +1,18 @@
 """Video in and out: a folder of frames, GIF, MP4 and what else FFmpeg reads."""
 
+import io
 import itertools
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import imageio.v3 as imageio
 import numpy as np
+import PIL.GifImagePlugin
 import skimage.data
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.io.containers import require_whole, video_format
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, io_errors
 from lrnn_jax.io.images import read_picture
@@ -92,7 +95,7 @@ def _folder(path: Path, count: int | None) -> Clip:
     if not files:
         raise InputError(f"{path} holds no pictures: expected {', '.join(_PICTURES)}")
     first = read_picture(str(files[0])).pixels
-    require_memory(path, 8 * first.size * len(files))
+    require_memory(path, 2 * 8 * first.size * len(files))  # the frames, and their stack
     frames = []
     for file in files:
         pixels = read_picture(str(file)).pixels
@@ -103,33 +106,69 @@ def _folder(path: Path, count: int | None) -> Clip:
 
 
 def _film(path: Path, count: int | None) -> Clip:
-    with path.open("rb") as file:
-        start = file.read(6)
-    if not start:
-        raise InputError(f"{path} is empty")
-    plugin = "pillow" if start.startswith(b"GIF") else "pyav"
-    if plugin == "pyav":
-        extra("av", "video")
+    content = path.read_bytes()
+    require_whole(content, str(path))
+    kind = video_format(content)
     try:
-        about: Any = cast(Any, imageio.improps)(path, plugin=plugin, index=...)
-        shape = about.shape if count is None else (min(count, about.shape[0]), *about.shape[1:])
-        require_memory(path, 8 * int(np.prod(shape)))
-        mode = {"mode": "RGB"} if plugin == "pillow" else {}
-        frames = []
-        for frame in itertools.islice(imageio.imiter(path, plugin=plugin, **mode), count):
-            frames.append(frame)
-            require_memory(path, 8 * frame.size * len(frames))  # not every format says how many
-        rate = _rate(imageio.immeta(path, plugin=plugin))
+        if content.startswith(b"GIF8"):
+            frames, rate = _gif(content, path, count)
+        elif kind is None:
+            raise InputError(
+                f"cannot read {path}: damaged, or no video (expected GIF, MP4, QuickTime, "
+                "Matroska, WebM, AVI, Ogg, FLV, ASF, MPEG or Y4M)"
+            )
+        else:
+            frames, rate = _decoded(content, kind, path, count)
     except InputError:
         raise
     except Exception as error:  # each decoder has exceptions of its own; all mean the same here
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {path}: damaged, or no video ({reason})") from error
-    stacked = np.stack(frames)
-    return Clip((stacked[..., None] if stacked.ndim == 3 else stacked) / 255, rate)
+        raise InputError(f"cannot read {path}: damaged, or no video ({reason[:100]})") from error
+    if not frames:
+        raise InputError(f"cannot read {path}: damaged, or no video (no frame in it)")
+    return Clip(np.stack(frames) / 255, rate)
 
 
-def _rate(about: dict[str, Any]) -> float:
-    """Frames a second: of a film as it says, of a GIF from the milliseconds of a frame."""
-    duration = float(about.get("duration") or 0)
-    return float(about["fps"]) if about.get("fps") else 1000 / duration if duration else _RATE
+def _gif(content: bytes, path: Path, count: int | None) -> tuple[list[np.ndarray], float]:
+    """The frames of a GIF in RGB, and its rate from the milliseconds of a frame."""
+    image = PIL.GifImagePlugin.GifImageFile(io.BytesIO(content))
+    frames: list[np.ndarray] = []
+    for index in range(image.n_frames if count is None else min(count, image.n_frames)):
+        _require_frame(path, 3 * image.width * image.height, len(frames), copies=4)
+        image.seek(index)
+        frames.append(np.asarray(image.convert("RGB")))
+    duration = float(image.info.get("duration") or 0)
+    return frames, 1000 / duration if duration else _RATE
+
+
+def _decoded(
+    content: bytes, kind: str, path: Path, count: int | None
+) -> tuple[list[np.ndarray], float]:
+    """The frames in RGB of the first video stream, and their rate.
+
+    FFmpeg is given the bytes and the name of the container: what a path or the content could make
+    it open besides, as playlists do, it has no means to open.
+    """
+    av, frames = extra("av", "video"), []
+    av.logging.set_level(None)  # what it would print, it raises as well
+    options = {"protocol_whitelist": "none", "enable_drefs": "0"}
+    options = options if kind == "mov" else {"protocol_whitelist": "none"}
+    with av.open(io.BytesIO(content), format=kind, options=options) as container:
+        stream = container.streams.video[0]
+        _require_frame(path, 3 * stream.width * stream.height, max(0, (count or stream.frames) - 1))
+        for frame in itertools.islice(container.decode(stream), count):
+            _require_frame(path, 3 * frame.width * frame.height, len(frames))
+            frames.append(frame.to_ndarray(format="rgb24"))
+            if frames[-1].shape != frames[0].shape:
+                raise InputError(f"{path} has frames of several sizes")
+        if count is None and stream.frames > len(frames):
+            raise InputError(f"{path} is cut short: {len(frames)} of {stream.frames} frames")
+        return frames, float(stream.guessed_rate or stream.average_rate or _RATE)
+
+
+def _require_frame(path: Path, size: int, before: int, copies: int = 2) -> None:
+    """Memory for one more frame of `size` bytes, and for what is made of all of them in the end.
+
+    That is the frames, their stack, and its float64: 9 bytes more for each byte that is there.
+    """
+    require_memory(path, 9 * size * (before + 1) + copies * size)
