@@ -2,11 +2,13 @@
 
 import io
 import json
+import logging
 import os
 import signal
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,6 +23,8 @@ from test_images import encoded, png_by_hand, rotation, tiff
 
 from lrnn_jax import InputError
 from lrnn_jax.io import arrays, memory, read_mesh, read_picture, read_table_file, read_volume
+from lrnn_jax.io.quiet import quiet
+from lrnn_jax.io.trees import leaf_names, load_tree
 
 RNG = np.random.default_rng(0)
 SMALL = RNG.integers(0, 256, (32, 32, 3), np.uint8)
@@ -215,6 +219,44 @@ def test_unusable_matlab_files_are_refused(tmp_path, name):
     with pytest.raises(InputError, match=message) as caught:
         read_volume(stored(tmp_path, "a.mat", content))
     assert len(str(caught.value)) < 300
+
+
+# What is said -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2"])
+def test_parameters_of_a_dtype_that_numpy_lacks_are_refused(tmp_path, dtype):
+    size = 2 if dtype == "BF16" else 1
+    about = {"weight": {"dtype": dtype, "shape": [3], "data_offsets": [0, 3 * size]}}
+    header = json.dumps(about).encode()
+    content = struct.pack("<Q", len(header)) + header + bytes(3 * size)
+    path = Path(stored(tmp_path, "a.safetensors", content))
+    for read in (leaf_names, lambda path: load_tree(path, {"weight": np.zeros(3)})):
+        with pytest.raises(InputError, match=f"holds arrays of {dtype}: expected a dtype of NumPy"):
+            read(path)
+
+
+def test_an_empty_mesh_is_refused(tmp_path):
+    for name, content in {
+        "a.off": b"OFF\n0 0 0\n",
+        "a.stl": bytes(84),
+        "a.obj": b"v 0 0 0\n",
+    }.items():
+        with pytest.raises(InputError, match=r"cannot read|no triangles"):
+            read_mesh(stored(tmp_path, name, content))
+
+
+def test_what_libraries_say_is_kept_back_and_their_loggers_stay(capfd):
+    logger = logging.getLogger("trimesh")
+    level = logger.level
+    with pytest.raises(KeyError), quiet("trimesh"):
+        print("printed")
+        print("printed", file=sys.stderr)
+        logging.getLogger("trimesh.util").error("logged")
+        warnings.warn("warned", stacklevel=1)
+        raise KeyError
+    assert logger.level == level
+    assert capfd.readouterr() == ("", "")
 
 
 # Memory -------------------------------------------------------------------------------------------

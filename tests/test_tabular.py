@@ -84,6 +84,9 @@ def test_the_sets_of_scikit_learn_need_no_file(name):
 BAD_CSV = {
     "a,b\n1,2\nx,3\n": "line 3, column 'a': expected a finite number, got 'x'",
     "a,b\nnan,2\n": "line 2, column 'a': expected a finite number, got 'nan'",
+    "a,b\n1_10,2\n": "line 2, column 'a': expected a finite number, got '1_10'",
+    "a,b\n١,2\n": "line 2, column 'a': expected a finite number",
+    "a,b\ninfinity,2\n": "line 2, column 'a': expected a finite number, got 'infinity'",
     "a,b\n,2\n": "line 2, column 'a': expected a finite number, got ''",
     "a;b\n1;2\n": "has one column, 'a;b': expected several, with commas",
     "a,b\n1,2\n\n3,\n": "line 4: the target 'b' is missing",
@@ -121,6 +124,29 @@ def test_unusable_npzs_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(InputError, match=message):
         read_table_file(str(tmp_path / "bad.npz"), None)
+
+
+def test_a_target_far_from_all_of_training_is_refused(stored):
+    y = NUMBERS.copy()
+    y[lj.Regression(source=stored()).split().rows["test"][0]] = 1e50
+    with pytest.raises(InputError, match="targets too large or too far apart to scale"):
+        lj.Regression(source=stored(y, "far.csv")).load()
+
+
+@pytest.mark.parametrize("kind", [lj.Regression, lj.Classification])
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_features_whose_variance_overflows_are_refused(tmp_path, kind, scale):
+    path = str(tmp_path / "a.npz")
+    np.savez(path, x=X * [1, scale, 1], y=NUMBERS if kind is lj.Regression else CLASSES)
+    with pytest.raises(InputError, match=r"features too large or .* in column 2: expected") as told:
+        kind(source=path).load()
+    assert len(str(told.value)) < 300
+
+
+def test_features_of_1e100_are_scaled(tmp_path):
+    np.savez(tmp_path / "a.npz", x=1e100 * X, y=NUMBERS)
+    found = lj.Regression(source=str(tmp_path / "a.npz")).load().x
+    np.testing.assert_allclose(np.std(found, axis=0), 1, rtol=1e-5)
 
 
 # The split ----------------------------------------------------------------------------------------
@@ -166,11 +192,14 @@ def test_targets_are_scaled_by_the_training_part(stored):
     [
         (lj.Regression, CLASSES, "is no finite number; for classes take the problem"),
         (lj.Regression, np.full(50, 2.0), "all targets of the training part are 2"),
+        (lj.Regression, ["1_0", *NUMBERS[1:]], "row 1: the target '1_0' is no finite number"),
+        (lj.Regression, 1e300 * NUMBERS, "targets too large or too far apart to scale"),
+        (lj.Regression, 1e-300 * NUMBERS, "targets too large or too far apart to scale"),
         (lj.Classification, NUMBERS, "is the target a number"),
         (lj.Classification, np.full(50, "a"), "has one class only"),
         (lj.Classification, np.where(np.arange(50) == 3, "b", "a"), "class 'b' has 1 rows"),
     ],
-    ids=["text", "constant", "numbers", "alike", "rare"],
+    ids=["text", "constant", "underscore", "huge", "tiny", "numbers", "alike", "rare"],
 )
 def test_targets_of_another_kind_are_refused(stored, kind, y, message):
     with pytest.raises(InputError, match=message):

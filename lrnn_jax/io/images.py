@@ -2,9 +2,7 @@
 
 import dataclasses
 import io
-import logging
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from jaxtyping import Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import io_errors, write_bytes
 from lrnn_jax.io.memory import require_memory
+from lrnn_jax.io.quiet import quiet
 
 __all__ = ["SAMPLES", "Picture", "read_picture", "write_png"]
 
@@ -87,7 +86,7 @@ def read_picture(source: str) -> Picture:
     except InputError:
         raise
     except Exception as error:  # each codec has exceptions of its own; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(f"cannot read {source}: damaged, or no picture ({reason})") from error
     return _picture(pixels, source)
 
@@ -105,8 +104,7 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
     reader = next((own for start, own in _READERS.items() if content.startswith(start)), None)
     if reader is None:
         raise InputError(f"cannot read {path}: expected a PNG, JPEG, GIF, BMP, WebP or TIFF file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow warns of, it reads all the same
+    with quiet("PIL"):  # what Pillow warns of, it reads all the same
         return _decode_by_pillow(reader(io.BytesIO(content)), path)
 
 
@@ -136,8 +134,7 @@ def _require_pixels(path: Path, values: int, itemsize: int, more: int = 0) -> No
 
 def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
     """A TIFF of one upright page in grey or RGB, of 1, 8 or 16 bits or floats."""
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs, it raises as well
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
+    with quiet("tifffile"), tifffile.TiffFile(io.BytesIO(content)) as file:
         if len(file.pages) != 1:
             raise InputError(f"{path} has {len(file.pages)} pages: expected a single picture")
         page: Any = file.pages[0]

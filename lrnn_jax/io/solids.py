@@ -13,6 +13,7 @@ from lrnn_jax.io.arrays import read_npy, read_npz, read_volume_of_mat
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors, write_bytes
 from lrnn_jax.io.memory import require_memory
+from lrnn_jax.io.quiet import quiet
 
 __all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "write_ply"]
 
@@ -69,6 +70,12 @@ def read_mesh(source: str) -> Any:
     if kind not in MESHES:
         raise InputError(f"{source}: expected a mesh of {', '.join(MESHES).upper()} by its suffix")
     require_memory(source, _MESH_BYTES * len(content))
+    with quiet("trimesh"):
+        return _mesh(trimesh, content, kind, source)
+
+
+def _mesh(trimesh: Any, content: bytes, kind: str, source: str) -> Any:
+    """The closed surface that a file holds, moved and scaled."""
     try:
         # From memory and without materials: nothing that the file names is opened.
         mesh = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", skip_materials=True)

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +16,13 @@ from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors
 from lrnn_jax.io.memory import require_memory
 
-__all__ = ["BUNDLED", "Table", "read_table_file"]
+__all__ = ["BUNDLED", "Table", "read_table_file", "to_number"]
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Sets that are installed with scikit-learn; 'diabetes' has a number for a target, all others
 classes."""
 
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _BYTES = 40  # that Python takes for each character of a CSV, at most
 
 
@@ -96,7 +98,9 @@ def _from_csv(content: bytes, source: str, target: str | None) -> Table:
         raise InputError(f"{source} has {len(rows)} lines: expected a header and rows")
     header = [name.strip() for name in rows[0]]
     if len(header) < 2:
-        raise InputError(f"{source} has one column, '{header[0]}': expected several, with commas")
+        raise InputError(
+            f"{source} has one column, '{header[0][:40]}': expected several, with commas"
+        )
     chosen = header[-1] if target is None else target
     if chosen not in header:
         raise InputError(f"target: {source} has no column '{chosen}'; {suggest(chosen, header)}")
@@ -115,19 +119,29 @@ def _from_csv(content: bytes, source: str, target: str | None) -> Table:
     ]
     for line, row in numbered[1:]:
         if not row[place].strip():
-            raise InputError(f"{source}, line {line}: the target '{chosen}' is missing")
+            raise InputError(f"{source}, line {line}: the target '{chosen[:40]}' is missing")
     y = np.array([row[place].strip() for row in rows[1:]])
     names = tuple(header[column] for column in columns)
     return Table(np.array(x, np.float64).reshape(len(y), len(names)), y, names)
 
 
+def to_number(text: str) -> float | None:
+    """A decimal number in ASCII; None where the text is none, or is too large for float64.
+
+    Python's `float` also takes underscores, the digits of all scripts, "nan" and "inf".
+
+    >>> to_number("-1.5e3"), to_number("1_10"), to_number("1e999")
+    (-1500.0, None, None)
+    """
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else None
+
+
 def _number(text: str, name: str, line: int, source: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = to_number(text)
+    if value is None:
         raise InputError(
-            f"{source}, line {line}, column '{name}': expected a finite number, got {text!r}"
+            f"{source}, line {line}, column '{name[:40]}': expected a finite number, got "
+            f"{text[:40]!r}"
         )
     return value

@@ -99,4 +99,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
-        raise InputError(f"cannot read {path} as safetensors: {error}") from error
+        raise InputError(f"cannot read {path} as safetensors: {str(error)[:100]}") from error
+    except KeyError as error:  # safetensors looks the dtype up among NumPy's
+        raise InputError(
+            f"{path} holds arrays of {error.args[0]}: expected a dtype of NumPy, such as F32"
+        ) from error

@@ -26,7 +26,7 @@ from jaxtyping import ArrayLike, Float
 from lrnn_jax.checks import require_at_least
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
-from lrnn_jax.io import read_table_file, write_bytes, write_confusion, write_predictions
+from lrnn_jax.io import read_table_file, to_number, write_bytes, write_confusion, write_predictions
 from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Terms
 
@@ -163,10 +163,8 @@ class Tabular(abc.ABC):
         for name, own in rows.items():
             if not len(own):
                 raise InputError(f"{self.source} has {len(y)} rows: none is left for {name}")
-        train = x[rows["training"]]
-        width = np.where(np.ptp(train, axis=0) > 0, train.std(axis=0), 1)
-        scaled = (x - train.mean(axis=0)) / width
-        parts = {name: Rows(in_precision(scaled[own]), y[own]) for name, own in rows.items()}
+        scaled, _, _ = _standardised(x, rows["training"], f"{self.source}: features")
+        parts = {name: Rows(scaled[own], y[own]) for name, own in rows.items()}
         return Split(parts, rows, 0.0, 1.0, ())
 
 
@@ -198,14 +196,15 @@ class Regression(Pointwise, Tabular):
         y = _numbers(table.y, self.source)
         split = self._divided(table.x, y[:, None], np.zeros(len(y)))
         train = np.asarray(split.parts["training"].y)
-        centre, width = float(train.mean()), float(train.std())
-        if np.ptp(train) == 0:
-            raise InputError(f"{self.source}: all targets of the training part are {centre:g}")
-        parts = {
-            name: Rows(part.x, in_precision((np.asarray(part.y) - centre) / width))
-            for name, part in split.parts.items()
-        }
-        return split._replace(parts=parts, centre=centre, width=width)
+        if train.min() == train.max():
+            raise InputError(
+                f"{self.source}: all targets of the training part are {train.flat[0]:g}"
+            )
+        scaled, centre, width = _standardised(
+            y[:, None], split.rows["training"], f"{self.source}: targets"
+        )
+        parts = {name: Rows(part.x, scaled[split.rows[name]]) for name, part in split.parts.items()}
+        return split._replace(parts=parts, centre=float(centre[0]), width=float(width[0]))
 
     def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
         """Root mean squared error in the target's unit; `rmse` is that of the test part."""
@@ -315,6 +314,31 @@ def _double(values: ArrayLike) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
+def _standardised(
+    values: Float[np.ndarray, "n c"], training: np.ndarray, what: str
+) -> tuple[np.ndarray, Float[np.ndarray, "c"], Float[np.ndarray, "c"]]:
+    """The columns in JAX's precision, with mean 0 and deviation 1 over the rows `training`.
+
+    Returns:
+      The scaled values, and the mean and standard deviation of each column; 1 where all are equal.
+
+    Raises:
+      InputError: a variance, or the square of a scaled value, overflows or underflows.
+    """
+    train = values[training]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        centre, width = train.mean(axis=0), train.std(axis=0)
+        width = np.where(train.min(axis=0) < train.max(axis=0), width, 1)
+        scaled = in_precision((values - centre) / width)
+        usable = np.isfinite(width) & (width > 0) & np.isfinite(scaled**2).all(axis=0)
+    if not usable.all():
+        raise InputError(
+            f"{what} too large or too far apart to scale, in column {int(np.argmin(usable)) + 1}: "
+            "expected standard deviations in [1e-150, 1e150], and no value 1e18 of them away"
+        )
+    return scaled, centre, width
+
+
 def _named(score: str, by_part: dict[str, float]) -> dict[str, float]:
     """The score of the test by its plain name, the others with their part."""
     names = {"test": score, "validation": f"{score}_validation", "training": f"{score}_training"}
@@ -324,13 +348,10 @@ def _named(score: str, by_part: dict[str, float]) -> dict[str, float]:
 def _numbers(values: np.ndarray, source: str) -> Float[np.ndarray, "n"]:
     """Targets as numbers."""
     for row, value in enumerate(values):
-        try:
-            finite = np.isfinite(float(value))
-        except ValueError:
-            finite = False
+        finite = to_number(value) is not None if isinstance(value, str) else np.isfinite(value)
         if not finite:
             raise InputError(
-                f"{source}, row {row + 1}: the target {str(value)!r} is no finite number; for "
+                f"{source}, row {row + 1}: the target {str(value)[:40]!r} is no finite number; for "
                 "classes take the problem 'classification'"
             )
     return values.astype(np.float64)

@@ -1,0 +1,29 @@
+"""Libraries that say more than the refusal which follows."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+
+__all__ = ["quiet"]
+
+
+@contextlib.contextmanager
+def quiet(library: str) -> Iterator[None]:
+    """Keeps back what a library warns, logs and prints while it reads a file.
+
+    Args:
+      library: the name of its logger, whose level is restored afterwards.
+    """
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                yield
+    finally:
+        logger.setLevel(level)
