@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.io.containers import require_whole
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import io_errors, write_bytes
 from lrnn_jax.io.memory import require_memory
@@ -18,7 +19,6 @@ CHORD = "chord"
 """The name of a sound that is computed: two seconds of C major with four partials, at 8 kHz."""
 
 _WAV_FORMATS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-_UNKNOWN_LENGTHS = (0, 2**32 - 1)  # what a stream writes before it knows its end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,13 @@ def read_sound(source: str) -> Sound:
         return _chord()
     path = Path(source)
     with io_errors(path, "read"):
+        require_memory(source, path.stat().st_size)
         content = path.read_bytes()
-    _require_whole(content, source)
+    require_whole(content, source)
     try:
         info = soundfile.info(io.BytesIO(content))
-        require_memory(source, 8 * info.frames * info.channels)
+        # float64 samples, and the mask of those that are finite
+        require_memory(source, (8 + 1) * info.frames * info.channels)
         samples, rate = soundfile.read(io.BytesIO(content), always_2d=True)
     except soundfile.LibsndfileError as error:
         raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error
@@ -70,17 +72,6 @@ def write_wav(path: Path, sound: Sound) -> Path:
         buffer, sound.samples, sound.rate, format="WAV", subtype=subtype
     )
     return write_bytes(path, buffer.getvalue())
-
-
-def _require_whole(content: bytes, source: str) -> None:
-    """A RIFF file is as long as it says: libsndfile reads a shorter one without a word."""
-    if not content:
-        raise InputError(f"{source} is empty")
-    if content[:4] != b"RIFF" or len(content) < 8:
-        return
-    declared = int.from_bytes(content[4:8], "little")
-    if declared not in _UNKNOWN_LENGTHS and len(content) < declared + 8:
-        raise InputError(f"{source} is cut short: {len(content)} of {declared + 8} bytes")
 
 
 def _check(samples: np.ndarray, source: str) -> None:

@@ -1,15 +1,20 @@
 """Video in and out: a folder of frames, GIF, MP4 and what else FFmpeg reads."""
 
+import io
 import itertools
+import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import imageio.v3 as imageio
 import numpy as np
 import skimage.data
 from jaxtyping import Float
+from PIL import Image, ImageSequence
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.io.containers import require_container
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, io_errors
 from lrnn_jax.io.images import read_picture
@@ -21,6 +26,16 @@ PAN = "pan"
 """The name of a video that needs no file: a window that moves over scikit-image's camera man."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+# FFmpeg's names of the demuxers, as `format_whitelist` compares them.
+_DEMUXERS = {
+    "mov": "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska": "matroska,webm",
+    "avi": "avi",
+    "ogg": "ogg",
+    "flv": "flv",
+    "mpeg": "mpeg",
+    "mpegts": "mpegts",
+}
 _RATE = 12.0  # frames a second where the source does not say
 
 
@@ -92,7 +107,7 @@ def _folder(path: Path, count: int | None) -> Clip:
     if not files:
         raise InputError(f"{path} holds no pictures: expected {', '.join(_PICTURES)}")
     first = read_picture(str(files[0])).pixels
-    require_memory(path, 8 * first.size * len(files))
+    require_memory(path, 2 * 8 * first.size * len(files))  # the frames and the stacked copy
     frames = []
     for file in files:
         pixels = read_picture(str(file)).pixels
@@ -103,33 +118,51 @@ def _folder(path: Path, count: int | None) -> Clip:
 
 
 def _film(path: Path, count: int | None) -> Clip:
-    with path.open("rb") as file:
-        start = file.read(6)
-    if not start:
-        raise InputError(f"{path} is empty")
-    plugin = "pillow" if start.startswith(b"GIF") else "pyav"
-    if plugin == "pyav":
-        extra("av", "video")
+    require_memory(path, path.stat().st_size)
+    content = path.read_bytes()
+    container = require_container(content, str(path))
+    frames: list[np.ndarray] = []
     try:
-        about: Any = cast(Any, imageio.improps)(path, plugin=plugin, index=...)
-        shape = about.shape if count is None else (min(count, about.shape[0]), *about.shape[1:])
-        require_memory(path, 8 * int(np.prod(shape)))
-        mode = {"mode": "RGB"} if plugin == "pillow" else {}
-        frames = []
-        for frame in itertools.islice(imageio.imiter(path, plugin=plugin, **mode), count):
+        decode = _gif if container == "gif" else _stream
+        rate, decoded = decode(content, container, str(path))
+        for frame in itertools.islice(decoded, count):
+            if frames and frame.shape != frames[0].shape:
+                raise InputError(
+                    f"{path}: frame {len(frames)} has shape {frame.shape}, the first "
+                    f"{frames[0].shape}"
+                )
             frames.append(frame)
-            require_memory(path, 8 * frame.size * len(frames))  # not every format says how many
-        rate = _rate(imageio.immeta(path, plugin=plugin))
+            # The stacked copy and its float64 values; the frames themselves are allocated.
+            require_memory(path, (1 + 8) * frame.nbytes * len(frames))
     except InputError:
         raise
     except Exception as error:  # each decoder has exceptions of its own; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
         raise InputError(f"cannot read {path}: damaged, or no video ({reason})") from error
-    stacked = np.stack(frames)
-    return Clip((stacked[..., None] if stacked.ndim == 3 else stacked) / 255, rate)
+    if not frames:
+        raise InputError(f"cannot read {path}: it holds no frames")
+    return Clip(np.stack(frames) / 255, rate)
 
 
-def _rate(about: dict[str, Any]) -> float:
-    """Frames a second: of a film as it says, of a GIF from the milliseconds of a frame."""
-    duration = float(about.get("duration") or 0)
-    return float(about["fps"]) if about.get("fps") else 1000 / duration if duration else _RATE
+def _gif(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
+    del container
+    width, height = struct.unpack_from("<HH", content, 6)
+    require_memory(source, (4 + 4 + 3 + 1 + 8 * 3) * width * height)  # Pillow's canvases, one frame
+    file = Image.open(io.BytesIO(content), formats=["GIF"])
+    duration = float(file.info.get("duration") or 0)
+    pictures = (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file))
+    return 1000 / duration if duration else _RATE, pictures
+
+
+def _stream(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
+    """Opened from memory with a demuxer named: FFmpeg has no address to open others from."""
+    av = extra("av", "video")
+    av.logging.set_level(av.logging.PANIC)  # the exception says it
+    options = {"format_whitelist": _DEMUXERS[container], "protocol_whitelist": "none"}
+    file = av.open(io.BytesIO(content), format=container, container_options=options)
+    if not file.streams.video:
+        raise InputError(f"{source} has no video stream")
+    stream = file.streams.video[0]
+    require_memory(source, (3 + 3 + 1 + 8 * 3) * stream.width * stream.height)
+    pictures = (frame.to_ndarray(format="rgb24") for frame in file.decode(stream))
+    return float(stream.average_rate or 0) or _RATE, pictures
