@@ -9,6 +9,13 @@ __all__ = ["require_container", "require_whole"]
 _UNKNOWN = (0, 2**32 - 1)  # the size that a stream writes before it knows its end
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
+_CONTAINERS = {
+    b"GIF8": "gif",
+    _EBML: "matroska",
+    b"OggS": "ogg",
+    b"FLV\x01": "flv",
+    b"\x00\x00\x01\xba": "mpeg",
+}
 _PACKET = 188  # bytes of an MPEG transport stream
 _WAVE64 = b"riff\x2e\x91\xcf\x11"
 
@@ -26,7 +33,8 @@ def require_container(content: bytes, source: str) -> str:
     name = _container(content)
     if name is None:
         raise InputError(
-            f"cannot read {source}: no video (expected MP4, MOV, MKV, WebM, AVI, GIF, OGG, FLV or MPEG)"
+            f"cannot read {source}: no video (expected MP4, MOV, MKV, WebM, AVI, GIF, OGG, FLV "
+            "or MPEG)"
         )
     require_whole(content, source)
     return name
