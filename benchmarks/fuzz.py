@@ -116,13 +116,9 @@ def _meshes() -> Files:
     import trimesh
 
     mesh = trimesh.creation.box()
-    kinds = {"stl": "stl", "text.stl": "stl_ascii", "obj": "obj", "ply": "ply", "off": "off"}
-    files = {
-        suffix: mesh.export(file_type=kind) for suffix, kind in (kinds | {"glb": "glb"}).items()
-    }
-    return {
-        suffix: file.encode() if isinstance(file, str) else file for suffix, file in files.items()
-    }
+    kinds = {"stl": "stl", "text.stl": "stl_ascii"} | {k: k for k in ("obj", "ply", "off", "glb")}
+    files = {suffix: mesh.export(file_type=kind) for suffix, kind in kinds.items()}
+    return {name: file.encode() if isinstance(file, str) else file for name, file in files.items()}
 
 
 def _volumes() -> Files:
