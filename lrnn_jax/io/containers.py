@@ -33,8 +33,8 @@ def require_container(content: bytes, source: str) -> str:
     name = _container(content)
     if name is None:
         raise InputError(
-            f"cannot read {source}: damaged, or no video (expected MP4, MOV, MKV, WebM, AVI, GIF, OGG, FLV "
-            "or MPEG)"
+            f"cannot read {source}: damaged, or no video (expected MP4, MOV, MKV, WebM, AVI, GIF, "
+            "OGG, FLV or MPEG)"
         )
     require_whole(content, source)
     return name
