@@ -2,6 +2,8 @@
 
 import io
 import socket
+import subprocess
+import sys
 
 import imageio.v3 as imageio
 import numpy as np
@@ -100,3 +102,32 @@ def test_a_sound_beyond_the_memory_is_refused(tmp_path, name, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 9 * 20000 - 1)
     with pytest.raises(InputError, match="of memory are free"):
         read_sound(str(path))
+
+
+_CHILD = """
+import resource, sys
+from pathlib import Path
+from lrnn_jax.errors import InputError
+from lrnn_jax.io import read_sound
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+room = pages * resource.getpagesize() + 2**29
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+try:
+    read_sound(sys.argv[1])
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_silence_of_hours_is_refused_under_a_limit_of_the_process(tmp_path):
+    """A FLAC of less than 1 MB, of 1.4e8 samples: 1.3 GB, where 0.5 GB are left."""
+    path = tmp_path / "silence.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1) as file:
+        for _ in range(14):
+            file.write(np.zeros(10**7, np.int16))
+    assert path.stat().st_size < 10**6
+    command = [sys.executable, "-c", _CHILD, str(path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "would take 1.3 GB" in answer.stdout
+    assert answer.stderr == ""

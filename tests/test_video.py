@@ -103,7 +103,8 @@ def test_unusable_sources_are_refused(tmp_path):
         read_video(str(tmp_path / "nothing"))
     with pytest.raises(InputError, match=r"cannot read missing\.mp4: No such file"):
         read_video("missing.mp4")
-    for name, content in (("a.mp4", b"This is no film."), ("a.gif", b"GIF89a nor is this one")):
+    no_gif = b"GIF89a" + bytes([8, 0, 8, 0, 0, 0, 0]) + b"nor is this one"
+    for name, content in (("a.mp4", b"This is no film."), ("a.gif", no_gif)):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match="damaged, or no video"):
             read_video(str(tmp_path / name))
