@@ -1,161 +1,221 @@
-"""What the containers of sound and video say of their own length, by their first bytes.
+"""Containers of sound and video: which one a file is, and whether it is as long as it says."""
 
-Decoders read a file that is cut short without a word, and return what is left.
-"""
-
-from collections.abc import Iterator
+import struct
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["require_whole", "video_format"]
+__all__ = ["require_container", "require_whole"]
 
-_UNKNOWN_32 = (0, 2**32 - 1)  # what a stream writes before its length is known
-_UNKNOWN_64 = 2**64 - 1
-_W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")  # the GUID that begins a Wave64 file
-_EBML = b"\x1a\x45\xdf\xa3"
-_MATROSKA_SEGMENT = 0x18538067
-_VIDEO_FORMATS = {
+_UNKNOWN = (0, 2**32 - 1)  # the size that a stream writes before it knows its end
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
+_CONTAINERS = {
+    b"GIF8": "gif",
     _EBML: "matroska",
     b"OggS": "ogg",
-    b"FLV": "flv",
-    b"\x30\x26\xb2\x75": "asf",
+    b"FLV\x01": "flv",
     b"\x00\x00\x01\xba": "mpeg",
-    b"YUV4MPEG2": "yuv4mpegpipe",
+    b"\x30\x26\xb2\x75": "asf",
+    b"YUV4": "yuv4mpegpipe",
 }
-_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of MP4 and QuickTime
+_PACKET = 188  # bytes of an MPEG transport stream
+_WAVE64 = b"riff\x2e\x91\xcf\x11"
 
 
-def video_format(content: bytes) -> str | None:
-    """FFmpeg's name of the container, or None for what is none, a playlist among it."""
+def require_container(content: bytes, source: str) -> str:
+    """FFmpeg's name of the container of a video, which is whole.
+
+    Playlists and scripts, which name other files, are no containers.
+
+    Raises:
+      InputError: it is empty, none of the containers that are read, or cut short.
+    """
+    if not content:
+        raise InputError(f"{source} is empty")
+    name = _container(content)
+    if name is None:
+        raise InputError(
+            f"cannot read {source}: damaged, or no video (expected MP4, MOV, MKV, WebM, AVI, GIF, "
+            "OGG, FLV or MPEG)"
+        )
+    require_whole(content, source)
+    return name
+
+
+def require_whole(content: bytes, source: str) -> None:
+    """Check the sizes that the container declares; those it leaves open are not checked.
+
+    Raises:
+      InputError: the file is empty, or shorter than it says.
+    """
+    if not content:
+        raise InputError(f"{source} is empty")
+    try:
+        declared = _declared(content)
+    except (struct.error, IndexError) as error:
+        raise InputError(f"{source} is cut short: {len(content)} bytes, within a header") from error
+    if declared > len(content):
+        raise InputError(f"{source} is cut short: {len(content)} of {declared} bytes")
+
+
+def _container(content: bytes) -> str | None:
     if content[4:8] in _BOXES:
         return "mov"
     if content[:4] == b"RIFF" and content[8:12] == b"AVI ":
         return "avi"
-    if content[:1] == b"G" and content[188:189] == b"G":
+    if content[::_PACKET][:2] == b"GG":
         return "mpegts"
-    return next((name for start, name in _VIDEO_FORMATS.items() if content.startswith(start)), None)
+    return _CONTAINERS.get(content[:4])
 
 
-def require_whole(content: bytes, source: str) -> None:
-    """The file is as long as its container says: WAV, RF64, W64, AIFF, AU, CAF, Ogg, AVI, MP4,
-    Matroska, GIF. Containers that do not say it, and streams of unknown length, pass.
-
-    Raises:
-      InputError: the file is empty or cut short.
-    """
-    if not content:
-        raise InputError(f"{source} is empty")
-    declared = _declared(content)
-    if declared is not None and declared > len(content):
-        raise InputError(f"{source} is cut short: {len(content)} of {declared} bytes")
-    if content.startswith(b"OggS") and not _ends_ogg(content):
-        raise InputError(f"{source} is cut short: its last Ogg page does not end the stream")
-    if content.startswith(b"GIF8") and not content.rstrip(b"\0").endswith(b";"):
-        raise InputError(f"{source} is cut short: a GIF ends with a trailer")
-
-
-def _declared(content: bytes) -> int | None:
-    """The length in bytes that the container says, or None."""
+def _declared(content: bytes) -> int:
+    """The bytes that the file should have, at least; 0 where it does not say."""
     start = content[:4]
-    if start == b"RIFF" and len(content) >= 12:
-        return _riff(content)
-    if start == b"RF64":
-        return _little(content, 20, 8) + 8
-    if content.startswith(_W64):
-        return _little(content, 16, 8)
-    if start == b"FORM":
-        return _big(content, 4, 4) + 8
-    if start == b".snd":
-        size = _big(content, 8, 4)
-        return None if size == 2**32 - 1 else _big(content, 4, 4) + size
-    if start == b"caff":
-        return _end(_caf_chunks(content))
+    if content[:8] == _WAVE64:
+        return struct.unpack_from("<Q", content, 16)[0]
     if content[4:8] in _BOXES:
-        return _end(_boxes(content))
-    if start == _EBML:
-        return _matroska(content)
-    return None
+        return _boxes(content)
+    if content[::_PACKET][:2] == b"GG":
+        return -(-len(content) // _PACKET) * _PACKET
+    if content[:3] == b"ID3" or (content[0] == 0xFF and content[1] >= 0xE0):
+        return _mp3(content)
+    rules = {
+        b"RIFF": _riff,
+        b"RIFX": lambda data: _sized(data, ">I", 4, 8),
+        b"FORM": lambda data: _sized(data, ">I", 4, 8),
+        b"RF64": lambda data: _sized(data, "<Q", 20, 8),
+        b".snd": lambda data: _sized(data, ">I", 8, struct.unpack_from(">I", data, 4)[0]),
+        b"dns.": lambda data: _sized(data, "<I", 8, struct.unpack_from("<I", data, 4)[0]),
+        b"caff": _caf,
+        b"OggS": _ogg,
+        b"GIF8": _gif,
+        b"FLV\x01": _flv,
+        _EBML: _matroska,
+    }
+    return rules[start](content) if start in rules else 0
 
 
-def _riff(content: bytes) -> int | None:
-    """WAV and AVI; a large AVI is several RIFF chunks, one behind the other."""
-    at = 0
-    while content[at : at + 4] == b"RIFF":
-        size = _little(content, at + 4, 4)
-        if size in _UNKNOWN_32:
-            return None
-        at += 8 + size + size % 2 * (content[8:12] == b"AVI ")
-    return at
+def _sized(content: bytes, code: str, place: int, header: int) -> int:
+    (size,) = struct.unpack_from(code, content, place)
+    return 0 if size in _UNKNOWN else size + header
 
 
-def _caf_chunks(content: bytes) -> Iterator[int | None]:
-    """The end of each chunk."""
-    at = 8
-    while at + 12 <= len(content):
-        size = _big(content, at + 4, 8)
-        yield None if size == _UNKNOWN_64 else at + 12 + size
-        at += 12 + size
+def _riff(content: bytes) -> int:
+    """An AVI beyond 1 GB (OpenDML) goes on with further RIFF chunks."""
+    end = _sized(content, "<I", 4, 8)
+    while 0 < end < len(content) and content[end : end + 4] == b"RIFF":
+        size = _sized(content, "<I", end + 4, 8)
+        if not size:
+            return 0
+        end += size
+    return end
 
 
-def _boxes(content: bytes) -> Iterator[int | None]:
-    """The end of each box at the top of an MP4 or QuickTime file."""
-    at, has_index = 0, False
-    while at + 8 <= len(content):
-        size, kind = _big(content, at, 4), content[at + 4 : at + 8]
-        has_index |= kind in (b"moov", b"moof")
+def _caf(content: bytes) -> int:
+    place = 8
+    while place < len(content):
+        size = struct.unpack_from(">q", content, place + 4)[0]
+        if size < 0:
+            return 0
+        place += 12 + size
+        if content[place - 12 - size : place - 8 - size] == b"data":
+            return place  # what follows the samples may be padding
+    return place
+
+
+def _boxes(content: bytes) -> int:
+    """ISO media: a box of size 0 reaches to the end; without `moov` nothing can be decoded."""
+    place, names = 0, set()
+    while place < len(content):
+        size, name = struct.unpack_from(">I4s", content, place)
         if size == 1:
-            size = _big(content, at + 8, 8)
-        if size < 8:  # 0: to the end of the file
+            size = struct.unpack_from(">Q", content, place + 8)[0]
+        names.add(name)
+        if size < 8:
             break
-        at += size
-        yield at
-    if not has_index:
-        yield len(content) + 8  # the box that says what the others hold is missing
+        place += size
+    return place if b"moov" in names else max(place, len(content) + 1)
 
 
-def _matroska(content: bytes) -> int | None:
-    """The end of the segment behind the header."""
-    header, at = _ebml_number(content, 4)
-    if header is None:
-        return None
-    at += header
-    if _big(content, at, 4) != _MATROSKA_SEGMENT:
-        return None
-    size, at = _ebml_number(content, at + 4)
-    return None if size is None else at + size
+def _ogg(content: bytes) -> int:
+    place = 0
+    while content[place : place + 4] == b"OggS":
+        segments = content[place + 26]
+        table = content[place + 27 : place + 27 + segments]
+        if len(table) < segments:
+            return place + 27 + segments
+        place += 27 + segments + sum(table)
+    return place
 
 
-def _ebml_number(content: bytes, at: int) -> tuple[int | None, int]:
-    """A number of variable length, None if it is unknown, and the place behind it."""
-    first = content[at] if at < len(content) else 0
-    length = 9 - first.bit_length()
-    value = _big(content, at, length) & (1 << 7 * length) - 1
-    return (None if value == (1 << 7 * length) - 1 else value), at + length
+def _mp3(content: bytes) -> int:
+    """The first frame may tell the bytes from its start, behind the mark of an encoder."""
+    start = 0
+    if content[:3] == b"ID3":
+        size = 0
+        for byte in content[6:10]:
+            size = size << 7 | byte & 127
+        start = 10 + size
+    for mark in (b"Xing", b"Info"):
+        place = content.find(mark, start, start + 64)
+        if place >= 0:
+            flags = content[place + 7]
+            if flags & 2:  # bytes, behind the number of frames if that is there
+                return start + struct.unpack_from(">I", content, place + 8 + 4 * (flags & 1))[0]
+    return 0
 
 
-def _ends_ogg(content: bytes) -> bool:
-    """The last page is complete and has the mark of the end."""
-    at = content.rfind(b"OggS")
-    page = content[at : at + 27]
-    if len(page) < 27:
-        return False
-    table = content[at + 27 : at + 27 + page[26]]
-    return (
-        bool(page[5] & 4)
-        and len(table) == page[26]
-        and (at + 27 + len(table) + sum(table) <= len(content))
-    )
+def _flv(content: bytes) -> int:
+    place = struct.unpack_from(">I", content, 5)[0] + 4
+    while place < len(content):
+        place += 11 + int.from_bytes(content[place + 1 : place + 4]) + 4
+    return place
 
 
-def _end(ends: Iterator[int | None]) -> int | None:
-    """The last of several ends; None if one is unknown."""
-    found = list(ends)
-    return None if None in found or not found else max(end for end in found if end is not None)
+def _gif(content: bytes) -> int:
+    """Blocks up to the trailer, one byte."""
+    place = 13 + _colours(content[10])
+    while content[place] != 0x3B:
+        if content[place] == 0x2C:
+            place += 11 + _colours(content[place + 9])
+        elif content[place] == 0x21:
+            place += 2
+        else:
+            return 0  # damaged: the decoder says so
+        while content[place]:
+            place += 1 + content[place]
+        place += 1
+    return place + 1
 
 
-def _little(content: bytes, at: int, size: int) -> int:
-    return int.from_bytes(content[at : at + size], "little")
+def _colours(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _big(content: bytes, at: int, size: int) -> int:
-    return int.from_bytes(content[at : at + size], "big")
+def _matroska(content: bytes) -> int:
+    """The segment's size, or, where it is unknown, those of the elements in it."""
+    place = 0
+    while place < len(content):
+        code, place = _number(content, place, keep=True)
+        size, start = _number(content, place)
+        if size is None:  # an unknown size: go into the element
+            place = start
+            continue
+        place = start + size
+        if code == _SEGMENT:
+            return place
+    return place
+
+
+def _number(content: bytes, place: int, keep: bool = False) -> tuple[int | None, int]:
+    """EBML's number of variable length, None if all ones, and the place behind it."""
+    length = 9 - content[place].bit_length()
+    if length > 8:
+        return 0, place + 1
+    value = int.from_bytes(content[place : place + length])
+    if len(content) < place + length:
+        raise IndexError(place)
+    if keep:
+        return value, place + length
+    value &= 2 ** (7 * length) - 1
+    return (None if value == 2 ** (7 * length) - 1 else value), place + length

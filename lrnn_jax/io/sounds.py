@@ -42,12 +42,14 @@ def read_sound(source: str) -> Sound:
         return _chord()
     path = Path(source)
     with io_errors(path, "read"):
+        require_memory(source, path.stat().st_size)
         content = path.read_bytes()
     require_whole(content, source)
     try:
-        info = soundfile.info(io.BytesIO(content))
-        require_memory(source, 3 * 8 * info.frames * info.channels)  # decoded, checked, scaled
-        samples, rate = soundfile.read(io.BytesIO(content), always_2d=True)
+        info = soundfile.info(_Content(content))
+        # float64 samples, and the mask of those that are finite
+        require_memory(source, (8 + 1) * info.frames * info.channels)
+        samples, rate = soundfile.read(_Content(content), always_2d=True)
     except soundfile.LibsndfileError as error:
         raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error
     if len(samples) != info.frames:
@@ -70,6 +72,16 @@ def write_wav(path: Path, sound: Sound) -> Path:
         buffer, sound.samples, sound.rate, format="WAV", subtype=subtype
     )
     return write_bytes(path, buffer.getvalue())
+
+
+class _Content(io.BytesIO):
+    """Stays where it is where a damaged file sends libsndfile to before its start."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):  # libsndfile compares the place and reports an error
+            return self.tell()
 
 
 def _check(samples: np.ndarray, source: str) -> None:

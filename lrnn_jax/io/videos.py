@@ -2,17 +2,19 @@
 
 import io
 import itertools
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import imageio.v3 as imageio
 import numpy as np
-import PIL.GifImagePlugin
 import skimage.data
 from jaxtyping import Float
+from PIL import Image, ImageSequence
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.containers import require_whole, video_format
+from lrnn_jax.io.containers import require_container
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, io_errors
 from lrnn_jax.io.images import read_picture
@@ -24,6 +26,18 @@ PAN = "pan"
 """The name of a video that needs no file: a window that moves over scikit-image's camera man."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+# FFmpeg's names of the demuxers, as `format_whitelist` compares them.
+_DEMUXERS = {
+    "mov": "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska": "matroska,webm",
+    "avi": "avi",
+    "ogg": "ogg",
+    "flv": "flv",
+    "mpeg": "mpeg",
+    "mpegts": "mpegts",
+    "asf": "asf",
+    "yuv4mpegpipe": "yuv4mpegpipe",
+}
 _RATE = 12.0  # frames a second where the source does not say
 
 
@@ -95,7 +109,7 @@ def _folder(path: Path, count: int | None) -> Clip:
     if not files:
         raise InputError(f"{path} holds no pictures: expected {', '.join(_PICTURES)}")
     first = read_picture(str(files[0])).pixels
-    require_memory(path, 2 * 8 * first.size * len(files))  # the frames, and their stack
+    require_memory(path, 2 * 8 * first.size * len(files))  # the frames and the stacked copy
     frames = []
     for file in files:
         pixels = read_picture(str(file)).pixels
@@ -106,69 +120,51 @@ def _folder(path: Path, count: int | None) -> Clip:
 
 
 def _film(path: Path, count: int | None) -> Clip:
+    require_memory(path, path.stat().st_size)
     content = path.read_bytes()
-    require_whole(content, str(path))
-    kind = video_format(content)
+    container = require_container(content, str(path))
+    frames: list[np.ndarray] = []
     try:
-        if content.startswith(b"GIF8"):
-            frames, rate = _gif(content, path, count)
-        elif kind is None:
-            raise InputError(
-                f"cannot read {path}: damaged, or no video (expected GIF, MP4, QuickTime, "
-                "Matroska, WebM, AVI, Ogg, FLV, ASF, MPEG or Y4M)"
-            )
-        else:
-            frames, rate = _decoded(content, kind, path, count)
+        decode = _gif if container == "gif" else _stream
+        rate, decoded = decode(content, container, str(path))
+        for frame in itertools.islice(decoded, count):
+            if frames and frame.shape != frames[0].shape:
+                raise InputError(
+                    f"{path}: frame {len(frames)} has shape {frame.shape}, the first "
+                    f"{frames[0].shape}"
+                )
+            frames.append(frame)
+            # The stacked copy and its float64 values; the frames themselves are allocated.
+            require_memory(path, (1 + 8) * frame.nbytes * len(frames))
     except InputError:
         raise
     except Exception as error:  # each decoder has exceptions of its own; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {path}: damaged, or no video ({reason[:100]})") from error
+        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        raise InputError(f"cannot read {path}: damaged, or no video ({reason})") from error
     if not frames:
-        raise InputError(f"cannot read {path}: damaged, or no video (no frame in it)")
+        raise InputError(f"cannot read {path}: it holds no frames")
     return Clip(np.stack(frames) / 255, rate)
 
 
-def _gif(content: bytes, path: Path, count: int | None) -> tuple[list[np.ndarray], float]:
-    """The frames of a GIF in RGB, and its rate from the milliseconds of a frame."""
-    image = PIL.GifImagePlugin.GifImageFile(io.BytesIO(content))
-    frames: list[np.ndarray] = []
-    for index in range(image.n_frames if count is None else min(count, image.n_frames)):
-        _require_frame(path, 3 * image.width * image.height, len(frames), copies=4)
-        image.seek(index)
-        frames.append(np.asarray(image.convert("RGB")))
-    duration = float(image.info.get("duration") or 0)
-    return frames, 1000 / duration if duration else _RATE
+def _gif(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
+    del container
+    width, height = struct.unpack_from("<HH", content, 6)
+    require_memory(source, (4 + 4 + 3 + 1 + 8 * 3) * width * height)  # Pillow's canvases, one frame
+    file = Image.open(io.BytesIO(content), formats=["GIF"])
+    duration = float(file.info.get("duration") or 0)
+    pictures = (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file))
+    return 1000 / duration if duration else _RATE, pictures
 
 
-def _decoded(
-    content: bytes, kind: str, path: Path, count: int | None
-) -> tuple[list[np.ndarray], float]:
-    """The frames in RGB of the first video stream, and their rate.
-
-    FFmpeg is given the bytes and the name of the container: what a path or the content could make
-    it open besides, as playlists do, it has no means to open.
-    """
-    av, frames = extra("av", "video"), []
-    av.logging.set_level(None)  # what it would print, it raises as well
-    options = {"protocol_whitelist": "none", "enable_drefs": "0"}
-    options = options if kind == "mov" else {"protocol_whitelist": "none"}
-    with av.open(io.BytesIO(content), format=kind, options=options) as container:
-        stream = container.streams.video[0]
-        _require_frame(path, 3 * stream.width * stream.height, max(0, (count or stream.frames) - 1))
-        for frame in itertools.islice(container.decode(stream), count):
-            _require_frame(path, 3 * frame.width * frame.height, len(frames))
-            frames.append(frame.to_ndarray(format="rgb24"))
-            if frames[-1].shape != frames[0].shape:
-                raise InputError(f"{path} has frames of several sizes")
-        if count is None and stream.frames > len(frames):
-            raise InputError(f"{path} is cut short: {len(frames)} of {stream.frames} frames")
-        return frames, float(stream.guessed_rate or stream.average_rate or _RATE)
-
-
-def _require_frame(path: Path, size: int, before: int, copies: int = 2) -> None:
-    """Memory for one more frame of `size` bytes, and for what is made of all of them in the end.
-
-    That is the frames, their stack, and its float64: 9 bytes more for each byte that is there.
-    """
-    require_memory(path, 9 * size * (before + 1) + copies * size)
+def _stream(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
+    """Opened from memory with a demuxer named: FFmpeg has no address to open others from."""
+    av = extra("av", "video")
+    av.logging.set_level(av.logging.PANIC)  # the exception says it
+    options = {"format_whitelist": _DEMUXERS[container], "protocol_whitelist": "none"}
+    file = av.open(io.BytesIO(content), format=container, container_options=options)
+    if not file.streams.video:
+        raise InputError(f"{source} has no video stream")
+    stream = file.streams.video[0]
+    require_memory(source, (3 + 3 + 1 + 8 * 3) * stream.width * stream.height)
+    pictures = (frame.to_ndarray(format="rgb24") for frame in file.decode(stream))
+    return float(stream.average_rate or 0) or _RATE, pictures
