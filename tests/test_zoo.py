@@ -197,6 +197,9 @@ STARTS = {
     "siren": (Siren(**WIDE), SINE),
     "spder": (Spder(**WIDE), SINE),
     "finer": (Finer(**WIDE), SINE),
+    "siren-first": (Siren(**WIDE, first_omega0=90.0), SINE),
+    "finer-first": (Finer(**WIDE, first_omega0=90.0), SINE),
+    "wire-first": (Wire(**WIDE, first_omega0=90.0), WAVE),
     "finer-bias": (Finer(**WIDE, first_bias=5.0), SINE | {"layer_0/bias": ("uniform", 5.0)}),
     "gauss": (Gauss(**WIDE), TORCH),
     "mlp": (MLP(**WIDE), GLOROT | UNBIASED),
@@ -841,6 +844,24 @@ def test_spinn_on_a_mesh_is_spinn_at_its_points(counts, x64):
         model.apply_grid(params, [np.zeros(2)] * 4)
 
 
+@pytest.mark.parametrize("kind", [Siren, Finer, Wire, Wire2D])
+def test_one_omega0_is_that_of_every_layer_and_of_the_first_unless_it_has_its_own(kind, x64):
+    """To the bit; and the first layer's alone moves with it: a net of one layer has that one."""
+    fields = {"in_dim": 2, "out_dim": 3, "width": 4, "depth": 2}
+    plain, x = kind(**fields, omega0=3.0), points(7, 2)
+    params = params_like(plain, scale=0.5)
+    same = kind(**fields, omega0=3.0, first_omega0=3.0)
+    np.testing.assert_array_equal(apply(plain, params, x), apply(same, params, x))
+    np.testing.assert_equal(plain.plan(), kind(**fields, omega0=3.0, first_omega0=9.0).plan())
+    shallow = fields | {"depth": 1}
+    params = params_like(kind(**shallow), scale=0.5)
+    own = apply(kind(**shallow, omega0=8.0, first_omega0=3.0), params, x)
+    np.testing.assert_array_equal(own, apply(kind(**shallow, omega0=3.0), params, x))
+    for bad in (0.0, -1.0, math.inf, "fast"):
+        with pytest.raises(InputError, match="^first_omega0: expected a finite number > 0, got"):
+            kind(**fields, first_omega0=bad)
+
+
 # What an LRNN holds ------------------------------------------------------------------------------
 
 SMALL = {"in_dim": 2, "out_dim": 3, "width": 5}
@@ -848,6 +869,7 @@ AS_LRNN = {
     "tanh": MLP(**SMALL),
     "relu": MLP(**SMALL, activation="relu", depth=1),
     "siren": Siren(**SMALL, depth=2),
+    "siren-first": Siren(**SMALL, depth=2, omega0=4.0, first_omega0=11.0),
     "spder": Spder(**SMALL, depth=2),
     "spder-sound": Spder(**SMALL, depth=1, activation="sin_arctan", omega0=7.0),
 }
