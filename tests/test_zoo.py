@@ -858,7 +858,7 @@ def test_one_omega0_is_that_of_every_layer_and_of_the_first_unless_it_has_its_ow
     own = apply(kind(**shallow, omega0=8.0, first_omega0=3.0), params, x)
     np.testing.assert_array_equal(own, apply(kind(**shallow, omega0=3.0), params, x))
     for bad in (0.0, -1.0, math.inf, "fast"):
-        with pytest.raises(InputError, match="^first_omega0: expected a finite number"):
+        with pytest.raises(InputError, match=r"^first_omega0: expected a finite number"):
             kind(**fields, first_omega0=bad)
 
 
