@@ -117,6 +117,12 @@ def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
     scikit-image's implementation with its 7 x 7 uniform window; a smaller image takes the largest
     odd window that fits, and a side below 3 pixels has none: NaN.
 
+    Args:
+      value: the reconstruction.
+      reference: the truth, the same shape.
+      peak: the width of the pictures' range, as in `psnr`. Figures made by the default of
+        scikit-image 0.18 for floats have peak 2, and as a rule are higher than with 1.
+
     Raises:
       InputError: the shapes differ.
 

@@ -1,6 +1,8 @@
 """Kernels: values against NumPy in float64, derivatives in closed form, limits."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import chex
 import jax
@@ -66,11 +68,85 @@ def test_the_fast_sine_is_odd_and_keeps_zero_and_what_is_not_finite(f, g):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_other_dtypes_take_the_exact_sine(dtype):
+def test_in_radians_other_dtypes_take_the_exact_sine(dtype):
     x = jnp.linspace(-3, 3, 101, dtype=dtype)
-    assert sin(x).dtype == sinpi(x).dtype == dtype
+    assert sin(x).dtype == dtype
     np.testing.assert_array_equal(sin(x), jnp.sin(x))
-    np.testing.assert_array_equal(sinpi(x), jnp.sin(np.pi * x))
+
+
+def turned(x):
+    """(sin, cos) of pi x in float64, x reduced to [-1/2, 1/2] in rational arithmetic."""
+    sines, cosines = [], []
+    for value in np.asarray(x, np.float64).ravel():
+        exact = Fraction(float(value))
+        n = round(exact)
+        t = exact - n
+        sign = -1.0 if n % 2 else 1.0
+        sines.append(sign * math.sin(math.pi * float(t)))
+        # sin(pi (1/2 - |t|)): relative accuracy at the zeros of the cosine
+        cosines.append(sign * math.sin(math.pi * float(Fraction(1, 2) - abs(t))))
+    return np.array(sines), np.array(cosines)
+
+
+def half_turns_of(dtype):
+    """Random points of every size that a dtype has, integers and half-integers of both parities,
+    the points where floats become integers and even, and the largest."""
+    info = jnp.finfo(dtype)
+    rng = np.random.default_rng(11)
+    exponents = rng.uniform(-6, float(np.log2(float(info.max))) - 0.1, 1500)
+    edge = 2.0 ** (info.nmant + np.arange(-1, 4))[:, None]
+    points = np.concatenate(
+        [
+            rng.choice([-1, 1], 1500) * 2.0**exponents,
+            rng.uniform(-200, 200, 1500),
+            np.arange(-40, 41) / 2,
+            (edge * [1, 1 + float(info.eps), 1 - float(info.eps), -1 - float(info.eps)]).ravel(),
+            [100.0, 1e4, float(info.max), -float(info.max), 0.0, -0.0],
+        ]
+    )
+    return jnp.asarray(points, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_half_turns_are_reduced_exactly_in_every_dtype(dtype, x64):
+    """Values, slopes and curvatures within a few roundings, at any size of the argument."""
+    x = half_turns_of(jnp.dtype(dtype))
+    assert jnp.isfinite(x).all()
+    eps = float(jnp.finfo(x.dtype).eps)
+    sine, cosine = turned(x)
+    for f, value, slope in ((sinpi, sine, np.pi * cosine), (cospi, cosine, -np.pi * sine)):
+        assert jax.jit(f)(x).dtype == x.dtype
+        relative = eps if dtype.endswith("16") else 4e-7 if dtype == "float32" else 5e-16
+        # the cosine in float32 has an absolute bound, which the narrower ones inherit
+        absolute = 0.0 if f is sinpi else {"float64": 3e-16}.get(dtype, 2e-7)
+        error = np.abs(np.asarray(jax.jit(f)(x), np.float64) - value)
+        assert np.all(error <= relative * np.abs(value) + absolute)
+        for derivative, size in ((jax.grad(f), 1), (jax.jacfwd(jax.grad(f)), 2)):
+            expected = slope if size == 1 else -(np.pi**2) * value
+            found = np.asarray(jax.vmap(derivative)(x), np.float64)
+            np.testing.assert_allclose(
+                found, expected, rtol=0, atol=np.pi**size * 4 * max(eps, 6e-17)
+            )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_half_turns_of_what_is_not_finite_are_nan_and_of_integers_exact(dtype, x64):
+    bad = jnp.array([jnp.inf, -jnp.inf, jnp.nan], dtype)
+    assert jnp.isnan(sinpi(bad)).all()
+    assert jnp.isnan(cospi(bad)).all()
+    whole = jnp.arange(-130, 131).astype(dtype)
+    np.testing.assert_array_equal(sinpi(whole), 0)
+    np.testing.assert_array_equal(cospi(whole).astype(float), (-1.0) ** np.arange(-130, 131))
+    # one more than the last float with a neighbour at distance 1 has no odd one above it
+    last = 2.0 ** (jnp.finfo(jnp.dtype(dtype)).nmant + 1)
+    ends = jnp.array([last - 1, last, jnp.finfo(jnp.dtype(dtype)).max], dtype)
+    np.testing.assert_array_equal(cospi(ends).astype(float), [-1, 1, 1])
+
+
+def test_half_turns_of_integers_and_of_complex_numbers(x64):
+    np.testing.assert_array_equal(cospi(np.array([0, 1, 2, 10**6 + 1])), [1, -1, 1, -1])
+    z = np.array([0.3 + 0.2j, -1.7 - 0.4j])
+    np.testing.assert_allclose(sinpi(z), np.sin(np.pi * z), rtol=1e-13)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -530,10 +530,13 @@ def test_theorem_1_error_falls_with_rank():
     assert errors[2] < 0.05
 
 
-def test_theorem_2_low_order_functions_need_few_parameters():
-    """sum_i sin(2 x_i) + sum_i x_i x_{i+1} on [-1, 1]^8 to 3 %, with 785 parameters.
+@pytest.mark.parametrize("d", [2, 4, 8, 16])
+def test_theorem_2_at_fixed_error_the_parameters_grow_as_a_polynomial_in_d(d):
+    """sum_i sin(2 x_i) + sum_i x_i x_{i+1} on [-1, 1]^d, of order m = 2, to 5 % at every d.
 
-    A grid of three nodes a variable has 6,561 values.
+    Rank d, 4 d^2 + 17 d + 1 parameters, is enough: 51, 133, 393, 1,297, where a grid of three nodes
+    a variable has 9, 81, 6,561 and 43 million values. Half the rank is not, from d = 4 on, so that
+    the number which is needed does grow.
     """
 
     def additive(x):
@@ -543,19 +546,26 @@ def test_theorem_2_low_order_functions_need_few_parameters():
         return additive(x) + jnp.sum(x[:, :-1] * x[:, 1:], axis=-1, keepdims=True)
 
     def loss(u, data, key):
-        x = jax.random.uniform(key, (512, 8), minval=-1, maxval=1)
+        x = jax.random.uniform(key, (512, d), minval=-1, maxval=1)
         return jnp.mean((u(x) - f(x)) ** 2)
 
-    model = dataclasses.replace(SINES, in_dim=8, omega0=3.0)
-    optimizer = optax.adam(optax.cosine_decay_schedule(3e-2, 1500))
-    params, _ = fit(model, loss, (), optimizer, key=jax.random.key(9), steps=1500)
-    assert count_parameters(params) == 785
-
-    x = points(4096, 8).astype(np.float32)
+    x = points(4096, d).astype(np.float32)
     y = np.asarray(f(x))
+    optimizer = optax.adam(optax.cosine_decay_schedule(3e-2, 1500))
+
+    def error(rank):
+        model = dataclasses.replace(SINES, in_dim=d, rank=rank, omega0=3.0)
+        params, _ = fit(model, loss, (), optimizer, key=jax.random.key(9), steps=1500)
+        return relative_error(apply(model, params, x), y), count_parameters(params)
+
+    reached, count = error(d)
+    assert reached < 5e-2
+    assert count == 4 * d**2 + 17 * d + 1
+    if d > 2:
+        assert error(d // 2)[0] > 7e-2
+    # what is of order 0 or 1, or linear, does not come near
     design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     linear = design @ np.linalg.lstsq(design, y)[0]
-    assert relative_error(apply(model, params, x), y) < 3e-2
     assert relative_error(y.mean(), y) > 0.9
     assert relative_error(linear, y) > 0.3
-    assert relative_error(additive(x), y) > 0.3
+    assert relative_error(additive(x), y) > 0.25

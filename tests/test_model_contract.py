@@ -90,9 +90,11 @@ NESTS = {
 }
 OTHERS = {
     "siren": Siren(**SMALL, width=8, depth=3),
+    "siren-first": Siren(**SMALL, width=8, depth=3, omega0=5.0, first_omega0=12.0),
     "spder": Spder(**SMALL, width=8, depth=3),
     "spder-sound": Spder(**SMALL, width=8, depth=2, activation="sin_arctan"),
     "finer": Finer(**NARROW, omega0=5.0, first_bias=2.0),
+    "finer-first": Finer(**NARROW, omega0=3.0, first_omega0=8.0),
     "gauss": Gauss(**NARROW, scale=3.0),
     "relu-pe": ReluPE(**NARROW, frequencies=3),
     "ffn": FFN(**NARROW, features=5, sigma=2.0, seed=7),
@@ -101,6 +103,8 @@ OTHERS = {
     "wire": Wire(**NARROW),
     "wire-broad": Wire(**NARROW | {"depth": 3}, omega0=3.0, sigma0=1.0),
     "wire-2d": Wire2D(**NARROW, omega0=3.0, sigma0=1.0),
+    "wire-first": Wire(**NARROW | {"depth": 3}, omega0=2.0, first_omega0=4.0, sigma0=1.0),
+    "wire-2d-first": Wire2D(**NARROW, omega0=2.0, first_omega0=4.0, sigma0=1.0),
     "fourier-net": FourierNet(**NARROW, input_scale=8.0),
     "gabor-net": GaborNet(in_dim=3, out_dim=2, width=6, depth=3, input_scale=8.0),
     "kan": KAN(**SMALL, width=4),
@@ -308,7 +312,7 @@ def second(model, at, u, v, weights):
 def test_second_derivatives_agree_with_the_oracle(name, x64):
     """Of every model that says it has them; frequencies are low, so that differences are exact."""
     model = MODELS[name]
-    low = {"omega0": 2.0, "scale": 1.5, "input_scale": 4.0}
+    low = {"omega0": 2.0, "first_omega0": 1.0, "scale": 1.5, "input_scale": 4.0}
     fields = {field.name for field in dataclasses.fields(model)} & low.keys()
     model = dataclasses.replace(model, **{field: low[field] for field in fields})
     at = in_float64(drawn(MODELS[name], points=2))

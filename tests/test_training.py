@@ -187,10 +187,22 @@ def test_bad_arguments_are_named():
 
 
 def test_schedules():
-    """step: rate factor^(step // every); cosine: rate (1 + cos(pi step / steps)) / 2."""
+    """step: rate factor^(step // every); exponential: rate factor^(step / every), which is WIRE's
+    rate 0.1^(step / steps) at every = steps; cosine: rate (1 + cos(pi step / steps)) / 2."""
     staircase = Training(learning_rate=1e-3, schedule="step").rate()
     for step in (0, 99, 100, 999):
         np.testing.assert_allclose(staircase(step), 1e-3 * 0.8 ** (step // 100), rtol=1e-5)
+    smooth = Training(learning_rate=1e-3, schedule="exponential").rate()
+    for step in (0, 1, 37, 100, 999):
+        np.testing.assert_allclose(smooth(step), 1e-3 * 0.8 ** (step / 100), rtol=1e-5)
+    decay = {"steps": 700, "decay_every": 700, "decay_factor": 0.1}
+    wire = Training(learning_rate=5e-3, schedule="exponential", **decay)
+    for step in (0, 1, 350, 700):
+        np.testing.assert_allclose(wire.rate()(step), 5e-3 * 0.1 ** (step / 700), rtol=1e-5)
+    # the steps are no part of the program, since the decay is given by decay_every alone
+    longer = dataclasses.replace(wire, steps=900)
+    assert wire.program() == longer.program()
+    assert wire.program().rate()(350) == longer.rate()(350) == wire.rate()(350)
     cosine = Training(learning_rate=2e-3, schedule="cosine", steps=400).rate()
     for step in (0, 100, 200, 400):
         expected = 2e-3 * (1 + np.cos(np.pi * step / 400)) / 2
@@ -207,7 +219,7 @@ def test_schedules():
         ({"decay_factor": 1.5}, r"decay_factor: expected a number in \(0, 1\], got 1.5"),
         ({"batch": 0}, "batch: expected an integer >= 1, got 0"),
         ({"seed": -1}, "seed: expected an integer >= 0, got -1"),
-        ({"schedule": "linear"}, "schedule: expected one of 'constant', 'step', 'cosine'"),
+        ({"schedule": "linear"}, "expected one of 'constant', 'step', 'exponential', 'cosine'"),
     ],
 )
 def test_training_names_impossible_fields(fields, message):

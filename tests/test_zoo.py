@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from oracles.kan import splines_at_knots
 from oracles.nestnet import nested_of, rho
 from oracles.separable import grid as interpolated
 from oracles.zoo import oracle
+from scipy.stats import kstest
 
 from lrnn_jax import (
     FFN,
@@ -195,6 +197,9 @@ STARTS = {
     "siren": (Siren(**WIDE), SINE),
     "spder": (Spder(**WIDE), SINE),
     "finer": (Finer(**WIDE), SINE),
+    "siren-first": (Siren(**WIDE, first_omega0=90.0), SINE),
+    "finer-first": (Finer(**WIDE, first_omega0=90.0), SINE),
+    "wire-first": (Wire(**WIDE, first_omega0=90.0), WAVE),
     "finer-bias": (Finer(**WIDE, first_bias=5.0), SINE | {"layer_0/bias": ("uniform", 5.0)}),
     "gauss": (Gauss(**WIDE), TORCH),
     "mlp": (MLP(**WIDE), GLOROT | UNBIASED),
@@ -221,7 +226,7 @@ STARTS = {
         WAVE | {name.replace("wave", "envelope"): law for name, law in WAVE.items()},
     ),
     "fourier-net": (FourierNet(**WIDE), FILTERS),
-    "kan": (KAN(**WIDE | {"depth": 1}), SPLINES),
+    "kan-paper": (KAN(**WIDE | {"depth": 1}, weight_init="paper"), SPLINES),
     "cheby-kan": (
         ChebyKAN(**WIDE | {"depth": 1}),
         {"layer_0/coefficients": ("normal", 1 / 15), "layer_1/coefficients": ("normal", 1 / 640)},
@@ -651,6 +656,36 @@ def test_b_splines_are_a_partition_of_unity(order, x64):
     assert np.count_nonzero(basis, axis=-1).max() == order + 1
 
 
+@pytest.mark.parametrize("order", [1, 3, 4])
+@pytest.mark.parametrize(("intervals", "noise", "limit"), [(5, None, 0.03), (2, 0.8, 0.2)])
+def test_a_kan_starts_as_pykan_does(order, intervals, noise, limit, x64):
+    """Values at the knots U(+-noise / (2 G)), 0.3 by default, of the least coefficients; weights of
+    the base U(+-1/sqrt(i)) and of the spline 1/sqrt(i)."""
+    model = KAN(in_dim=9, out_dim=70, width=64, intervals=intervals, order=order, noise=noise)
+    params = model.init(jax.random.key(4))
+    for layer, i in enumerate((9, 64)):
+        own = params[f"layer_{layer}"]
+        values, least = splines_at_knots(model, params, layer)
+        np.testing.assert_allclose(own["coefficients"], least, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(own["spline_weight"], i**-0.5)
+        for drawn, half_width in ((values, limit), (own["base_weight"], i**-0.5)):
+            drawn = np.ravel(drawn) / half_width
+            assert np.abs(drawn).max() <= 1 + 1e-12
+            assert kstest(drawn, "uniform", (-1, 2)).pvalue > 1e-3
+
+
+def test_a_kan_of_given_knots_starts_with_the_least_coefficients_on_them(x64):
+    knots = (((-1.0, 0.5, 0.7), (0.0, 1.0, 3.0)), ((-2.0, 0.0, 1.0),) * 40)
+    model = KAN(in_dim=2, out_dim=30, width=40, intervals=2, noise=4.0, knots=knots)
+    params = model.init(jax.random.key(5))
+    for layer in range(2):
+        values, least = splines_at_knots(model, params, layer)
+        np.testing.assert_allclose(
+            params[f"layer_{layer}"]["coefficients"], least, rtol=1e-9, atol=1e-12
+        )
+        assert kstest(values.ravel(), "uniform", (-1, 2)).pvalue > 1e-3
+
+
 def kan_and_data(n=400):
     model = KAN(in_dim=2, out_dim=2, width=3, intervals=4)
     x = np.random.default_rng(2).uniform((-0.5, 0.2), (0.4, 0.9), (n, 2))
@@ -809,6 +844,24 @@ def test_spinn_on_a_mesh_is_spinn_at_its_points(counts, x64):
         model.apply_grid(params, [np.zeros(2)] * 4)
 
 
+@pytest.mark.parametrize("kind", [Siren, Finer, Wire, Wire2D])
+def test_one_omega0_is_that_of_every_layer_and_of_the_first_unless_it_has_its_own(kind, x64):
+    """To the bit; and the first layer's alone moves with it: a net of one layer has that one."""
+    fields = {"in_dim": 2, "out_dim": 3, "width": 4, "depth": 2}
+    plain, x = kind(**fields, omega0=3.0), points(7, 2)
+    params = params_like(plain, scale=0.5)
+    same = kind(**fields, omega0=3.0, first_omega0=3.0)
+    np.testing.assert_array_equal(apply(plain, params, x), apply(same, params, x))
+    np.testing.assert_equal(plain.plan(), kind(**fields, omega0=3.0, first_omega0=9.0).plan())
+    shallow = fields | {"depth": 1}
+    params = params_like(kind(**shallow), scale=0.5)
+    own = apply(kind(**shallow, omega0=8.0, first_omega0=3.0), params, x)
+    np.testing.assert_array_equal(own, apply(kind(**shallow, omega0=3.0), params, x))
+    for bad in (0.0, -1.0, math.inf, "fast"):
+        with pytest.raises(InputError, match=r"^first_omega0: expected a finite number"):
+            kind(**fields, first_omega0=bad)
+
+
 # What an LRNN holds ------------------------------------------------------------------------------
 
 SMALL = {"in_dim": 2, "out_dim": 3, "width": 5}
@@ -816,6 +869,7 @@ AS_LRNN = {
     "tanh": MLP(**SMALL),
     "relu": MLP(**SMALL, activation="relu", depth=1),
     "siren": Siren(**SMALL, depth=2),
+    "siren-first": Siren(**SMALL, depth=2, omega0=4.0, first_omega0=11.0),
     "spder": Spder(**SMALL, depth=2),
     "spder-sound": Spder(**SMALL, depth=1, activation="sin_arctan", omega0=7.0),
 }

@@ -1,9 +1,10 @@
 """Elementwise activations: fast on the CPU, with derivatives that are right everywhere.
 
 XLA's own float32 sine costs a CPU ten times a polynomial and more. `sinpi` and `cospi` take their
-argument in half turns, so that its reduction to [-1/2, 1/2] is exact and has no range; the models
-divide by pi where they multiply by a frequency anyway. `sin` and `cos` are for radians. Other
-dtypes than float32 take XLA's functions. `benchmarks/speed.py sine` measures them.
+argument in half turns, so that its reduction to [-1/2, 1/2] is exact and has no range, in every
+float dtype; the models divide by pi where they multiply by a frequency anyway. `sin` and `cos` are
+for radians; other dtypes than float32 take XLA's functions there. `benchmarks/speed.py sine`
+measures them.
 """
 
 import functools
@@ -76,28 +77,52 @@ def _cosine(t: jax.Array, n: jax.Array) -> jax.Array:
     return _signed(_horner(t * t, _COS), jnp.where(jnp.abs(n) < 2.0**24, n, 0))
 
 
+def _odd(n: jax.Array) -> jax.Array:
+    """Whether integers of a float dtype are odd: halving is exact, and every huge float is even."""
+    half = 0.5 * n
+    return half != jnp.floor(half)
+
+
+def _in_half_turns(fast: Callable, slow: Callable, plain: Elementwise, x: ArrayLike) -> jax.Array:
+    """f(pi x) from x = n + t, where x - round(x) is exact.
+
+    Args:
+      fast: (t, n) to the value in float32, which narrower dtypes are computed in and rounded once.
+      slow: t to f(pi t) in float64.
+      plain: f of radians, for complex numbers, which are not reduced.
+      x: of any dtype; integers take JAX's default float dtype.
+    """
+    x = jnp.asarray(x)
+    if jnp.iscomplexobj(x):
+        return plain(np.pi * x)
+    x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+    if x.dtype == jnp.float64:
+        n = jnp.round(x)
+        value = slow(x - n)
+        return jnp.where(_odd(n), -value, value)
+    wide = x.astype(jnp.float32)
+    n = jnp.round(wide)
+    return fast(wide - n, n).astype(x.dtype)
+
+
 @jax.custom_jvp
 def sinpi(x: ArrayLike) -> jax.Array:
     """sin(pi x), x in half turns, at a small fraction of the cost of XLA's sine on a CPU.
 
-    Relative error in float32: 4e-7 for every finite x; NaN for others. Other dtypes: XLA's sine of
-    the product. Differentiable to any order, forward and reverse.
+    For every finite x, however large, the relative error is 4e-7 in float32, 5e-16 in float64 and
+    one rounding more than float32's in narrower dtypes; NaN for others. Differentiable to any
+    order, forward and reverse.
     """
-    x = jnp.asarray(x)
-    if x.dtype != jnp.float32:
-        return jnp.sin(np.pi * x)
-    n = jnp.round(x)
-    return _sine(x - n, n)
+    return _in_half_turns(_sine, lambda t: jnp.sin(np.pi * t), jnp.sin, x)
 
 
 @jax.custom_jvp
 def cospi(x: ArrayLike) -> jax.Array:
-    """cos(pi x), x in half turns. Absolute error in float32: 2e-7; for the rest see `sinpi`."""
-    x = jnp.asarray(x)
-    if x.dtype != jnp.float32:
-        return jnp.cos(np.pi * x)
-    n = jnp.round(x)
-    return _cosine(x - n, n)
+    """cos(pi x), x in half turns. Absolute error 2e-7 in float32, 3e-16 in float64, where it is 0
+    at each half-integer; for the rest see `sinpi`.
+    """
+    # 1/2 - |t| is exact near the zeros of the cosine, where its rounding would matter
+    return _in_half_turns(_cosine, lambda t: jnp.sin(np.pi * (0.5 - jnp.abs(t))), jnp.cos, x)
 
 
 sinpi.defjvps(lambda t, out, x: cospi(x) * (np.pi * t))

@@ -18,6 +18,7 @@ from lrnn_jax.typing import Key, Params
 __all__ = [
     "Constant",
     "Fixed",
+    "Mapped",
     "Normal",
     "Uniform",
     "draw",
@@ -62,6 +63,28 @@ class Fixed:
     values: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """An array (i, m, o) of matrix_i u_i with independent u ~ U(-limit, limit) of shape (i, k, o).
+
+    Attributes:
+      shape: (i, m, o).
+      limit: of u.
+      matrix: (i, m, k), in NumPy.
+    """
+
+    shape: tuple[int, ...]
+    limit: float
+    matrix: Any
+
+
+def _random_shape(leaf: Any) -> tuple[int, ...]:
+    """The shape of the random numbers that a leaf takes; (0,) for none."""
+    if isinstance(leaf, Mapped):
+        return (leaf.shape[0], leaf.matrix.shape[-1], leaf.shape[-1])
+    return leaf.shape if isinstance(leaf, Uniform | Normal) else (0,)
+
+
 def draw(key: Key, plan: Any) -> Params:
     """The arrays of a plan, in JAX's default float dtype.
 
@@ -70,7 +93,7 @@ def draw(key: Key, plan: Any) -> Params:
 
     Args:
       key: where the numbers come from.
-      plan: a pytree of `Uniform`, `Normal`, `Constant` and `Fixed`.
+      plan: a pytree of `Uniform`, `Normal`, `Mapped`, `Constant` and `Fixed`.
 
     Example:
       >>> params = draw(jax.random.key(0), {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
@@ -78,8 +101,7 @@ def draw(key: Key, plan: Any) -> Params:
       ((2, 3), [0.0, 0.0, 0.0])
     """
     leaves, structure = jax.tree.flatten(plan)
-    random = [isinstance(leaf, Uniform | Normal) for leaf in leaves]
-    sizes = [math.prod(leaf.shape) * drawn for leaf, drawn in zip(leaves, random, strict=True)]
+    sizes = [math.prod(_random_shape(leaf)) for leaf in leaves]
     dtype = jnp.zeros(()).dtype
     open_end = np.nextafter(np.asarray(-1, dtype), np.asarray(0, dtype))
     numbers = jax.random.uniform(key, (sum(sizes),), minval=open_end, maxval=1.0)
@@ -96,6 +118,10 @@ def _array(leaf: Any, numbers: jax.Array) -> jax.Array:
         return leaf.limit * numbers.reshape(leaf.shape)
     if isinstance(leaf, Normal):
         return leaf.scale * math.sqrt(2) * jax.lax.erf_inv(numbers.reshape(leaf.shape))
+    if isinstance(leaf, Mapped):
+        drawn = leaf.limit * numbers.reshape(_random_shape(leaf))
+        matrix = jnp.asarray(leaf.matrix, numbers.dtype)
+        return jnp.matmul(matrix, drawn, precision=jax.lax.Precision.HIGHEST)
     if isinstance(leaf, Constant):
         return jnp.full(leaf.shape, leaf.value, numbers.dtype)
     return jnp.broadcast_to(jnp.asarray(leaf.values, numbers.dtype), leaf.shape)

@@ -11,17 +11,25 @@ import dataclasses
 import functools
 import itertools
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
+from scipy.interpolate import BSpline
 
-from lrnn_jax.checks import require_at_least, require_positive
+from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.dense import dot
-from lrnn_jax.kernels.initializers import Constant, Normal, Uniform, glorot_limit
+from lrnn_jax.kernels.initializers import (
+    Constant,
+    Mapped,
+    Normal,
+    Uniform,
+    fan_in_limit,
+    glorot_limit,
+)
 from lrnn_jax.kernels.splines import b_splines, chebyshev, extend_knots
 from lrnn_jax.models.network import Layer, Network
 from lrnn_jax.typing import Params
@@ -37,7 +45,11 @@ class KAN(Network):
 
     Parameters: `{"layer_0": {base_weight w_b (i, o), spline_weight w_s (i, o), coefficients c
     (i, m, o)}, ...}` with m = intervals + order; layers 0..depth, the last one to the outputs.
-    w_b ~ U(+-sqrt(6 / (i + o))), w_s = 1, c ~ N(0, noise^2).
+
+    The start 'pykan' is that of the authors' code: w_b ~ U(+-1/sqrt(i)), w_s = 1/sqrt(i), and c
+    the spline of least coefficients (in the Euclidean norm) whose values at the G + 1 knots are
+    U(+-noise/(2 G)). 'paper' is the paper's section 2.2: w_b ~ U(+-sqrt(6 / (i + o))), w_s = 1,
+    c ~ N(0, noise^2).
 
     Args:
       in_dim: inputs, >= 1.
@@ -46,7 +58,9 @@ class KAN(Network):
       depth: hidden layers.
       intervals: grid intervals G, >= 1.
       order: degree of the splines, >= 1.
-      noise: standard deviation of c, > 0.
+      weight_init: 'pykan' or 'paper', see above.
+      noise: scale of the splines at the start, > 0; None is 0.3 with 'pykan', its default, and 0.1
+        with 'paper'.
       knots: intervals + 1 increasing numbers for each input of each layer, as `update_grid` returns
         them; None is equally spaced on [-1, 1] everywhere. Beyond its knots a function is w_b silu.
 
@@ -65,12 +79,15 @@ class KAN(Network):
     depth: int = 1
     intervals: int = 5
     order: int = 3
-    noise: float = 0.1
+    weight_init: Literal["pykan", "paper"] = "pykan"
+    noise: float | None = None
     knots: Knots | None = None
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "in_dim", "out_dim", "width", "depth", "intervals", "order")
-        require_positive(self, "noise")
+        require_choice(self, "weight_init")
+        if self.noise is not None:
+            require_positive(self, "noise")
         if self.knots is not None:
             self._check_knots(self.knots)
 
@@ -85,15 +102,35 @@ class KAN(Network):
         return self.order - 1
 
     def plan(self) -> dict[str, Any]:
-        """The paper's section 2.2: spline near 0 and w_b of Glorot's size."""
-        terms = self.intervals + self.order
+        """The start that `weight_init` names.
+
+        References: pykan 0.2.8, `KANLayer.__init__` and the defaults of `MultKAN`.
+        """
+        pairs = enumerate(itertools.pairwise(self.widths))
+        if self.weight_init == "paper":
+            return {f"layer_{index}": self._paper_start(i, o) for index, (i, o) in pairs}
+        return {f"layer_{index}": self._pykan_start(index, i, o) for index, (i, o) in pairs}
+
+    def _paper_start(self, i: int, o: int) -> dict[str, Any]:
+        noise = 0.1 if self.noise is None else self.noise
         return {
-            f"layer_{index}": {
-                "base_weight": Uniform((i, o), glorot_limit(i, o)),
-                "spline_weight": Constant((i, o), 1.0),
-                "coefficients": Normal((i, terms, o), self.noise),
-            }
-            for index, (i, o) in enumerate(itertools.pairwise(self.widths))
+            "base_weight": Uniform((i, o), glorot_limit(i, o)),
+            "spline_weight": Constant((i, o), 1.0),
+            "coefficients": Normal((i, self.intervals + self.order, o), noise),
+        }
+
+    def _pykan_start(self, index: int, i: int, o: int) -> dict[str, Any]:
+        noise = 0.3 if self.noise is None else self.noise
+        even = (tuple(np.linspace(-1, 1, self.intervals + 1).tolist()),) * i
+        knots = even if self.knots is None else self.knots[index]
+        return {
+            "base_weight": Uniform((i, o), fan_in_limit(i)),
+            "spline_weight": Constant((i, o), fan_in_limit(i)),
+            "coefficients": Mapped(
+                (i, self.intervals + self.order, o),
+                noise / (2 * self.intervals),
+                np.stack([_interpolation(grid, self.order) for grid in knots]),
+            ),
         }
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
@@ -178,6 +215,14 @@ class KAN(Network):
             rising = all(a < b for a, b in itertools.pairwise(grid))
             if not rising or math.isinf(grid[-1] - grid[0]):
                 raise InputError(f"knots: expected finite, increasing numbers, got {list(grid)}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _interpolation(knots: tuple[float, ...], order: int) -> Float[np.ndarray, "m k"]:
+    """Values at the k knots to the least of the coefficients of a spline that takes them."""
+    inner = np.asarray(knots, np.float64)
+    extended = extend_knots(inner[None], order)[0]
+    return np.linalg.pinv(BSpline.design_matrix(inner, extended, order).toarray())
 
 
 def _levels_of(knots: Any) -> list[Any]:

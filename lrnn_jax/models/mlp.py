@@ -94,7 +94,7 @@ class MLP(Network):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Siren(Network):
-    """SIREN: an MLP whose activation is sin(omega0 (W x + b)).
+    """SIREN: an MLP whose activation is sin(omega0 (W x + b)); the first layer has its own omega0.
 
     Parameters: `{"layer_0": {weight (i, w), bias (w,)}, ..., "head": {weight (w, o), bias (o,)}}`,
     W ~ U(+-1/i) first, U(+-sqrt(6/i)/omega0) then; biases U(+-1/sqrt(i)).
@@ -105,7 +105,9 @@ class Siren(Network):
       width: neurons of each hidden layer.
       depth: sine layers, the first one counted: 4 of 256 are the 198,401 parameters of the image
         studies for 2 -> 1 (`hidden_layers=3` in the authors' code).
-      omega0: frequency, > 0, in every layer; it multiplies the bias too, as in the authors' code.
+      omega0: frequency, > 0, `hidden_omega_0` in the authors' code; it multiplies the bias too.
+      first_omega0: that of the first layer, > 0, their `first_omega_0`, whose limits do not depend
+        on it; None is omega0.
 
     Raises:
       InputError: a field is out of its range.
@@ -121,9 +123,10 @@ class Siren(Network):
     width: int = 256
     depth: int = 4
     omega0: float = 30.0
+    first_omega0: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self, "omega0")
+        _check(self, "omega0", "first_omega0")
 
     def plan(self) -> dict[str, Any]:
         """SIREN's limits."""
@@ -131,7 +134,7 @@ class Siren(Network):
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The sine layers and the linear head."""
-        return _layers(self, params, _scaled("sin", self.omega0))
+        return _layers(self, params, *(_scaled("sin", omega0) for omega0 in _frequencies(self)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +196,8 @@ class Finer(Network):
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
       depth: activated layers, the first one counted.
-      omega0: frequency, > 0, in every layer.
+      omega0: frequency, > 0, `hidden_omega_0` in the authors' code.
+      first_omega0: that of the first layer, > 0, their `first_omega_0`; None is omega0.
       first_bias: the first layer's biases are U(+-first_bias), the larger the higher the
         frequencies; None is SIREN's U(+-1/sqrt(i)), the authors' default.
       scale_gradient: the derivative is that of the function; False holds |z| + 1 constant in it,
@@ -214,13 +218,12 @@ class Finer(Network):
     width: int = 256
     depth: int = 4
     omega0: float = 30.0
+    first_omega0: float | None = None
     first_bias: float | None = None
     scale_gradient: bool = True
 
     def __post_init__(self) -> None:
-        _check(self, "omega0")
-        if self.first_bias is not None:
-            require_positive(self, "first_bias")
+        _check(self, "omega0", "first_omega0", "first_bias")
         require_flag(self, "scale_gradient")
 
     @property
@@ -235,14 +238,17 @@ class Finer(Network):
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The activated layers and the linear head."""
 
-        sine = _scaled("sin", self.omega0)
+        def periodic(omega0: float) -> Callable[[jax.Array], jax.Array]:
+            sine = _scaled("sin", omega0)
 
-        def sigma(z: jax.Array) -> jax.Array:
-            scale = jnp.abs(z) + 1
-            scale = scale if self.scale_gradient else jax.lax.stop_gradient(scale)
-            return sine(scale * z)
+            def sigma(z: jax.Array) -> jax.Array:
+                scale = jnp.abs(z) + 1
+                scale = scale if self.scale_gradient else jax.lax.stop_gradient(scale)
+                return sine(scale * z)
 
-        return _layers(self, params, sigma)
+            return sigma
+
+        return _layers(self, params, *map(periodic, _frequencies(self)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -395,7 +401,12 @@ class FFN(Network):
 
 def _check(model: Any, *positive: str) -> None:
     require_at_least(model, 1, "in_dim", "out_dim", "width", "depth")
-    require_positive(model, *positive)
+    require_positive(model, *(name for name in positive if getattr(model, name) is not None))
+
+
+def _frequencies(model: Siren | Finer) -> tuple[float, float]:
+    """omega0 of the hidden layers and of the first one."""
+    return model.omega0, model.omega0 if model.first_omega0 is None else model.first_omega0
 
 
 def _stack(
@@ -428,13 +439,19 @@ def _scaled(choice: Activation, omega0: float) -> Callable[[jax.Array], jax.Arra
     return tau if omega0 == unit else lambda z: tau((omega0 / unit) * z)
 
 
-def _layers(model: Any, params: Params, sigma: Callable[[jax.Array], jax.Array]) -> list[Layer]:
-    """h -> sigma(W h + b) for each hidden layer, and the linear head."""
+def _layers(
+    model: Any,
+    params: Params,
+    sigma: Callable[[jax.Array], jax.Array],
+    first_sigma: Callable[[jax.Array], jax.Array] | None = None,
+) -> list[Layer]:
+    """h -> sigma(W h + b) for each hidden layer, `first_sigma` in the first, and the head."""
 
     def dense(name: str) -> Layer:
         return lambda h: affine(h, params[name]["weight"], params[name]["bias"])
 
-    def hidden(name: str) -> Layer:
-        return lambda h: sigma(dense(name)(h))
+    def hidden(index: int) -> Layer:
+        own = first_sigma if index == 0 and first_sigma is not None else sigma
+        return lambda h: own(dense(f"layer_{index}")(h))
 
-    return [*(hidden(f"layer_{index}") for index in range(model.depth)), dense("head")]
+    return [*map(hidden, range(model.depth)), dense("head")]

@@ -67,6 +67,11 @@ def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Par
         }
 
     layers = {f"layer_{index}": layer(params[f"layer_{index}"]) for index in range(model.depth)}
+    if isinstance(model, Siren) and model.first_omega0 is not None:
+        # an LRNN has one omega0: the first layer's goes into its projection
+        factor = model.first_omega0 / model.omega0
+        first = layers["layer_0"]["projection"]
+        layers["layer_0"]["projection"] = {name: factor * leaf for name, leaf in first.items()}
     return lrnn, layers | {"head": params["head"]}
 
 

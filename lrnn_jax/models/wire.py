@@ -54,6 +54,8 @@ class Wire(Network):
       depth: wavelet layers, the first one counted: `hidden_layers=2` in the authors' code is 3.
       omega0: frequency, > 0; 20 and sigma0 = 10 are those of the FINER authors' comparison on
         pictures, the authors' own scripts have 4 to 20.
+      first_omega0: that of the first layer, > 0; None is omega0. The authors' code has these two,
+        `hidden_omega_0` and `first_omega_0`, and one sigma0, `scale`.
       sigma0: inverse width of the Gaussian, > 0; the authors advise omega0 / sigma0 < 2.5, because
         |psi| reaches exp((omega0 / sigma0)^2 / 4).
 
@@ -71,6 +73,7 @@ class Wire(Network):
     width: int = 181
     depth: int = 3
     omega0: float = 20.0
+    first_omega0: float | None = None
     sigma0: float = 10.0
 
     def __post_init__(self) -> None:
@@ -98,6 +101,7 @@ class Wire2D(Network):
         real parameters for 2 -> 3.
       depth: wavelet layers, the first one counted.
       omega0: frequency, > 0; 10 and sigma0 = 10 are those of the authors' script for tomography.
+      first_omega0: that of the first layer, > 0; None is omega0.
       sigma0: inverse width of the Gaussian, > 0.
 
     Raises:
@@ -111,6 +115,7 @@ class Wire2D(Network):
     width: int = 128
     depth: int = 3
     omega0: float = 10.0
+    first_omega0: float | None = None
     sigma0: float = 10.0
 
     def __post_init__(self) -> None:
@@ -128,23 +133,28 @@ class Wire2D(Network):
 def _check(model: Wire | Wire2D) -> None:
     require_at_least(model, 1, "in_dim", "out_dim", "width", "depth")
     require_positive(model, "omega0", "sigma0")
+    if model.first_omega0 is not None:
+        require_positive(model, "first_omega0")
 
 
 def _layers(model: Wire | Wire2D, params: Params) -> list[Layer]:
+    first = model.omega0 if model.first_omega0 is None else model.first_omega0
+    frequencies = [first, *(model.omega0,) * (model.depth - 1)]
     hidden = (
-        functools.partial(_gabor, model, params[f"layer_{index}"]) for index in range(model.depth)
+        functools.partial(_gabor, omega0, model.sigma0, params[f"layer_{index}"])
+        for index, omega0 in enumerate(frequencies)
     )
     return [*hidden, lambda h: _affine(params["head"], h).real]
 
 
-def _gabor(model: Wire | Wire2D, params: Params, h: jax.Array | _Complex) -> _Complex:
+def _gabor(omega0: float, sigma0: float, params: Params, h: jax.Array | _Complex) -> _Complex:
     """psi of every neuron."""
     z = _affine(params["wave"], h)
     square = _square(z)
     if "envelope" in params:
         square = square + _square(_affine(params["envelope"], h))
-    size = jnp.exp(-model.omega0 * z.imag - model.sigma0**2 * square)
-    half_turns = (model.omega0 / math.pi) * z.real
+    size = jnp.exp(-omega0 * z.imag - sigma0**2 * square)
+    half_turns = (omega0 / math.pi) * z.real
     return _Complex(size * cospi(half_turns), size * sinpi(half_turns))
 
 

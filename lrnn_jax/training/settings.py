@@ -30,9 +30,11 @@ class Training:
         four want precision 'float64'.
       switch_at: steps of Adam before L-BFGS, with 'adam_lbfgs'; below `steps`.
       learning_rate: of the first step, > 0.
-      schedule: 'constant'; 'step', times decay_factor every decay_every steps; 'cosine', to 0 at
-        the last step.
-      decay_every: steps between two decays of the 'step' schedule.
+      schedule: 'constant'; 'step', times decay_factor every decay_every steps; 'exponential', the
+        same decay spread smoothly over the steps, learning_rate decay_factor^(step / decay_every);
+        'cosine', to 0 at the last step. WIRE's schedule, 0.1^(step / steps), is 'exponential' with
+        decay_every = steps and decay_factor = 0.1.
+      decay_every: steps in which 'step' and 'exponential' decay by decay_factor.
       decay_factor: factor of one such decay, in (0, 1].
       batch: points drawn for each step, with replacement; none takes all points.
       chunk: points whose gradient is computed at a time: bounds memory and changes no result but
@@ -68,7 +70,7 @@ class Training:
     ] = "adam"
     switch_at: int = 1000
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "step", "cosine"] = "step"
+    schedule: Literal["constant", "step", "exponential", "cosine"] = "step"
     decay_every: int = 100
     decay_factor: float = 0.8
     batch: int | None = None
@@ -118,9 +120,10 @@ class Training:
 
     def rate(self) -> optax.Schedule:
         """The learning rate as a function of the step."""
-        if self.schedule == "step":
+        if self.schedule in ("step", "exponential"):
+            staircase = self.schedule == "step"
             return optax.exponential_decay(
-                self.learning_rate, self.decay_every, self.decay_factor, staircase=True
+                self.learning_rate, self.decay_every, self.decay_factor, staircase=staircase
             )
         if self.schedule == "cosine":
             return optax.cosine_decay_schedule(self.learning_rate, self.steps)

@@ -48,6 +48,19 @@ def splines(knots, order, x):
     return [np.nan_to_num(element(x), nan=0.0) for element in elements]
 
 
+def splines_at_knots(model, params, layer):
+    """Of each spline (i, o) its values (G + 1,) at the inner knots, and the least coefficients
+    (m,) with these values: of all solutions of B c = values that of the smallest norm."""
+    c = np.asarray(params[f"layer_{layer}"]["coefficients"], np.float64)
+    values, least = [], []
+    for i in range(c.shape[0]):
+        knots = np.array(knots_of(model, layer, i))
+        basis = splines(extended(knots, model.order), model.order, knots)
+        values.append(np.stack(basis, axis=1) @ c[i])
+        least.append(np.linalg.lstsq(np.stack(basis, axis=1), values[-1], rcond=None)[0])
+    return np.stack(values), np.stack(least)
+
+
 def cheby_kan(model, params, x):
     """Sidharth et al., arXiv 2405.07200: phi(x) = sum_m c_m T_m(tanh x)."""
     h = np.asarray(x, np.float64)

@@ -5,13 +5,14 @@ import numpy as np
 from oracles.features import gaussian_features, positional_encoding
 
 
-def mlp(params, x, sigma, omega0=1.0):
+def mlp(params, x, sigma, omega0=1.0, first_omega0=None):
     """y(x) for points (n, in_dim): sigma(omega0 (x W + b)) per layer, then a linear head."""
     h = np.asarray(x, np.float64)
     depth = len(params) - 1
     for index in range(depth):
         p = params[f"layer_{index}"]
-        h = sigma(omega0 * (h @ np.asarray(p["weight"], np.float64) + np.asarray(p["bias"])))
+        frequency = first_omega0 if index == 0 and first_omega0 else omega0
+        h = sigma(frequency * (h @ np.asarray(p["weight"], np.float64) + np.asarray(p["bias"])))
     head = params["head"]
     return h @ np.asarray(head["weight"], np.float64) + np.asarray(head["bias"])
 
@@ -22,7 +23,13 @@ def relu(z):
 
 def finer(model, params, x):
     """Liu et al., CVPR 2024: sin(omega0 (|z| + 1) z), not linear in omega0 z."""
-    return mlp(params, x, lambda z: np.sin(model.omega0 * (np.abs(z) + 1) * z))
+    h = np.asarray(x, np.float64)
+    for index in range(model.depth):
+        p = params[f"layer_{index}"]
+        omega0 = model.first_omega0 if index == 0 and model.first_omega0 else model.omega0
+        z = h @ np.asarray(p["weight"], np.float64) + np.asarray(p["bias"])
+        h = np.sin(omega0 * (np.abs(z) + 1) * z)
+    return h @ np.asarray(params["head"]["weight"], np.float64) + np.asarray(params["head"]["bias"])
 
 
 def gauss(model, params, x):

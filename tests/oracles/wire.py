@@ -24,5 +24,6 @@ def wire(model, params, x):
         z = _affine(p["wave"], h)
         orthogonal = _affine(p["envelope"], h) if "envelope" in p else 0
         gaussian = np.exp(-(model.sigma0**2) * (np.abs(z) ** 2 + np.abs(orthogonal) ** 2))
-        h = np.exp(1j * model.omega0 * z) * gaussian
+        omega0 = model.first_omega0 if index == 0 and model.first_omega0 else model.omega0
+        h = np.exp(1j * omega0 * z) * gaussian
     return _affine(params["head"], h).real

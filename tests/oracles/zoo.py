@@ -14,7 +14,9 @@ ORACLES = {
     models.LRNNLayer: lrnn_layer,
     models.NestNet: nestnet,
     models.NestedActivation: nested_activation,
-    models.Siren: lambda model, params, x: mlp(params, x, SIGMA["sin"], model.omega0),
+    models.Siren: lambda model, params, x: mlp(
+        params, x, SIGMA["sin"], model.omega0, model.first_omega0
+    ),
     models.Spder: lambda model, params, x: mlp(params, x, SIGMA[model.activation], model.omega0),
     models.MLP: lambda model, params, x: mlp(params, x, SIGMA[model.activation]),
     models.Finer: finer,
