@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc  # noqa: F401  (imported by warnings, before files are watched)
+import tracemalloc  # noqa: F401 - warnings imports it, which must be before files are watched
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def _meshes() -> Files:
 
     mesh = trimesh.creation.box()
     kinds = {"stl": "stl", "text.stl": "stl_ascii"} | {k: k for k in ("obj", "ply", "off", "glb")}
-    files = {suffix: mesh.export(file_type=kind) for suffix, kind in kinds.items()}
+    files: dict[str, Any] = {s: mesh.export(file_type=kind) for s, kind in kinds.items()}
     return {name: file.encode() if isinstance(file, str) else file for name, file in files.items()}
 
 
@@ -149,20 +149,20 @@ def _tables() -> Files:
     return {"csv": lines, "npz": buffer.getvalue()}
 
 
-_TREE = {"a": np.arange(6.0).reshape(2, 3), "b": {"c": np.ones(4, np.float32)}}
+_TREE: dict[str, Any] = {"a": np.arange(6.0).reshape(2, 3), "b": {"c": np.ones(4, np.float32)}}
 
 
 def _parameters() -> Files:
     import safetensors.numpy
 
-    flat = {"a": _TREE["a"], "b.c": _TREE["b"]["c"]}
-    return {"safetensors": safetensors.numpy.save(flat, {"lrnn_jax": "{}"})}
+    leaves = {"a": _TREE["a"], "b/c": _TREE["b"]["c"]}
+    return {"safetensors": safetensors.numpy.save(leaves, {"lrnn_jax": "{}"})}
 
 
 def _experiments() -> Files:
     text = (
-        '[model]\nname = "siren"\nhidden = 8\nlayers = 2\n\n[problem]\nname = "image"\n'
-        'source = "camera"\n\n[training]\nsteps = 5\nrate = 1e-3\n'
+        '[model]\nkind = "siren"\nwidth = 8\ndepth = 2\n\n[problem]\nkind = "image"\n'
+        'source = "camera"\nsize = [8, 8]\n\n[training]\nsteps = 5\nlearning_rate = 1e-3\n'
     )
     return {"toml": text.encode()}
 
@@ -365,8 +365,9 @@ class _Child:
     def ask(self, suffix: str, content: bytes) -> tuple[str, str]:
         if self.process is None:
             command = [sys.executable, __file__, "--serve", str(self.folder)]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            self.process = subprocess.Popen(command, text=True, **pipes)
+            self.process = subprocess.Popen(
+                command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
             kind, text = self._ask(*self.valid, seconds=120)
             if kind != "value":
                 raise RuntimeError(f"{self.reader} does not read a valid file: {text}")
@@ -401,7 +402,7 @@ class _Child:
 def fuzz(reader: str, seeds: range, keep: Path | None = None) -> dict[str, Any]:
     """Counts of values, refusals and findings of the inputs of these seeds."""
     files, begun = SEEDS[reader](), time.perf_counter()
-    valid = sorted(files)[0]
+    valid = next(iter(files))
     counts, findings = collections.Counter(), []
     with tempfile.TemporaryDirectory() as folder:
         child = _Child(Path(folder), reader, (valid.split(".")[-1], files[valid]))
@@ -429,7 +430,7 @@ def fuzz(reader: str, seeds: range, keep: Path | None = None) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("readers", nargs="*", default=list(SEEDS))
     parser.add_argument("--inputs", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=0)

@@ -160,6 +160,12 @@ def test_archives_and_meshes_of_several_files_are_refused(tmp_path, kind):
         read_mesh(stored(tmp_path, f"a.{kind}", file.getvalue()))
 
 
+def test_a_text_stl_is_read_with_the_mesh_extra_alone(tmp_path):
+    """trimesh guesses the encoding of text with a package that it does not require."""
+    text = trimesh.creation.icosphere(1).export(file_type="stl_ascii").encode()
+    assert len(read_mesh(stored(tmp_path, "a.stl", text)).faces) == 80
+
+
 def test_a_zip_called_stl_is_not_unpacked(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -65,7 +65,8 @@ def read_mesh(source: str) -> Any:
     path = Path(source)
     with io_errors(path, "read"):
         content = path.read_bytes()
-    trimesh, _ = extra("trimesh", "mesh"), extra("rtree", "mesh")
+    # trimesh imports the last two only where it needs them, and fails there.
+    trimesh, *_ = (extra(module, "mesh") for module in ("trimesh", "rtree", "charset_normalizer"))
     kind = path.suffix[1:].lower()
     if kind not in MESHES:
         raise InputError(f"{source}: expected a mesh of {', '.join(MESHES).upper()} by its suffix")
