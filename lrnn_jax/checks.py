@@ -18,8 +18,19 @@ __all__ = [
 ]
 
 
+_LARGEST_COUNT = 2**32 - 1
+_MOST_UNROLLED = 1000
+_UNROLLED = ("components", "degree", "depth", "height", "order")
+"""Fields whose loops are written out in the program: a million takes hours to compile."""
+
+_LEAST_SCALE, _LARGEST_SCALE = 1e-12, 1e12
+"""Cubes and reciprocals of numbers between these are ordinary float32."""
+
+
 def require_at_least(spec: Any, least: int, *names: str) -> None:
     """Each named field is an integer >= least, or a tuple of them where its annotation has one.
+
+    Integers are below 2**32, and those that count layers, components and the like at most 1,000.
 
     Raises:
       InputError: naming the first field that is not.
@@ -32,6 +43,9 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
         for entry in entries:
             if not isinstance(entry, int) or isinstance(entry, bool) or entry < least:
                 raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
+            most = _MOST_UNROLLED if name in _UNROLLED else _LARGEST_COUNT
+            if entry > most:
+                raise InputError(f"{name}: expected an integer <= {most}, got a larger one")
 
 
 def require_flag(spec: Any, *names: str) -> None:
@@ -83,7 +97,7 @@ def require_points(spec: Any, x: Any) -> None:
 
 
 def require_positive(spec: Any, *names: str) -> None:
-    """Each named field is a finite number > 0.
+    """Each named field is a number > 0 between 1e-12 and 1e12, so that float32 holds its cube.
 
     Raises:
       InputError: naming the first field that is not.
@@ -92,10 +106,15 @@ def require_positive(spec: Any, *names: str) -> None:
         value = getattr(spec, name)
         if not _is_finite(value) or value <= 0:
             raise InputError(f"{name}: expected a finite number > 0, got {value!r}")
+        if not _LEAST_SCALE <= value <= _LARGEST_SCALE:
+            raise InputError(
+                f"{name}: expected a number between {_LEAST_SCALE:g} and {_LARGEST_SCALE:g}, "
+                f"got {value:.6g}"
+            )
 
 
 def require_nonnegative(spec: Any, *names: str) -> None:
-    """Each named field is a finite number >= 0.
+    """Each named field is a number >= 0 and at most 1e12, so that float32 holds its cube.
 
     Raises:
       InputError: naming the first field that is not.
@@ -104,11 +123,17 @@ def require_nonnegative(spec: Any, *names: str) -> None:
         value = getattr(spec, name)
         if not _is_finite(value) or value < 0:
             raise InputError(f"{name}: expected a finite number >= 0, got {value!r}")
+        if value > _LARGEST_SCALE:
+            raise InputError(f"{name}: expected a number <= {_LARGEST_SCALE:g}, got {value:.6g}")
 
 
 def _is_finite(value: Any) -> bool:
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return False
 
 
 def require_choice(spec: Any, *names: str) -> None:

@@ -227,8 +227,12 @@ def _value(word: str) -> Any:
         return None
     try:
         return tomllib.loads(f"value = {word}")["value"]
+    except RecursionError as error:
+        raise InputError(f"{word[:40]}... nests lists too deeply") from error
     except tomllib.TOMLDecodeError:
         return word
+    except ValueError as error:  # Python's limit for the digits of an integer
+        raise InputError(f"{word[:40]}... is an integer of too many digits") from error
 
 
 def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -182,8 +182,8 @@ def test_a_part_that_is_not_there_is_refused(stored, fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"start": -1.0}, "start: expected seconds >= 0"),
-        ({"start": math.nan}, "start: expected seconds >= 0"),
+        ({"start": -1.0}, "start: expected a finite number >= 0"),
+        ({"start": math.nan}, "start: expected a finite number >= 0"),
         ({"seconds": 0.0}, "seconds: "),
         ({"extent": 0.0}, "extent: "),
     ],

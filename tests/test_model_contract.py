@@ -420,7 +420,9 @@ def test_params_of_another_model_are_refused(model):
     for difference, tree in cases.items():
         with pytest.raises(InputError, match=re.escape(f": {difference}")) as error:
             model.apply(tree, x)
-        assert str(error.value).startswith(f"params belong to another model than this {model!r}: ")
+        assert str(error.value).startswith(
+            f"params belong to another model than this {type(model).__name__}: "
+        )
 
 
 # Dtypes ------------------------------------------------------------------------------------------

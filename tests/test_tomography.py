@@ -342,7 +342,7 @@ def test_batches_are_refused(tmp_path):
         ({"size": 1}, "size: expected an integer >= 2"),
         ({"views": 0}, "views: expected an integer >= 1"),
         ({"photons": -1.0}, "photons: "),
-        ({"photons": 3.0, "readout": -1.0}, "readout: expected counts >= 0"),
+        ({"photons": 3.0, "readout": -1.0}, "readout: expected a finite number >= 0"),
         ({"residual_filter": "hann"}, "residual_filter: expected one of"),
         ({"tv_weight": -1e-5}, "tv_weight: expected a finite number >= 0, got -1e-05"),
         ({"block": 0}, "block: expected an integer >= 1"),

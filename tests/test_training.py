@@ -1,6 +1,7 @@
 """The step, `fit` and `advance`: values against plain NumPy, then laws."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -255,3 +256,27 @@ def test_a_rate_for_subnetworks_needs_some():
     optimizer = Training(subnetwork_rate=0.2).transformation()
     with pytest.raises(InputError, match="subnetwork_rate: the model has no subnetworks"):
         optimizer.init(Siren(in_dim=1, out_dim=1, width=4).init(jax.random.key(0)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, y.at[3].set(jnp.nan)), "the data have values that are not finite"),
+        (lambda x, y: (x[:0], y[:0]), "the data have no rows"),
+        (lambda x, y: (x, y * 1e30), "at step 0: the loss or the parameters are not finite"),
+    ],
+)
+def test_a_fit_to_unusable_data_is_an_error(key, change, message):
+    with pytest.raises(InputError, match=message):
+        fit(MODEL, mse, change(*wave()), ADAM, key=key, steps=3)
+
+
+def test_a_fit_that_diverges_is_an_error_or_returns_its_losses():
+    fast, keys = optax.sgd(1e30), functools.partial(jax.random.key, 0)
+    with pytest.raises(InputError, match=r"the loss became \S+ at step [1-9]: try a smaller"):
+        fit(MODEL, mse, wave(), fast, key=keys(), steps=5)
+    losses = fit(MODEL, mse, wave(), fast, key=keys(), steps=5, on_nonfinite="return")[1]
+    assert np.isfinite(losses[0])
+    assert not np.isfinite(losses[-1])
+    together = jax.vmap(lambda k: fit(MODEL, mse, wave(), fast, key=k, steps=5)[1])
+    assert not np.isfinite(together(jax.random.split(keys(), 2))[:, -1]).any()

@@ -339,7 +339,7 @@ def _raise_if_not_finite(job: _Job, line: dict[str, float], checkpoints: Checkpo
     raise InputError(
         f"the loss became {line['loss']} at step {line['step']:.0f}; the last good checkpoint, "
         f"step {checkpoints.latest()}, is in {checkpoints.folder}; "
-        f"{what_may_help(job.experiment.training)}"
+        f"{what_may_help(job.experiment.training, int(line['step']))}"
     )
 
 

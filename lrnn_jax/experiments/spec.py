@@ -14,7 +14,7 @@ import tomli_w
 
 import lrnn_jax.models as models
 from lrnn_jax.errors import InputError, suggest
-from lrnn_jax.io import exists, io_errors, write_bytes
+from lrnn_jax.io import exists, io_errors, read_bytes, write_bytes
 from lrnn_jax.problems import (
     Audio,
     Classification,
@@ -42,6 +42,8 @@ __all__ = [
     "table_of",
     "write_table",
 ]
+
+_LARGEST = 10**6  # bytes of an experiment file
 
 MODELS: dict[str, type] = {
     "lrnn": models.LRNN,
@@ -142,11 +144,14 @@ def read_table(path: Path) -> Table:
     Raises:
       InputError: it is missing, is not TOML, or holds something else than the three sections.
     """
-    with io_errors(path, "read"):
-        content = path.read_bytes()
+    content = read_bytes(path)
+    if len(content) > _LARGEST:
+        raise InputError(f"{path} has {len(content)} bytes: expected at most {_LARGEST}")
     try:
         table = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise InputError(f"{path} nests lists or tables too deeply") from error
+    except ValueError as error:  # TOML's, Unicode's, and Python's limit for digits
         raise InputError(f"{path} is not TOML: {error}") from error
     _check_sections(table)
     return table
@@ -261,7 +266,8 @@ def _list(value: Any) -> Any:
 
 
 def _decode(section: str, table: Table, kind: type) -> Any:
-    values = {name: value for name, value in table.items() if name != "kind"}
+    chosen = ("kind",) if section != "training" else ()  # by `_kind`, of several
+    values = {name: value for name, value in table.items() if name not in chosen}
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:

@@ -11,7 +11,7 @@ from lrnn_jax.io.figures import (
     write_slices,
     write_sound_error,
 )
-from lrnn_jax.io.files import atomic, exists, io_errors, write_bytes
+from lrnn_jax.io.files import atomic, exists, io_errors, read_bytes, write_bytes
 from lrnn_jax.io.images import SAMPLES, Picture, read_picture, write_png
 from lrnn_jax.io.memory import available_memory, require_memory
 from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, write_ply
@@ -35,6 +35,7 @@ __all__ = [
     "extra",
     "io_errors",
     "level_set",
+    "read_bytes",
     "read_mesh",
     "read_picture",
     "read_sound",

@@ -1,15 +1,17 @@
-"""Writing a file whole or not at all."""
+"""Reading a regular file, and writing one whole or not at all."""
 
 import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.io.memory import require_memory
 
-__all__ = ["atomic", "exists", "io_errors", "write_bytes"]
+__all__ = ["atomic", "exists", "io_errors", "read_bytes", "write_bytes"]
 
 _LONGEST_SUFFIX = 32  # characters; the suffixes that formats are chosen by are shorter
 
@@ -34,6 +36,21 @@ def exists(path: Path) -> bool:
     """
     with io_errors(path, "look at"):
         return path.exists()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file that fits into memory.
+
+    Raises:
+      InputError: the file is missing, a folder, a device or a pipe, which may have no end, larger
+        than the memory that is free, or the operating system refuses.
+    """
+    with io_errors(path, "read"):
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise InputError(f"cannot read {path}: expected a regular file, not a device or a pipe")
+        require_memory(path, status.st_size)
+        return path.read_bytes()
 
 
 @contextlib.contextmanager

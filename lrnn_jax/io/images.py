@@ -20,7 +20,7 @@ import tifffile
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.files import io_errors, write_bytes
+from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 
@@ -79,8 +79,7 @@ def read_picture(source: str) -> Picture:
     if source in SAMPLES:
         return _picture(SAMPLES[source](), source)
     path = Path(source)
-    with io_errors(path, "read"):
-        content = path.read_bytes()
+    content = read_bytes(path)
     try:
         pixels = _decode(content, path)
     except InputError:

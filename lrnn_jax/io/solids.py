@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.arrays import read_npy, read_npz, read_volume_of_mat
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import io_errors, write_bytes
+from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 
@@ -36,8 +36,7 @@ def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
         or all its voxels are alike.
     """
     path = Path(source)
-    with io_errors(path, "read"):
-        content = path.read_bytes()
+    content = read_bytes(path)
     values = _volume(content, path.suffix.lower(), source)
     require_memory(source, 4 * values.size)  # masks of what is finite and inside
     if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
@@ -63,8 +62,7 @@ def read_mesh(source: str) -> Any:
         installed.
     """
     path = Path(source)
-    with io_errors(path, "read"):
-        content = path.read_bytes()
+    content = read_bytes(path)
     # trimesh imports the last two only where it needs them, and fails there.
     trimesh, *_ = (extra(module, "mesh") for module in ("trimesh", "rtree", "charset_normalizer"))
     kind = path.suffix[1:].lower()

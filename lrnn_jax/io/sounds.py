@@ -10,7 +10,7 @@ from jaxtyping import Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.containers import require_whole
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import io_errors, write_bytes
+from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 
 __all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
@@ -41,9 +41,7 @@ def read_sound(source: str) -> Sound:
     if source == CHORD:
         return _chord()
     path = Path(source)
-    with io_errors(path, "read"):
-        require_memory(source, path.stat().st_size)
-        content = path.read_bytes()
+    content = read_bytes(path)
     require_whole(content, source)
     try:
         info = soundfile.info(_Content(content))

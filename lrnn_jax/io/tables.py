@@ -13,7 +13,7 @@ from jaxtyping import Float
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io.arrays import read_npz
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import io_errors
+from lrnn_jax.io.files import read_bytes
 from lrnn_jax.io.memory import require_memory
 
 __all__ = ["BUNDLED", "Table", "read_table_file", "to_number"]
@@ -60,8 +60,7 @@ def read_table_file(source: str, target: str | None) -> Table:
         names = tuple(map(str, getattr(found, "feature_names", range(found.data.shape[1]))))
         return Table(np.asarray(found.data, np.float64), np.asarray(found.target), names)
     path = Path(source)
-    with io_errors(path, "read"):
-        content = path.read_bytes()
+    content = read_bytes(path)
     if suffix == ".npz":
         return _from_npz(content, source)
     require_memory(source, _BYTES * len(content))

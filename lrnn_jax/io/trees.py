@@ -10,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.files import io_errors, write_bytes
+from lrnn_jax.io.files import read_bytes, write_bytes
 
 __all__ = [
     "count_parameters",
@@ -94,8 +94,7 @@ def leaf_names(path: Path) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with io_errors(path, "read"):
-        content = path.read_bytes()
+    content = read_bytes(path)
     try:
         return safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:

@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.containers import require_container
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import atomic, io_errors
+from lrnn_jax.io.files import atomic, io_errors, read_bytes
 from lrnn_jax.io.images import read_picture
 from lrnn_jax.io.memory import require_memory
 
@@ -120,8 +120,7 @@ def _folder(path: Path, count: int | None) -> Clip:
 
 
 def _film(path: Path, count: int | None) -> Clip:
-    require_memory(path, path.stat().st_size)
-    content = path.read_bytes()
+    content = read_bytes(path)
     container = require_container(content, str(path))
     frames: list[np.ndarray] = []
     try:

@@ -102,4 +102,6 @@ class Network(abc.ABC):
         """
         difference = first_difference(named_leaves(params), named_leaves(self.plan()))
         if difference:
-            raise InputError(f"params belong to another model than this {self!r}: {difference}")
+            raise InputError(
+                f"params belong to another model than this {type(self).__name__}: {difference}"
+            )

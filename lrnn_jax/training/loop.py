@@ -7,12 +7,14 @@ is compiled, so one executable serves a whole run, a resumed one too, to the sam
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from lrnn_jax.errors import InputError
@@ -73,7 +75,7 @@ Step = Callable[[State, Data, Key], tuple[State, Terms]]
 """step(state, data, key) -> the next state and the terms, "loss" first, before the update."""
 
 
-def fit(
+def fit(  # noqa: PLR0913 - what a training is made of, the last three with defaults
     model: Model,
     loss: Loss,
     data: Data,
@@ -83,6 +85,7 @@ def fit(
     steps: int,
     params: Params = None,
     chunk: int | None = None,
+    on_nonfinite: Literal["raise", "return"] = "raise",
 ) -> tuple[Params, Float[Array, "steps"]]:
     """Minimises loss(u, data, key) over the parameters of the field u(x) = model.apply(params, x).
 
@@ -101,12 +104,16 @@ def fit(
       params: where to start; None draws them with `model.init`.
       chunk: points taken at a time to bound memory, for a loss that is a mean over the first axis
         of every leaf of `data`; None takes all at once.
+      on_nonfinite: 'raise', an error if a loss is not finite, for which the losses are waited for;
+        'return', the losses as they are, without waiting. Under a transformation of JAX, such as
+        `jax.vmap`, nothing is raised.
 
     Returns:
       The fitted parameters, and the loss before each update, shape (steps,).
 
     Raises:
-      InputError: steps or chunk below 1, or leaves of unequal length with a chunk.
+      InputError: steps or chunk below 1, or leaves of unequal length with a chunk; a loss is not
+        finite.
 
     Example:
       >>> from lrnn_jax import LRNN
@@ -124,7 +131,10 @@ def fit(
     start = model.init(init_key) if params is None else params
     program_key = structural_key(model, loss, optimizer, steps, chunk)
     program = _PROGRAMS.get(program_key, lambda: _program(model, loss, optimizer, steps, chunk))
-    return program(start, data, loop_key)
+    fitted, losses = program(start, data, loop_key)
+    if on_nonfinite == "raise" and not isinstance(losses, Tracer):
+        _require_finite(losses, data)
+    return fitted, losses
 
 
 _PROGRAMS = Programs(64)
@@ -143,6 +153,32 @@ def _program(model: Model, loss: Loss, optimizer: Any, steps: int, chunk: int | 
         return state.params, losses
 
     return jax.jit(run)
+
+
+def _require_finite(losses: jax.Array, data: Data) -> None:
+    """Every loss is finite.
+
+    Raises:
+      InputError: the first that is not, and what may be the reason.
+    """
+    finite = np.isfinite(np.asarray(losses))
+    if finite.all():
+        return
+    step = int(np.argmin(finite))
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(data) if not _is_key(leaf)]
+    if any(leaf.size == 0 for leaf in leaves):
+        reason = "the data have no rows"
+    elif any(leaf.dtype.kind in "fc" and not np.isfinite(leaf).all() for leaf in leaves):
+        reason = "the data have values that are not finite"
+    elif step == 0:
+        reason = "the loss or the parameters are not finite at the start"
+    else:
+        reason = "try a smaller learning rate, or on_nonfinite='return' to see the losses"
+    raise InputError(f"the loss became {float(losses[step])} at step {step}: {reason}")
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> State:

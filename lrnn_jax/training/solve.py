@@ -102,7 +102,7 @@ def solve(
             if not np.isfinite(pieces[-1]["loss"]).all():
                 raise InputError(
                     f"the loss became {pieces[-1]['loss'][-1]} at step {int(state.step) - 1}; "
-                    f"{what_may_help(training)}"
+                    f"{what_may_help(training, int(state.step) - 1)}"
                 )
             field = HostField(model, exported_params(network, state.params))
             step, scores = int(state.step), problem.evaluate(field, data)
@@ -136,8 +136,10 @@ def arithmetic(training: Training) -> Iterator[None]:
         yield
 
 
-def what_may_help(training: Training) -> str:
-    """Against a loss that is not finite."""
+def what_may_help(training: Training, step: int) -> str:
+    """Against a loss that is not finite at `step`."""
+    if step == 0:
+        return "try data and model settings of ordinary size, such as omega0"
     if training.optimizer in ("adam", "soap", "adam_lbfgs"):
         return f"try a smaller training.learning_rate than {training.learning_rate:g}"
     return "the data or the residual are not finite there"

@@ -23,7 +23,7 @@ import skimage.transform
 from einops import rearrange, reduce
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_positive
+from lrnn_jax.checks import require_at_least, require_nonnegative, require_positive
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_picture, write_png
@@ -248,8 +248,7 @@ class Frames(Restoration):
         require_at_least(self, 1, "frames")
         require_at_least(self, 2, "scale")
         require_at_least(self, 0, "frame_seed")
-        if not (math.isfinite(self.shift) and self.shift >= 0):
-            raise InputError(f"shift: expected pixels >= 0, got {self.shift}")
+        require_nonnegative(self, "shift")
         if not 0 <= self.turn <= 180:
             raise InputError(f"turn: expected degrees from 0 to 180, got {self.turn}")
 
@@ -296,8 +295,7 @@ def require_noise(spec: Any) -> None:
     if spec.photons > _MOST_PHOTONS:
         raise InputError(f"photons: expected at most {_MOST_PHOTONS:g}, got {spec.photons}")
     require_at_least(spec, 0, "noise_seed")
-    if not (math.isfinite(spec.readout) and spec.readout >= 0):
-        raise InputError(f"readout: expected counts >= 0, got {spec.readout}")
+    require_nonnegative(spec, "readout")
 
 
 def require_multiple(truth: Pixels, scale: int) -> None:

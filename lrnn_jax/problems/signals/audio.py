@@ -1,7 +1,6 @@
 """Sound as a field: time in, amplitudes out."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_positive
+from lrnn_jax.checks import require_nonnegative, require_positive
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import CHORD, Sound, read_sound, write_sound_error, write_wav
@@ -68,8 +67,7 @@ class Audio(Pointwise):
     extent: float = 100.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and self.start >= 0):
-            raise InputError(f"start: expected seconds >= 0, got {self.start}")
+        require_nonnegative(self, "start")
         require_positive(self, "extent")
         if self.seconds is not None:
             require_positive(self, "seconds")
