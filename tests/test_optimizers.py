@@ -144,7 +144,9 @@ def test_rosenbrock_is_solved(x64, optimizer):
     x, state, count = ROSENBROCK.solve(optimizer, valley(10), 200)
     np.testing.assert_allclose(x, 1, rtol=0, atol=1e-12)
     assert count < 150
-    assert stop_reason(int(state.stop)).endswith("converged")
+    # At the minimum, rounding decides which of the two a compiler's program sees first.
+    reason = stop_reason(int(state.stop))
+    assert reason.endswith("converged") or reason == "the line search found no lower loss"
 
 
 @pytest.mark.parametrize("kind", ["ssbroyden", "ssbfgs", "bfgs"])
