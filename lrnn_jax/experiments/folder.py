@@ -101,10 +101,10 @@ class RunFolder:
                 self._holder.write_text(str(os.getpid()))
             yield
         finally:
-            # Deleted before the release: after it, the files might be another process's.
-            for path in (self._holder, self._lock):
-                with contextlib.suppress(OSError):  # Windows deletes no open file
-                    path.unlink()
+            # Before the release: after it, the number might be another process's. `.lock` stays: a
+            # process that has opened it and one that makes it anew would both hold a lock.
+            with contextlib.suppress(OSError):  # Windows deletes no open file
+                self._holder.unlink()
             lock.release()
 
     def _pid(self) -> str:
