@@ -1,12 +1,17 @@
 """Values at the ends of what a number or a file can be: a run, or one short line."""
 
+import collections.abc
 import dataclasses
+import inspect
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
+import typing
 
 import numpy as np
 import pytest
@@ -16,9 +21,19 @@ from lrnn_jax.cli import main
 from lrnn_jax.errors import suggest
 from lrnn_jax.experiments import MODELS, PROBLEMS
 from lrnn_jax.training import Training
+from lrnn_jax.training.optimizers import (
+    lbfgs,
+    levenberg_marquardt,
+    natural_gradient,
+    soap,
+    ssbroyden,
+)
 
 KINDS = [*MODELS.values(), *PROBLEMS.values(), Training]
 NUMBERS = [1e38, 1e-38, 1e300, -1e300, float("nan"), float("inf"), 10**400, -(2**63), 2**63, -0.0]
+OTHERS = ["", "x", "\0", "x" * 10**5, True, False, None, 2.5, 1j, b"x", (), [], {}, set(), object()]
+TUPLES = [(1,), ("a", 0, 1, 1), (0, 0, 0, 0), (2.5, 2.5), (None, None), (2**63, 2**63), (1,) * 999]
+VALUES = [*NUMBERS, *OTHERS, *TUPLES, (float("nan"),) * 2, ((1,), (2,)), ["a"], {"a": {}}]
 
 
 def refused(capsys, *words):
@@ -32,18 +47,56 @@ def refused(capsys, *words):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_number_of_every_field_is_taken_or_refused_in_one_line(kind):
-    required = {"in_dim": 2, "out_dim": 1}
-    for field in dataclasses.fields(kind):
-        if not any(name in str(field.type) for name in ("int", "float")):
-            continue
-        own = {n: v for n, v in required.items() if n in {f.name for f in dataclasses.fields(kind)}}
-        for value in NUMBERS:
-            try:
-                kind(**own | {field.name: value})
-            except InputError as error:
-                assert len(str(error)) < 300
-                assert str(error).isprintable()
+def test_every_value_of_every_field_is_taken_or_refused_in_one_line(kind):
+    """Of the right type, if it is taken: TOML and the command line then need no second check."""
+    fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)
+    required = {f.name: 2 for f in fields if f.default is dataclasses.MISSING}
+    kind(**required)
+    for field, value in itertools.product(fields, VALUES):
+        try:
+            kind(**required | {field.name: value})
+        except InputError as error:
+            assert len(str(error)) < 300
+            assert str(error).isprintable()
+        else:
+            assert is_a(value, hints[field.name]), (field.name, value)
+
+
+OPTIMIZERS = (lbfgs, levenberg_marquardt, natural_gradient, soap, ssbroyden)
+
+
+@pytest.mark.parametrize("made", OPTIMIZERS, ids=lambda made: made.__name__)
+def test_every_argument_of_an_optimizer_is_taken_or_refused_in_one_line(made):
+    rate = {"learning_rate": 1e-3} if made is soap else {}
+    arguments = {n: p for n, p in inspect.signature(made).parameters.items() if n not in rate}
+    for (name, argument), value in itertools.product(arguments.items(), VALUES):
+        try:
+            made(**rate, **{name: value})
+        except InputError as error:
+            assert str(error).startswith(f"{name}: expected")
+            assert len(str(error)) < 300
+        else:
+            default = argument.default
+            integer = isinstance(default, int) and not isinstance(default, bool)
+            assert not integer or isinstance(value, int), (name, value)
+
+
+def is_a(value, hint):
+    """Whether a value fits an annotation."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(is_a(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple and isinstance(value, tuple):
+        several = arguments[-1] is ...
+        inner = [arguments[0]] * len(value) if several else arguments
+        return len(inner) == len(value) and all(map(is_a, value, inner))
+    if origin is collections.abc.Callable:
+        return callable(value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is hint
 
 
 @pytest.mark.parametrize("value", ["1e38", "1e-30", "1e13"])
