@@ -18,6 +18,7 @@ __all__ = [
     "require_positive",
     "require_source",
     "require_within",
+    "unrolled",
 ]
 
 
@@ -49,6 +50,15 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
             most = _MOST_UNROLLED if name in _UNROLLED else _LARGEST_COUNT
             if entry > most:
                 raise InputError(f"{name}: expected an integer <= {most}, got a larger one")
+
+
+def unrolled(spec: Any) -> int:
+    """How often the innermost loop of a model is written out in its program, about.
+
+    The product of the fields that count layers, components and the like; 1 without any.
+    """
+    counts = (getattr(spec, name, 1) for name in _UNROLLED)
+    return math.prod(count for count in counts if isinstance(count, int))
 
 
 def require_flag(spec: Any, *names: str) -> None:

@@ -701,7 +701,7 @@ def test_equal_parameters_make_equal_files(tmp_path):
 
 
 def temporary_files(folder):
-    """Names of hidden and temporary files under a folder, but for the lock of a run, which stays."""
+    """Hidden and temporary files under a folder; the lock of a run, which stays, is none."""
     names = [path.name for path in Path(folder).rglob("*") if path.name != ".lock"]
     return [name for name in names if name.startswith(".") or "tmp" in name]
 

@@ -5,7 +5,9 @@ import dataclasses
 import inspect
 import itertools
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +21,9 @@ import pytest
 from lrnn_jax import InputError
 from lrnn_jax.cli import main
 from lrnn_jax.errors import suggest
-from lrnn_jax.experiments import MODELS, PROBLEMS
+from lrnn_jax.experiments import MODELS, PROBLEMS, run
+from lrnn_jax.io import available_memory
+from lrnn_jax.problems import Image
 from lrnn_jax.training import Training
 from lrnn_jax.training.optimizers import (
     lbfgs,
@@ -137,8 +141,6 @@ DIGITS = "9" * 5000
     ids=["nested", "digits"],
 )
 def test_toml_that_python_cannot_hold_is_refused(capsys, tmp_path, value, message):
-    import re
-
     assert re.search(message, refused(capsys, "--model.rank", value))
     path = tmp_path / "a.toml"
     path.write_text(f"[model]\nrank = {value}\n")
@@ -212,3 +214,84 @@ def test_a_table_of_values_that_overflow_is_refused(capsys, tmp_path):
     path.write_text("\n".join(["a,b", *rows]))
     words = f"--problem.kind regression --problem.source {path} --training.batch none"
     refused(capsys, *words.split(), "--model.kind", "mlp")
+
+
+# A run that is finished ---------------------------------------------------------------------------
+
+
+SMALL = "fit --problem.size 8 8 --model.rank 4 --training.steps 2 --out run"
+
+
+def test_diagnostics_that_fail_are_a_warning_with_their_reason(capsys, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise ZeroDivisionError("float division\nby zero")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "diagnose", fails)
+    assert main(SMALL.split()) == 0
+    said = capsys.readouterr().out
+    assert "warning   no diagnostics: ZeroDivisionError: float division by zero\n" in said
+    assert "diagnostics.png" not in said
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["scores"]["psnr"] > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(math.nan, 1), (-math.inf, 1), (math.inf, 0)],
+    ids=["nan", "-inf", "perfect"],
+)
+def test_a_score_that_is_not_finite_is_said_and_is_no_success(
+    capsys, tmp_path, monkeypatch, value, code
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Image, "evaluate", lambda self, field, data: {"psnr": value, "ssim": 1.0})
+    assert main(SMALL.split()) == code
+    assert ("warning   psnr is not finite" in capsys.readouterr().out) == bool(code)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["scores"] == {"psnr": None, "ssim": 1.0}
+    assert any("psnr" in line for line in summary["diagnostics"]["warnings"]) == bool(code)
+
+
+# More than there is room or time for --------------------------------------------------------------
+
+
+@pytest.mark.skipif(available_memory() is None, reason="the system does not say what is free")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--model.rank 100000",
+        "--model.kind siren --model.width 300000",
+        "--model.kind grid --model.resolution 1000000",
+        "--model.kind relu_pe --model.frequencies 10000000",
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_before_it_is_drawn(capsys, monkeypatch, words):
+    monkeypatch.setattr(run, "_executable", None)  # no compilation is reached
+    line = refused(capsys, "--problem.size", "8", "8", *words.split())
+    assert re.search(r"the model with the state of its optimiser would take \d\S* GB and", line)
+
+
+def test_a_size_beyond_32_bits_is_refused(capsys):
+    words = "--model.kind siren --model.width 1000000 --problem.size 8 8"
+    assert "the model with the state of its optimiser would" in refused(capsys, *words.split())
+
+
+def test_memory_that_an_operation_lacks_is_one_line(capsys, monkeypatch):
+    def exhausted(*arguments):
+        raise ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 3600000000 bytes.")
+
+    monkeypatch.setattr(run, "_compile", exhausted)
+    assert "not enough memory for this size: RESOURCE_EXHAUSTED" in refused(capsys)
+
+
+@pytest.mark.parametrize(("depth", "warned"), [(75, False), (76, True)])
+def test_a_compilation_that_takes_long_is_announced(capsys, monkeypatch, depth, warned):
+    def compiled(*arguments):
+        raise InputError("compiled")
+
+    monkeypatch.setattr(run, "_executable", compiled)
+    words = f"fit --problem.size 8 8 --model.rank 2 --model.components 2 --model.depth {depth}"
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.startswith("lrnn-jax: compiling: 152") == warned
