@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import os
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lrnn_jax.errors import InputError
@@ -15,6 +16,9 @@ __all__ = [
     "require_per_axis",
     "require_points",
     "require_positive",
+    "require_source",
+    "require_within",
+    "unrolled",
 ]
 
 
@@ -46,6 +50,15 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
             most = _MOST_UNROLLED if name in _UNROLLED else _LARGEST_COUNT
             if entry > most:
                 raise InputError(f"{name}: expected an integer <= {most}, got a larger one")
+
+
+def unrolled(spec: Any) -> int:
+    """How often the innermost loop of a model is written out in its program, about.
+
+    The product of the fields that count layers, components and the like; 1 without any.
+    """
+    counts = (getattr(spec, name, 1) for name in _UNROLLED)
+    return math.prod(count for count in counts if isinstance(count, int))
 
 
 def require_flag(spec: Any, *names: str) -> None:
@@ -129,6 +142,32 @@ def require_nonnegative(spec: Any, *names: str) -> None:
             raise InputError(f"{name}: expected a finite number >= 0, got {value!r}")
         if value > _LARGEST_SCALE:
             raise InputError(f"{name}: expected a number <= {_LARGEST_SCALE:g}, got {value:.6g}")
+
+
+def require_within(spec: Any, low: float, high: float, expected: str, *names: str) -> None:
+    """Each named field is a number between `low` and `high`, both of them left out.
+
+    Raises:
+      InputError: naming the first field that is not, and what was `expected`.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if not _is_finite(value) or not low < value < high:
+            raise InputError(f"{name}: expected {expected}, got {value!r}")
+
+
+def require_source(spec: Any, *names: str) -> None:
+    """Each named field is a path or a name, or None where its annotation has it.
+
+    Raises:
+      InputError: naming the first field that is not.
+    """
+    hints = get_type_hints(type(spec))
+    for name in names:
+        value = getattr(spec, name)
+        optional = type(None) in get_args(hints[name])
+        if not (isinstance(value, str | os.PathLike) or (value is None and optional)):
+            raise InputError(f"{name}: expected a string, got {value!r}")
 
 
 def _is_finite(value: Any) -> bool:

@@ -26,6 +26,7 @@ from lrnn_jax.experiments import (
     experiment_from,
     resume,
     start,
+    unusable,
 )
 from lrnn_jax.experiments.doctor import report
 from lrnn_jax.experiments.output import tolerant_output
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command. A closed or full standard output stops nothing and is no error.
 
     Returns:
-      The exit code: 0 done, 1 the doctor found a fault, 2 bad input, 130 interrupted.
+      The exit code: 0 done, 1 the doctor found a fault or a score is not finite, 2 bad input,
+      130 interrupted.
     """
     with tolerant_output():
         return _main(list(sys.argv[1:] if arguments is None else arguments))
@@ -81,6 +83,11 @@ def _main(words: list[str]) -> int:
         if isinstance(error, jax.errors.JaxRuntimeError) and "emory" not in reason:
             raise
         print(f"lrnn-jax: not enough memory for this size: {reason[:200]}", file=sys.stderr)
+        return _BAD_INPUT
+    except ValueError as error:  # JAX's, of an operation that is not compiled
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"lrnn-jax: not enough memory for this size: {str(error)[:200]}", file=sys.stderr)
         return _BAD_INPUT
     except KeyboardInterrupt:
         print("lrnn-jax: stopped", file=sys.stderr)
@@ -199,12 +206,13 @@ def _tell(outcome: Outcome) -> int:
         f"{summary['parameters']:,} parameters",
     ]
     print(f"cost      {', '.join(costs)}")
-    first, *rest = [*summary["pictures"], "training.png", "diagnostics.png"]
+    drawn = [name for name in ("training.png", "diagnostics.png") if (folder / name).is_file()]
+    first, *rest = [*summary["pictures"], *drawn]
     print(f"pictures  {', '.join([str(folder / first), *rest])}")
     print(f"run       {folder}")
     for warning in summary["diagnostics"]["warnings"]:
         print(f"warning   {warning}")
-    return 0
+    return _UNSOUND if unusable(summary["scores"]) else 0
 
 
 # Overrides: --section.field VALUE ... -------------------------------------------------------------

@@ -1,12 +1,19 @@
 """Values at the ends of what a number or a file can be: a run, or one short line."""
 
+import collections.abc
 import dataclasses
+import inspect
+import itertools
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import types
+import typing
 
 import numpy as np
 import pytest
@@ -14,11 +21,23 @@ import pytest
 from lrnn_jax import InputError
 from lrnn_jax.cli import main
 from lrnn_jax.errors import suggest
-from lrnn_jax.experiments import MODELS, PROBLEMS
+from lrnn_jax.experiments import MODELS, PROBLEMS, run
+from lrnn_jax.io import available_memory
+from lrnn_jax.problems import Image
 from lrnn_jax.training import Training
+from lrnn_jax.training.optimizers import (
+    lbfgs,
+    levenberg_marquardt,
+    natural_gradient,
+    soap,
+    ssbroyden,
+)
 
 KINDS = [*MODELS.values(), *PROBLEMS.values(), Training]
 NUMBERS = [1e38, 1e-38, 1e300, -1e300, float("nan"), float("inf"), 10**400, -(2**63), 2**63, -0.0]
+OTHERS = ["", "x", "\0", "x" * 10**5, True, False, None, 2.5, 1j, b"x", (), [], {}, set(), object()]
+TUPLES = [(1,), ("a", 0, 1, 1), (0, 0, 0, 0), (2.5, 2.5), (None, None), (2**63, 2**63), (1,) * 999]
+VALUES = [*NUMBERS, *OTHERS, *TUPLES, (float("nan"),) * 2, ((1,), (2,)), ["a"], {"a": {}}]
 
 
 def refused(capsys, *words):
@@ -32,18 +51,56 @@ def refused(capsys, *words):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_number_of_every_field_is_taken_or_refused_in_one_line(kind):
-    required = {"in_dim": 2, "out_dim": 1}
-    for field in dataclasses.fields(kind):
-        if not any(name in str(field.type) for name in ("int", "float")):
-            continue
-        own = {n: v for n, v in required.items() if n in {f.name for f in dataclasses.fields(kind)}}
-        for value in NUMBERS:
-            try:
-                kind(**own | {field.name: value})
-            except InputError as error:
-                assert len(str(error)) < 300
-                assert str(error).isprintable()
+def test_every_value_of_every_field_is_taken_or_refused_in_one_line(kind):
+    """Of the right type, if it is taken: TOML and the command line then need no second check."""
+    fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)
+    required = {f.name: 2 for f in fields if f.default is dataclasses.MISSING}
+    kind(**required)
+    for field, value in itertools.product(fields, VALUES):
+        try:
+            kind(**required | {field.name: value})
+        except InputError as error:
+            assert len(str(error)) < 300
+            assert str(error).isprintable()
+        else:
+            assert is_a(value, hints[field.name]), (field.name, value)
+
+
+OPTIMIZERS = (lbfgs, levenberg_marquardt, natural_gradient, soap, ssbroyden)
+
+
+@pytest.mark.parametrize("made", OPTIMIZERS, ids=lambda made: made.__name__)
+def test_every_argument_of_an_optimizer_is_taken_or_refused_in_one_line(made):
+    rate = {"learning_rate": 1e-3} if made is soap else {}
+    arguments = {n: p for n, p in inspect.signature(made).parameters.items() if n not in rate}
+    for (name, argument), value in itertools.product(arguments.items(), VALUES):
+        try:
+            made(**rate, **{name: value})
+        except InputError as error:
+            assert str(error).startswith(f"{name}: expected")
+            assert len(str(error)) < 300
+        else:
+            default = argument.default
+            integer = isinstance(default, int) and not isinstance(default, bool)
+            assert not integer or isinstance(value, int), (name, value)
+
+
+def is_a(value, hint):
+    """Whether a value fits an annotation."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(is_a(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin is tuple and isinstance(value, tuple):
+        several = arguments[-1] is ...
+        inner = [arguments[0]] * len(value) if several else arguments
+        return len(inner) == len(value) and all(map(is_a, value, inner))
+    if origin is collections.abc.Callable:
+        return callable(value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is hint
 
 
 @pytest.mark.parametrize("value", ["1e38", "1e-30", "1e13"])
@@ -84,8 +141,6 @@ DIGITS = "9" * 5000
     ids=["nested", "digits"],
 )
 def test_toml_that_python_cannot_hold_is_refused(capsys, tmp_path, value, message):
-    import re
-
     assert re.search(message, refused(capsys, "--model.rank", value))
     path = tmp_path / "a.toml"
     path.write_text(f"[model]\nrank = {value}\n")
@@ -159,3 +214,84 @@ def test_a_table_of_values_that_overflow_is_refused(capsys, tmp_path):
     path.write_text("\n".join(["a,b", *rows]))
     words = f"--problem.kind regression --problem.source {path} --training.batch none"
     refused(capsys, *words.split(), "--model.kind", "mlp")
+
+
+# A run that is finished ---------------------------------------------------------------------------
+
+
+SMALL = "fit --problem.size 8 8 --model.rank 4 --training.steps 2 --out run"
+
+
+def test_diagnostics_that_fail_are_a_warning_with_their_reason(capsys, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise ZeroDivisionError("float division\nby zero")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "diagnose", fails)
+    assert main(SMALL.split()) == 0
+    said = capsys.readouterr().out
+    assert "warning   no diagnostics: ZeroDivisionError: float division by zero\n" in said
+    assert "diagnostics.png" not in said
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["scores"]["psnr"] > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(math.nan, 1), (-math.inf, 1), (math.inf, 0)],
+    ids=["nan", "-inf", "perfect"],
+)
+def test_a_score_that_is_not_finite_is_said_and_is_no_success(
+    capsys, tmp_path, monkeypatch, value, code
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Image, "evaluate", lambda self, field, data: {"psnr": value, "ssim": 1.0})
+    assert main(SMALL.split()) == code
+    assert ("warning   psnr is not finite" in capsys.readouterr().out) == bool(code)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["scores"] == {"psnr": None, "ssim": 1.0}
+    assert any("psnr" in line for line in summary["diagnostics"]["warnings"]) == bool(code)
+
+
+# More than there is room or time for --------------------------------------------------------------
+
+
+@pytest.mark.skipif(available_memory() is None, reason="the system does not say what is free")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--model.rank 100000",
+        "--model.kind siren --model.width 300000",
+        "--model.kind grid --model.resolution 1000000",
+        "--model.kind relu_pe --model.frequencies 10000000",
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_before_it_is_drawn(capsys, monkeypatch, words):
+    monkeypatch.setattr(run, "_executable", None)  # no compilation is reached
+    line = refused(capsys, "--problem.size", "8", "8", *words.split())
+    assert re.search(r"the model with the state of its optimiser would take \d\S* GB and", line)
+
+
+def test_a_size_beyond_32_bits_is_refused(capsys):
+    words = "--model.kind siren --model.width 1000000 --problem.size 8 8"
+    assert "the model with the state of its optimiser would" in refused(capsys, *words.split())
+
+
+def test_memory_that_an_operation_lacks_is_one_line(capsys, monkeypatch):
+    def exhausted(*arguments):
+        raise ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 3600000000 bytes.")
+
+    monkeypatch.setattr(run, "_compile", exhausted)
+    assert "not enough memory for this size: RESOURCE_EXHAUSTED" in refused(capsys)
+
+
+@pytest.mark.parametrize(("depth", "warned"), [(75, False), (76, True)])
+def test_a_compilation_that_takes_long_is_announced(capsys, monkeypatch, depth, warned):
+    def compiled(*arguments):
+        raise InputError("compiled")
+
+    monkeypatch.setattr(run, "_executable", compiled)
+    words = f"fit --problem.size 8 8 --model.rank 2 --model.components 2 --model.depth {depth}"
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.startswith("lrnn-jax: compiling: 152") == warned

@@ -1,7 +1,7 @@
 """Experiments: files decoded to typed objects, and what it takes to run one."""
 
 from lrnn_jax.experiments.folder import RunFolder
-from lrnn_jax.experiments.run import Outcome, resume, start
+from lrnn_jax.experiments.run import Outcome, resume, start, unusable
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS, Experiment, experiment_from, table_of
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "resume",
     "start",
     "table_of",
+    "unusable",
 ]

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrnn_jax.checks import unrolled
 from lrnn_jax.diagnostics import report as diagnose
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.folder import RunFolder
@@ -59,9 +60,10 @@ from lrnn_jax.typing import Data, Model, Params, Problem, Terms
 if sys.platform != "win32":
     import resource
 
-__all__ = ["Display", "Outcome", "resume", "start"]
+__all__ = ["Display", "Outcome", "resume", "start", "unusable"]
 
 _CAPACITY = 256  # steps between two looks of the host, at most
+_SOON_COMPILED = 150  # layers or components, in about 20 s on two cores
 _LOOK_SECONDS = 0.5  # time between two looks that the number of steps is aimed at
 
 
@@ -210,6 +212,7 @@ def _compile(experiment: Experiment, checkpoints: Checkpoints | None) -> _Job:
         first = jax.device_put(begin())
     else:
         first = jax.device_put(checkpoints.restore(jax.eval_shape(begin)))
+    _warn_of_a_long_compilation(model)
     begun = time.perf_counter()
     arguments = (first, data, key, np.int32(1))
     leaves, structure = jax.tree.flatten(jax.tree.map(jax.typeof, arguments))
@@ -218,6 +221,16 @@ def _compile(experiment: Experiment, checkpoints: Checkpoints | None) -> _Job:
     )
     seconds = time.perf_counter() - begun
     return _Job(experiment, network, data, first, key, advance, seconds)
+
+
+def _warn_of_a_long_compilation(model: Model) -> None:
+    count = unrolled(model)
+    if count > _SOON_COMPILED:
+        print(
+            f"lrnn-jax: compiling: {count} layers or components are written out one by one, which "
+            "may take minutes; a model of fewer compiles sooner",
+            file=sys.stderr,
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -371,14 +384,36 @@ def _finish(job: _Job, folder: RunFolder, costs: dict[str, float]) -> Outcome:
     }
     if status == "finished":
         summary["diagnostics"] = _diagnose(job, folder)
+        summary["diagnostics"]["warnings"] += list(map(_of_score, unusable(summary["scores"])))
     folder.write_summary(summary)
     return Outcome(status, folder, summary)
 
 
 def _diagnose(job: _Job, folder: RunFolder) -> dict[str, Any]:
-    """What the model has learned since its start, which is drawn once more."""
-    initial = exported_params(job.network, job.network.init(_keys(job.experiment)[0]))
-    return diagnose(job.experiment.model, job.final_params, folder.path, initial)
+    """What the model has learned since its start, which is drawn once more.
+
+    The run is finished by now, and its summary is worth more than this part of it: whatever fails
+    here is a warning with its reason.
+    """
+    try:
+        initial = exported_params(job.network, job.network.init(_keys(job.experiment)[0]))
+        return diagnose(job.experiment.model, job.final_params, folder.path, initial)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        return {"warnings": [f"no diagnostics: {type(error).__name__}: {reason}"]}
+
+
+def unusable(scores: dict[str, float]) -> list[str]:
+    """The names of the scores that are not finite, but for the +inf dB of a perfect fit."""
+
+    def perfect(name: str, value: float) -> bool:
+        return value == math.inf and name.startswith(("psnr", "snr"))
+
+    return [n for n, value in scores.items() if not (math.isfinite(value) or perfect(n, value))]
+
+
+def _of_score(name: str) -> str:
+    return f"{name} is not finite: the field or the data overflow where it is computed"
 
 
 def _draw_curves(folder: RunFolder) -> dict[str, float]:

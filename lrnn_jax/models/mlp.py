@@ -126,7 +126,7 @@ class Siren(Network):
     first_omega0: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self, "omega0", "first_omega0")
+        _check(self, "omega0")
 
     def plan(self) -> dict[str, Any]:
         """SIREN's limits."""
@@ -223,7 +223,7 @@ class Finer(Network):
     scale_gradient: bool = True
 
     def __post_init__(self) -> None:
-        _check(self, "omega0", "first_omega0", "first_bias")
+        _check(self, "omega0")
         require_flag(self, "scale_gradient")
 
     @property
@@ -401,7 +401,8 @@ class FFN(Network):
 
 def _check(model: Any, *positive: str) -> None:
     require_at_least(model, 1, "in_dim", "out_dim", "width", "depth")
-    require_positive(model, *(name for name in positive if getattr(model, name) is not None))
+    optional = [n for n in ("first_omega0", "first_bias") if getattr(model, n, None) is not None]
+    require_positive(model, *positive, *optional)
 
 
 def _frequencies(model: Siren | Finer) -> tuple[float, float]:

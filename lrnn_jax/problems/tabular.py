@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least
+from lrnn_jax.checks import require_at_least, require_source, require_within
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_table_file, to_number, write_bytes, write_confusion, write_predictions
@@ -93,10 +93,8 @@ class Tabular(abc.ABC):
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "split_seed")
-        for name in ("validation", "test"):
-            if not 0 < getattr(self, name) < 1:
-                value = getattr(self, name)
-                raise InputError(f"{name}: expected a fraction in (0, 1), got {value}")
+        require_source(self, "source", "target")
+        require_within(self, 0, 1, "a fraction in (0, 1)", "validation", "test")
         if self.validation + self.test >= 1:
             total = self.validation + self.test
             raise InputError(f"validation, test: expected less than 1 together, got {total:g}")

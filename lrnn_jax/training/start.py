@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.io import require_memory
 from lrnn_jax.models import Factorized
+from lrnn_jax.models.network import Network
 from lrnn_jax.training.ending import Validated, no_best
 from lrnn_jax.training.least_squares import (
     LeastSquares,
@@ -94,6 +97,24 @@ def step_of(model: Model, problem: Problem, training: Training) -> Step:
     return make_step(model, problem.loss, transformation, batch=training.batch, chunk=parts)
 
 
+def _require_room(model: Model, optimizer: optax.GradientTransformation, key: Key) -> None:
+    """The state before the first step, and its copy, fit into the memory that is free.
+
+    An accelerator refuses what is too large by itself; a CPU's operating system ends the process.
+
+    Raises:
+      InputError: they do not.
+    """
+    what = "the model with the state of its optimiser"
+    try:
+        state = jax.eval_shape(lambda key: initial_state(model.init(key), optimizer), key)
+    except OverflowError as error:  # a size of more than 32 bits
+        raise InputError(f"{what} would have more than 2**31 numbers along one axis") from error
+    require_memory(
+        what, 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    )
+
+
 def takes_all(problem: Problem) -> bool:
     """Whether the loss is no mean over points: `whole = True` on the problem."""
     return getattr(problem, "whole", False)
@@ -105,8 +126,14 @@ def starting_state(
     """The state before the first step, with points and weights where training moves them.
 
     No two of its arrays share memory, which is what a loop that takes the state over needs.
+
+    Raises:
+      InputError: on a CPU, the parameters and the optimiser's state need more memory than is free.
     """
-    state = initial_state(model.init(key), training.transformation())
+    optimizer = training.transformation()
+    if jax.default_backend() == "cpu" and isinstance(model, Network | Factorized):
+        _require_room(model, optimizer, key)
+    state = initial_state(model.init(key), optimizer)
     if isinstance(problem, LeastSquares):
         points = data if problem.resample_every else None
         weights = None if training.balance == "fixed" else initial_weights(problem, data)

@@ -23,7 +23,13 @@ import skimage.transform
 from einops import rearrange, reduce
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_nonnegative, require_positive
+from lrnn_jax.checks import (
+    require_at_least,
+    require_nonnegative,
+    require_positive,
+    require_source,
+    require_within,
+)
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_picture, write_png
@@ -149,8 +155,8 @@ class Inpainting(Restoration):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 0, "mask_seed")
-        if not 0 < self.known < 1:
-            raise InputError(f"known: expected a number between 0 and 1, got {self.known}")
+        require_source(self, "mask")
+        require_within(self, 0, 1, "a number between 0 and 1", "known")
 
     def is_known(self, shape: tuple[int, int]) -> np.ndarray:
         """Which pixels are known, booleans (height, width)."""
@@ -248,8 +254,8 @@ class Frames(Restoration):
         require_at_least(self, 1, "frames")
         require_at_least(self, 2, "scale")
         require_at_least(self, 0, "frame_seed")
-        require_nonnegative(self, "shift")
-        if not 0 <= self.turn <= 180:
+        require_nonnegative(self, "shift", "turn")
+        if self.turn > 180:
             raise InputError(f"turn: expected degrees from 0 to 180, got {self.turn}")
 
     def given(self, truth: Pixels) -> Pixels:

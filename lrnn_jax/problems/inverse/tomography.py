@@ -12,7 +12,13 @@ import skimage.transform
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_nonnegative
+from lrnn_jax.checks import (
+    require_at_least,
+    require_choice,
+    require_flag,
+    require_nonnegative,
+    require_source,
+)
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_picture, write_error_map, write_png
@@ -91,11 +97,13 @@ class CT:
     block: int | None = None
 
     def __post_init__(self) -> None:
+        require_source(self, "source")
         require_at_least(self, 2, "size")
         require_at_least(self, 1, "views")
         require_flag(self, "endpoint")
         require_choice(self, "residual_filter")
-        require_nonnegative(self, "tv_weight")
+        require_nonnegative(self, "tv_weight", "photons", "readout")
+        require_at_least(self, 0, "noise_seed")
         if self.photons:
             require_noise(self)
         if self.block is not None:

@@ -10,7 +10,7 @@ import skimage.transform
 from einops import rearrange
 from jaxtyping import Float
 
-from lrnn_jax.checks import require_at_least, require_length
+from lrnn_jax.checks import require_at_least, require_length, require_source
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import Picture, read_picture, write_error_map, write_png
@@ -41,6 +41,7 @@ class PictureProblem:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        require_source(self, "source")
         require_length(self, 2, "size")
         require_length(self, 4, "crop")
         if self.size is not None:
@@ -48,10 +49,11 @@ class PictureProblem:
             if self.size == (1, 1):
                 raise InputError("size: expected 2 pixels or more, got (1, 1)")
         if self.crop is not None:
-            left, top, width, height = self.crop
-            if min(left, top) < 0 or min(width, height) < 1:
+            integers = all(isinstance(number, int) for number in self.crop)
+            if not integers or min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1:
                 raise InputError(
-                    f"crop: expected left, top >= 0 and width, height >= 1, got {self.crop}"
+                    f"crop: expected left, top >= 0 and width, height >= 1, integers, got "
+                    f"{self.crop}"
                 )
 
     @property

@@ -13,7 +13,12 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import ArrayLike, Bool, Float
 
-from lrnn_jax.checks import require_at_least, require_nonnegative, require_positive
+from lrnn_jax.checks import (
+    require_at_least,
+    require_nonnegative,
+    require_positive,
+    require_source,
+)
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import VOLUMES, level_set, read_mesh, read_volume, write_ply, write_slices
@@ -68,6 +73,7 @@ class Shape:
     point_seed: int = 0
 
     def __post_init__(self) -> None:
+        require_source(self, "source")
         require_at_least(self, 2, "points", "resolution")
         require_at_least(self, 0, "point_seed")
         require_positive(self, "spread")

@@ -10,7 +10,7 @@ import skimage.transform
 from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_length
+from lrnn_jax.checks import require_at_least, require_length, require_source
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import PAN, Clip, read_video, write_frame_scores, write_video
@@ -62,6 +62,7 @@ class Video(Pointwise):
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        require_source(self, "source")
         if self.frames is not None:
             require_at_least(self, 2, "frames")
         require_length(self, 2, "size")

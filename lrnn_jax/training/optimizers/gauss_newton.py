@@ -28,8 +28,10 @@ from lrnn_jax.training.optimizers.stopping import (
     Call,
     entry_code,
     is_flat,
+    is_number,
     real_parameters,
     require,
+    require_count,
     require_tolerances,
     rounding,
     times,
@@ -147,7 +149,7 @@ def levenberg_marquardt(
       the diagonal. The acceleration: Transtrum and Sethna, "Improvements to the Levenberg-
       Marquardt algorithm for nonlinear least-squares minimization", arXiv 1201.5885.
     """
-    require("tries", tries, tries >= 1, "an integer >= 1")
+    require_count("tries", tries, 1)
     flag = isinstance(acceleration, bool)
     require("acceleration", acceleration, flag, "True or False")
     options = _Options(acceleration, tries)
@@ -432,7 +434,7 @@ def _require_system(damping: float, space: str) -> None:
     Raises:
       InputError: one is not.
     """
-    fits = 1e-16 <= damping <= MOST_DAMPING
+    fits = is_number(damping) and 1e-16 <= damping <= MOST_DAMPING
     require("damping", damping, fits, f"a number from 1e-16 to {MOST_DAMPING:g}")
     kinds = ("auto", "parameter", "residual")
     require("space", space, space in kinds, f"one of {', '.join(map(repr, kinds))}")

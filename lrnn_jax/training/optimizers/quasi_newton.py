@@ -27,6 +27,7 @@ from lrnn_jax.training.optimizers.stopping import (
     is_flat,
     real_parameters,
     require,
+    require_count,
     require_tolerances,
     rounding,
     times,
@@ -123,8 +124,8 @@ def lbfgs(
       Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
       Mathematical Programming 45 (1989).
     """
-    require("memory", memory, memory >= 1, "an integer >= 1")
-    require("line_search_steps", line_search_steps, line_search_steps >= 1, "an integer >= 1")
+    require_count("memory", memory, 1)
+    require_count("line_search_steps", line_search_steps, 1)
     tolerances = require_tolerances(gradient_tolerance, loss_tolerance)
     precondition = optax.scale_by_lbfgs(memory_size=memory)
 
@@ -221,7 +222,7 @@ def ssbroyden(
     """
     kinds = ("ssbroyden", "ssbfgs", "bfgs")
     require("update", update, update in kinds, f"one of {', '.join(map(repr, kinds))}")
-    require("line_search_steps", line_search_steps, line_search_steps >= 1, "an integer >= 1")
+    require_count("line_search_steps", line_search_steps, 1)
     tolerances = require_tolerances(gradient_tolerance, loss_tolerance)
 
     def init(params):

@@ -12,7 +12,13 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from lrnn_jax.training.optimizers.stopping import real_parameters, require, times
+from lrnn_jax.training.optimizers.stopping import (
+    is_number,
+    real_parameters,
+    require,
+    require_count,
+    times,
+)
 
 __all__ = ["SoapState", "soap"]
 
@@ -101,11 +107,11 @@ def soap(
       start, as in `optax.adam`; axes are merged as above.
     """
     for name, decay in (("b1", b1), ("b2", b2)):
-        require(name, decay, 0 <= decay < 1, "a number in [0, 1)")
-    require("eps", eps, eps > 0, "a number > 0")
+        require(name, decay, is_number(decay) and 0 <= decay < 1, "a number in [0, 1)")
+    require("eps", eps, is_number(eps) and eps > 0, "a number > 0")
     frequency = precondition_frequency
-    require("precondition_frequency", frequency, frequency >= 1, "an integer >= 1")
-    require("max_dim", max_dim, max_dim >= 0, "an integer >= 0")
+    require_count("precondition_frequency", frequency, 1)
+    require_count("max_dim", max_dim, 0)
     settings = _Settings(b1, b2, eps, frequency)
 
     def init(params):

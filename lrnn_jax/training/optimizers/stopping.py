@@ -1,5 +1,6 @@
 """Why an optimizer stopped, and the checks that all second-order optimizers share."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -186,6 +187,22 @@ def require(name: str, value: Any, fits: bool, expected: str) -> None:
         raise InputError(f"{name}: expected {expected}, got {value!r}")
 
 
+def require_count(name: str, value: Any, least: int) -> None:
+    """An argument of an optimizer is an integer >= `least`.
+
+    Raises:
+      InputError: it is not.
+    """
+    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    require(name, value, fits and int(value) >= least, f"an integer >= {least}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether an argument is a real scalar, an array of no dimensions included."""
+    scalar = isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
+    return scalar and not isinstance(value, bool)
+
+
 def require_tolerances(gradient_tolerance: float | None, loss_tolerance: float) -> Tolerances:
     """The tolerances of an optimizer.
 
@@ -193,8 +210,10 @@ def require_tolerances(gradient_tolerance: float | None, loss_tolerance: float) 
       InputError: one is negative or not a number.
     """
     gradient = gradient_tolerance
-    require("gradient_tolerance", gradient, gradient is None or gradient >= 0, "a number >= 0")
-    require("loss_tolerance", loss_tolerance, loss_tolerance >= 0, "a number >= 0")
+    fits = gradient is None or (is_number(gradient) and gradient >= 0)
+    require("gradient_tolerance", gradient, fits, "a number >= 0")
+    fits = is_number(loss_tolerance) and loss_tolerance >= 0
+    require("loss_tolerance", loss_tolerance, fits, "a number >= 0")
     return Tolerances(gradient, loss_tolerance)
 
 
