@@ -113,8 +113,13 @@ def require_points(spec: Any, x: Any) -> None:
         raise InputError(f"x: expected shape (..., {spec.in_dim}), got {tuple(x.shape)}")
 
 
-def require_positive(spec: Any, *names: str) -> None:
+def require_positive(spec: Any, *names: str, most: float = _LARGEST_SCALE) -> None:
     """Each named field is a number > 0 between 1e-12 and 1e12, so that float32 holds its cube.
+
+    Args:
+      spec: the object.
+      names: of its fields.
+      most: another upper end, for fields that are not multiplied by each other.
 
     Raises:
       InputError: naming the first field that is not.
@@ -123,10 +128,9 @@ def require_positive(spec: Any, *names: str) -> None:
         value = getattr(spec, name)
         if not _is_finite(value) or value <= 0:
             raise InputError(f"{name}: expected a finite number > 0, got {value!r}")
-        if not _LEAST_SCALE <= value <= _LARGEST_SCALE:
+        if not _LEAST_SCALE <= value <= most:
             raise InputError(
-                f"{name}: expected a number between {_LEAST_SCALE:g} and {_LARGEST_SCALE:g}, "
-                f"got {value:.6g}"
+                f"{name}: expected a number between {_LEAST_SCALE:g} and {most:g}, got {value:.6g}"
             )
 
 

@@ -142,6 +142,7 @@ def test_a_run_leaves_what_it_promises(tiny, tmp_path):
     assert outcome.folder.path.resolve() == folder
     names = {path.name for path in folder.iterdir()}
     assert names == {
+        ".lock",
         "config.toml",
         "metrics.jsonl",
         "checkpoints",

@@ -79,7 +79,7 @@ PLAYLISTS = {
     ),
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=a\nc=IN IP4 127.0.0.1\nm=video {port} RTP/AVP 96\n",
     "subtitles": "[InternetShortcut]\nURL=http://127.0.0.1:{port}/\n",
-    "gif, then a playlist": "GIF89a#EXTM3U\nhttp://127.0.0.1:{port}/;",
+    "gif, then a playlist": "GIF89a\1\0\1\0\0\0\0#EXTM3U\nhttp://127.0.0.1:{port}/;",
     "mp4, then a playlist": "\0\0\0\x08ftyp#EXTM3U\nhttp://127.0.0.1:{port}/a.ts\n",
 }
 

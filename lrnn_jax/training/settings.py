@@ -94,7 +94,8 @@ class Training:
         require_at_least(self, 0, "seed")
         if self.seed >= 2**32:
             raise InputError(f"seed: expected an integer below 2**32, got {self.seed}")
-        require_positive(self, "learning_rate", "decay_factor", "subnetwork_rate")
+        require_positive(self, "learning_rate", most=1e38)
+        require_positive(self, "decay_factor", "subnetwork_rate")
         require_choice(self, "schedule")
         for name in ("batch", "chunk", "patience"):
             if getattr(self, name) is not None:
