@@ -27,6 +27,9 @@ _MOST_UNROLLED = 1000
 _UNROLLED = ("components", "degree", "depth", "height", "order")
 """Fields whose loops are written out in the program: a million takes hours to compile."""
 
+_DIMENSIONS = ("dim", "harmonics", "time_harmonics")
+"""Fields of an equation that its derivatives loop over, or that widen the network's input."""
+
 _LEAST_SCALE, _LARGEST_SCALE = 1e-12, 1e12
 """Cubes and reciprocals of numbers between these are ordinary float32."""
 
@@ -34,7 +37,8 @@ _LEAST_SCALE, _LARGEST_SCALE = 1e-12, 1e12
 def require_at_least(spec: Any, least: int, *names: str) -> None:
     """Each named field is an integer >= least, or a tuple of them where its annotation has one.
 
-    Integers are below 2**32, and those that count layers, components and the like at most 1,000.
+    Integers are below 2**32, and those that count layers, components, dimensions and the like at
+    most 1,000.
 
     Raises:
       InputError: naming the first field that is not.
@@ -47,7 +51,7 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
         for entry in entries:
             if not isinstance(entry, int) or isinstance(entry, bool) or entry < least:
                 raise InputError(f"{name}: expected an integer >= {least}, got {value!r}")
-            most = _MOST_UNROLLED if name in _UNROLLED else _LARGEST_COUNT
+            most = _MOST_UNROLLED if name in (*_UNROLLED, *_DIMENSIONS) else _LARGEST_COUNT
             if entry > most:
                 raise InputError(f"{name}: expected an integer <= {most}, got a larger one")
 

@@ -257,6 +257,24 @@ def test_a_score_that_is_not_finite_is_said_and_is_no_success(
 # More than there is room or time for --------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--problem.size 1000000 1000000", "size: 1000000 x 1000000 pixels would take 72000.0 GB"),
+        ("occupancy --problem.resolution 9000", "resolution: a grid of 9000^3 points would take"),
+        ("poisson --problem.dim 1000000", "dim: expected an integer <= 1000"),
+        ("convection --problem.harmonics 1000000", "harmonics: expected an integer <= 1000"),
+    ],
+)
+@pytest.mark.skipif(available_memory() is None, reason="the system does not say what is free")
+def test_a_problem_that_does_not_fit_is_refused_before_training(
+    capsys, monkeypatch, words, message
+):
+    monkeypatch.setattr(run, "_executable", None)  # no compilation is reached
+    kind = [] if words.startswith("--") else ["--problem.kind"]
+    assert message in refused(capsys, "--model.kind", "siren", *kind, *words.split())
+
+
 @pytest.mark.skipif(available_memory() is None, reason="the system does not say what is free")
 @pytest.mark.parametrize(
     "words",

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from lrnn_jax.checks import require_at_least, require_length, require_source
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
-from lrnn_jax.io import Picture, read_picture, write_error_map, write_png
+from lrnn_jax.io import Picture, read_picture, require_memory, write_error_map, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.typing import Field
 
@@ -112,6 +112,8 @@ class PictureProblem:
         if self.size is None:
             return pixels
         width, height = self.size
+        num_values = width * height * pixels.shape[-1]
+        require_memory(f"size: {width} x {height} pixels", 3 * 8 * num_values)  # two copies
         resized: Any = skimage.transform.resize(pixels, (height, width), anti_aliasing=True)
         return np.clip(resized, 0, 1)
 

@@ -21,7 +21,15 @@ from lrnn_jax.checks import (
 )
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
-from lrnn_jax.io import VOLUMES, level_set, read_mesh, read_volume, write_ply, write_slices
+from lrnn_jax.io import (
+    VOLUMES,
+    level_set,
+    read_mesh,
+    read_volume,
+    require_memory,
+    write_ply,
+    write_slices,
+)
 from lrnn_jax.metrics import iou
 from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Terms
@@ -146,7 +154,13 @@ class Shape:
         return np.where(mesh.contains(x), -distance, distance)
 
     def _drawn(self) -> Float[np.ndarray, "n 3"]:
-        """Half of the points near the surface, half anywhere in [-1, 1]^3."""
+        """Half of the points near the surface, half anywhere in [-1, 1]^3.
+
+        Raises:
+          InputError: the solid is unusable, or the grid that it is scored on fits no memory.
+        """
+        voxels = f"resolution: a grid of {self.resolution}^3 points"
+        require_memory(voxels, 3 * 8 * self.resolution**3)
         rng = np.random.default_rng(self.point_seed)
         near = self.points // 2
         if self.source == "torus":
