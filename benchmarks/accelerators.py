@@ -3,6 +3,7 @@
     python benchmarks/accelerators.py device                     # every part, in order
     python benchmarks/accelerators.py device --parts steps torch # these parts
     python benchmarks/accelerators.py device --data FOLDER       # cameraman.tif, kodim05.png, ...
+    python benchmarks/accelerators.py device --missing           # what this device lacks so far
     python benchmarks/accelerators.py device --small             # reduced sizes, to try the script
     python benchmarks/accelerators.py table                      # the rows as Markdown
 
@@ -51,11 +52,15 @@ SIREN = lj.Siren(in_dim=2, out_dim=1)
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the parts are given: the results' folder, the signals' folder, reduced sizes or not."""
+    """What the parts are given: the folders of results and signals, reduced sizes or not.
+
+    `recorded` holds the names of the part's rows that are not measured again.
+    """
 
     results: Path
     data: Path | None
     small: bool
+    recorded: frozenset[str] = frozenset()
 
     @property
     def points(self) -> int:
@@ -84,15 +89,19 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="a folder of signals")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--missing", action="store_true", help="only rows not yet in the results")
     parser.add_argument("--alone", action="store_true", help="the one part, in this process")
     options = parser.parse_args()
     if options.stage == "table":
         print(table(options.results))
         return 0
     if options.alone:
-        own = Options(options.results, options.data, options.small)
-        for row in PARTS[options.parts[0]][0](own):
-            write_row(own, {"part": options.parts[0], **row})
+        part = options.parts[0]
+        old = timing.read_rows(result_file(options.results)) if options.missing else []
+        recorded = frozenset(row["name"] for row in old if row["part"] == part)
+        own = Options(options.results, options.data, options.small, recorded)
+        for row in PARTS[part][0](own):
+            write_row(own, {"part": part, **row})
         return 0
     return max([run_part(name) for name in options.parts])
 
@@ -112,9 +121,14 @@ def run_part(name: str) -> int:
     return code
 
 
+def result_file(results: Path) -> Path:
+    """The file of this device's rows."""
+    return results / f"device_{re.sub('[^a-z0-9]+', '_', zoo.machine().lower())}.json"
+
+
 def write_row(options: Options, row: Row) -> None:
     """Adds a row, in the place of the one of the same part and name."""
-    path = options.results / f"device_{re.sub('[^a-z0-9]+', '_', zoo.machine().lower())}.json"
+    path = result_file(options.results)
     same = [old for old in timing.read_rows(path) if _identity(old) != _identity(row)]
     row = row | {"machine": zoo.machine(), "jax": jax.__version__}
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -233,6 +247,8 @@ def fused(options: Options) -> Iterator[Row]:
 
 def _timed(options: Options, models: dict[str, Any]) -> Iterator[Row]:
     for name, model in models.items():
+        if name in options.recorded:
+            continue
         try:
             yield {"name": name, **step_row(options, model)}
         except Exception as error:  # a compiler's refusal or no memory left is a result
@@ -281,6 +297,8 @@ def torch(options: Options) -> Iterator[Row]:
         ours = np.asarray(jax.jit(model.apply)(params, data[0]))
         for compiled in (False, True):
             own = f"{name}, {'compiled' if compiled else 'eager'}"
+            if own in options.recorded:
+                continue
             try:
                 peer = peers.Peer(model, params, data, compiled)
                 difference = float(np.max(np.abs(peer.values() - ours)) / np.max(np.abs(ours)))
@@ -303,6 +321,8 @@ def laplacian(options: Options) -> Iterator[Row]:
         data = operators.problem(dim, points)
         for method in ("auto", "hessian"):
             name = f"{kind}, d = {dim}, {method}"
+            if name in options.recorded:
+                continue
             try:
                 program = operators.training_step(model, method, data, None)
                 ms = timing.milliseconds({"step": program.run}, 5)["step"]
@@ -325,6 +345,9 @@ def population(options: Options) -> Iterator[Row]:
     for name, model in models.items():
         data = timing.random_data(model, points)
         for members in (1, 8) if options.small else (1, 32, 256, 1024):
+            own = f"{name}, {members} members"
+            if own in options.recorded:
+                continue
             keys = jax.random.split(jax.random.key(0), members)
 
             def train(key: Any, model: Any = model, data: Any = data) -> jax.Array:
@@ -334,7 +357,7 @@ def population(options: Options) -> Iterator[Row]:
             program = timing.compiled(jax.vmap(train), keys)
             ms = timing.timings({"fit": program.run}, 3)["fit"]
             yield {
-                "name": f"{name}, {members} members",
+                "name": own,
                 "ms_per_member_step": statistics.median(ms) / (members * count),
                 "temporary_megabytes": program.temp_mb,
             }
@@ -360,11 +383,11 @@ def image(options: Options) -> Iterator[Row]:
         for name, (model, paper, best) in models.items():
             tuned = {"learning_rate": best, "schedule": "cosine"}
             for label, fields, count in (("papers' rate", paper, 1000), ("tuned", tuned, 500)):
+                own = f"{name}, {label}, seed {seed}"
+                if own in options.recorded:
+                    continue
                 training = lj.Training(steps=options.steps(count), seed=seed, **fields)
-                row = {
-                    "name": f"{name}, {label}, seed {seed}",
-                    "learning_rate": fields["learning_rate"],
-                }
+                row = {"name": own, "learning_rate": fields["learning_rate"]}
                 yield row | solved(model, problem, training, "psnr", 50, peak=2.0)
 
 
@@ -392,6 +415,8 @@ def _first_settings(options: Options, stage: str, score: str, **words: Any) -> I
     half = {"half": False, "tv": 0.0, "omega0": None, "unswept": True}
     given = argparse.Namespace(steps=options.steps(signals.STEPS[stage]), **half | words)
     for case in signals.CASES[stage](given):
+        if case.name in options.recorded:
+            continue
         model, training = case.choices[0]
         if options.small:
             training = dataclasses.replace(training, steps=20)
@@ -465,8 +490,8 @@ PARTS: dict[str, tuple[Callable[[Options], Iterator[Row]], int]] = {
     "fused": (fused, 60),
     "torch": (torch, 150),
     "image": (image, 120),
-    "photograph": (photograph, 240),
-    "sound": (sound, 120),
+    "photograph": (photograph, 270),
+    "sound": (sound, 240),
     "population": (population, 90),
     "laplacian": (laplacian, 120),
 }
