@@ -19,12 +19,6 @@ each other far longer than XLA's. Rows are added to benchmarks/results/speed.jso
 done.
 """
 
-import sys
-from pathlib import Path
-
-# PyTorch imports cProfile, which is to find the standard library's `profile`, not ours.
-sys.path.sort(key=str(Path(__file__).parent).__eq__)
-
 import argparse
 import dataclasses
 import functools
@@ -33,7 +27,9 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax

@@ -66,7 +66,7 @@ def test_public_names_are_documented(name):
 TABLES = {
     "zoo": ("zoo", "table", "zoo.md"),
     "speed": ("speed", "table", "performance.md"),
-    "profile": ("profile", "table", "performance.md"),
+    "scaling": ("scaling", "table", "performance.md"),
     "precision": ("image_study", "precision_table", "performance.md"),
     "pinn": ("pinn", "table", "pde.md"),
     "signals": ("signals", "table", "signals.md"),

@@ -1,27 +1,23 @@
 """What a training step costs: networks of equal size, and an LRNN as it grows.
 
-    python benchmarks/profile.py models   # six networks of 20k and 200k parameters
-    python benchmarks/profile.py growth   # an LRNN's rank, components, hidden units and depth
-    python benchmarks/profile.py all      # both
-    python benchmarks/profile.py table    # the rows as Markdown
+    python benchmarks/scaling.py models   # six networks of 20k and 200k parameters
+    python benchmarks/scaling.py growth   # an LRNN's rank, components, hidden units and depth
+    python benchmarks/scaling.py all      # both
+    python benchmarks/scaling.py table    # the rows as Markdown
 
 A step is value and gradient of a mean squared error and Adam, float32, in the default chunk of
 `Training`: 512 points on a CPU, 65,536 on an accelerator. Sizes are the nearest that a width or a
 rank allows, as in zoo.py. Times are medians of runs in turn in one process: `--rounds` of them, a
 third from 100,000 points on and 2 from 1,000,000 on. Memory is XLA's temporary memory: of that
 step, and of one that takes all points at once, which is compiled and never run. Rows are added to
-benchmarks/results/profile.json when they are done.
+benchmarks/results/scaling.json when they are done.
 """
-
-import sys
-from pathlib import Path
-
-# Whatever imports cProfile is to find the standard library's `profile`, not this file.
-sys.path.sort(key=str(Path(__file__).parent).__eq__)
 
 import argparse
 import itertools
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +38,7 @@ import lrnn_jax as lj
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model
 
-RESULTS = Path(__file__).parent / "results" / "profile.json"
+RESULTS = Path(__file__).parent / "results" / "scaling.json"
 MODELS = ("LRNN-SPDER", "NestNet", "SIREN", "SPDER", "WIRE", "tanh MLP")
 POINTS = (1024, 16_384, 131_072, 1_048_576)
 BASE: dict[str, Any] = {"depth": 2, "rank": 64, "components": 8, "hidden": 2}
