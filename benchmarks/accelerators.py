@@ -437,7 +437,7 @@ def solved(
         "parameters": model.parameter_count,
         "steps": training.steps,
         "final": found.scores,
-        "oracle": max(scores[score] for _, scores in found.trail),
+        "oracle": max(scores[score] for _, scores in found.evaluations),
         "seconds": time.perf_counter() - begun,
     }
     if peak is not None:

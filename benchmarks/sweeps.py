@@ -104,12 +104,12 @@ class Study:
                 raise  # a wrong setting is no result
             worst = -math.inf if self.larger else math.inf
             return {"final": worst, "oracle": worst, "seconds": 0.0, "stop": str(error)}
-        values = [scores[self.score] for _, scores in found.trail]
+        values = [scores[self.score] for _, scores in found.evaluations]
         row = {
             "final": values[-1],
             "oracle": self.best(values),
             "seconds": round(time.perf_counter() - begun, 1),
-            "stop": found.stop,
+            "stop": found.stop_reason,
         }
         others = {name: value for name, value in found.scores.items() if name != self.score}
         print(type(model).__name__, setting((model, training)), seed, row, others, flush=True)

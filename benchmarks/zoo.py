@@ -32,8 +32,9 @@ import numpy as np
 import optax
 
 import lrnn_jax as lj
+from lrnn_jax.fields import BoundModel
 from lrnn_jax.models import Network
-from lrnn_jax.training import HostField, compiler_options, initial_state, make_step
+from lrnn_jax.training import compiler_options, initial_state, make_step
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
 SIZES = (20_000, 200_000)
@@ -193,7 +194,7 @@ def psnr_after(model: Network, rate: float, steps: int, seed: int) -> tuple[floa
     """Final PSNR in dB, and the best of all steps, an oracle; 0 where the fit diverged."""
     data = PROBLEM.load()
     params, least = _fit(model, jax.device_put(data), jax.random.key(seed), rate, steps)
-    final = PROBLEM.evaluate(HostField(model, params), data)["psnr"]
+    final = PROBLEM.evaluate(BoundModel(model, params), data)["psnr"]
     if not math.isfinite(final):
         return _DIVERGED, _DIVERGED
     oracle = PROBLEM.progress({"loss": float(least)})["psnr"]

@@ -9,6 +9,7 @@
 
 from lrnn_jax import domains, metrics, models, operators
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import BoundModel, predict
 from lrnn_jax.io.trees import count_parameters
 from lrnn_jax.models import (
     FFN,
@@ -17,7 +18,6 @@ from lrnn_jax.models import (
     MLP,
     ChebyKAN,
     CPTensor,
-    Factorized,
     Finer,
     FourierNet,
     GaborNet,
@@ -55,10 +55,10 @@ __all__ = [
     "LRNN",
     "MLP",
     "Audio",
+    "BoundModel",
     "CPTensor",
     "ChebyKAN",
     "Classification",
-    "Factorized",
     "Finer",
     "FourierNet",
     "GaborNet",
@@ -91,5 +91,6 @@ __all__ = [
     "models",
     "operators",
     "pde",
+    "predict",
     "solve",
 ]

@@ -32,9 +32,10 @@ from lrnn_jax.experiments.doctor import report
 from lrnn_jax.experiments.output import tolerant_output
 from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
+from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
 from lrnn_jax.io.trees import load_tree
-from lrnn_jax.training import HostField, Training, arithmetic
+from lrnn_jax.training import Training, precision_context
 
 __all__ = ["main"]
 
@@ -150,10 +151,10 @@ def _decode(options: argparse.Namespace) -> int:
         )
     experiment = folder.experiment()
     size = None if options.size is None else tuple(options.size)
-    with arithmetic(experiment.training):
+    with precision_context(experiment.training):
         template = jax.eval_shape(experiment.model.init, jax.random.key(0))
-        field = HostField(experiment.model, load_tree(folder.params, template))
-        name = getattr(experiment.problem, "decoded", "decoded.png")
+        field = BoundModel(experiment.model, load_tree(folder.params, template))
+        name = experiment.problem.decoded_file
         print(experiment.problem.decode(field, size, options.out or folder.path / name))
     return 0
 
@@ -198,7 +199,7 @@ def _tell(outcome: Outcome) -> int:
     memory = summary["peak_memory_mb"]
     print(f"reached   {scores} after {summary['params_step']} steps")
     if summary["params_step"] < outcome.folder.experiment().training.steps:
-        print(f"stopped   {summary['stop']}")
+        print(f"stopped   {summary['stop_reason']}")
     costs = [
         f"{summary['steps_per_second']:.3g} steps/s",
         f"compiled in {summary['compile_seconds']:.1f} s",

@@ -4,14 +4,26 @@ Axis letters, here and in every other module: `n` points, `i` inputs, `o` output
 rank, `k` components, `h` hidden units of a component function.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, ArrayLike, Float
 
-__all__ = ["Activation", "Data", "Field", "Key", "Loss", "Model", "Params", "Problem", "Terms"]
+__all__ = [
+    "Activation",
+    "Data",
+    "Field",
+    "Key",
+    "Loss",
+    "Model",
+    "ModelLike",
+    "Params",
+    "Problem",
+    "Terms",
+]
 
 Key = jax.Array
 """A typed key of `jax.random.key`, shape ()."""
@@ -36,20 +48,8 @@ Loss = Callable[[Field, Data, Key], jax.Array | tuple[jax.Array, Terms]]
 
 
 @runtime_checkable
-class Model(Protocol):
-    """A network as a value: a frozen, hashable, keyword-only dataclass; equal specs compile once.
-
-    Laws (`tests/test_model_contract.py` holds every model to them):
-      * `init` is pure, and the dtype of its leaves is JAX's default float;
-      * `apply(params, x)[n] == apply(params, x[n])`: leading axes are batch axes and nothing else;
-      * the output has the dtype that `x` and the parameters promote to.
-    """
-
-    @property
-    def in_dim(self) -> int: ...
-
-    @property
-    def out_dim(self) -> int: ...
+class ModelLike(Protocol):
+    """Any object with parameters and a forward pass, such as a network of your own."""
 
     def init(self, key: Key) -> Params:
         """Parameters drawn with `key`: a nested dict of arrays."""
@@ -61,12 +61,17 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Problem(Protocol):
-    """What a field is fitted to: a frozen, hashable dataclass that turns it into loss and scores.
+class Model(ModelLike, Protocol):
+    """A network as a value: a frozen, hashable, keyword-only dataclass; equal specs compile once.
 
-    Laws (`tests/test_image_problem.py`): `load` is deterministic and raises InputError for
-    anything unusable; `loss` is a mean over the first axis of `data`, so chunks can be averaged,
-    unless the problem says `whole = True`. `decoded` may name the file that `decode` writes to.
+    A class of your own inherits from it, `class MyModel(lrnn_jax.typing.Model)`, for the defaults.
+    `fit` takes any `ModelLike`.
+
+    Laws (`tests/test_model_contract.py` holds every model to them):
+      * `init` is pure, and the dtype of its leaves is JAX's default float;
+      * `apply(params, x)[n] == apply(params, x[n])`: leading axes are batch axes and nothing else;
+      * the output has the dtype that `x` and the parameters promote to;
+      * derivatives of the field up to order `smoothness` are continuous.
     """
 
     @property
@@ -74,6 +79,49 @@ class Problem(Protocol):
 
     @property
     def out_dim(self) -> int: ...
+
+    @property
+    def smoothness(self) -> float:
+        """The number of continuous derivatives of the field; 0 is a function with kinks."""
+        return math.inf
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """What a field is fitted to: a frozen, hashable dataclass that turns it into loss and scores.
+
+    A class of your own inherits from it, `class MyProblem(lrnn_jax.typing.Problem)`, for the
+    defaults. A `field` is always a function of JAX, u: (..., in_dim) -> (..., out_dim);
+    `lrnn_jax.predict(field, x)` evaluates it at many points.
+
+    Laws (`tests/test_problem_contract.py` holds every problem to them):
+      * `load` is deterministic, and raises InputError for anything unusable;
+      * `loss` is pure, and a mean over the first axis of every leaf of `data`, so that means over
+        chunks can be averaged, unless `full_batch_only`;
+      * `evaluate` does not change with the number of devices or the chunk of training, and gives
+        the same names each time, `validation_score` among them;
+      * `render` and `decode` return the files that they wrote.
+    """
+
+    full_batch_only: ClassVar[bool] = False
+    """Whether the loss is no mean over points, so that it needs all data in each step."""
+
+    validation_score: ClassVar[str | None] = None
+    """The score that early stopping watches, lower is better; None: no validation part."""
+
+    decoded_file: ClassVar[str] = "decoded.png"
+    """The file in the run folder that `lrnn-jax decode` writes by default."""
+
+    @property
+    def in_dim(self) -> int: ...
+
+    @property
+    def out_dim(self) -> int: ...
+
+    @property
+    def order(self) -> int:
+        """The highest derivative of the field that the loss takes."""
+        return 0
 
     def load(self) -> Data:
         """Reads and checks the data, on the host."""
@@ -84,17 +132,18 @@ class Problem(Protocol):
         ...
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """What the terms of one step say to a person, e.g. {"psnr": 31.2}."""
-        ...
+        """What a progress display shows of the terms of a step, in addition to the loss."""
+        del terms
+        return {}
 
     def evaluate(self, field: Field, data: Data) -> dict[str, float]:
         """Scores of the fitted field, computed on the host in float64."""
         ...
 
     def render(self, field: Field, data: Data, folder: Path) -> list[Path]:
-        """Writes what a person looks at and returns the files."""
+        """Writes pictures, sounds or meshes of the fitted field, and returns the files."""
         ...
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the field at a resolution of choice (None: that of the data)."""
+        """Writes the field at a chosen resolution (None: that of the data)."""
         ...

@@ -22,7 +22,7 @@ from lrnn_jax.errors import suggest
 from lrnn_jax.experiments import MODELS, PROBLEMS, run
 from lrnn_jax.io import available_memory
 from lrnn_jax.problems import Image
-from lrnn_jax.training import Training
+from lrnn_jax.training import Trainer, Training
 from lrnn_jax.training.optimizers import (
     lbfgs,
     levenberg_marquardt,
@@ -276,7 +276,7 @@ def test_a_score_that_is_not_finite_is_said_and_is_no_success(
 def test_a_problem_that_does_not_fit_is_refused_before_training(
     capsys, monkeypatch, words, message
 ):
-    monkeypatch.setattr(run, "_executable", None)  # no compilation is reached
+    monkeypatch.setattr(Trainer, "compile", None)  # no compilation is reached
     kind = [] if words.startswith("--") else ["--problem.kind"]
     assert message in refused(capsys, "--model.kind", "siren", *kind, *words.split())
 
@@ -292,7 +292,7 @@ def test_a_problem_that_does_not_fit_is_refused_before_training(
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_before_it_is_drawn(capsys, monkeypatch, words):
-    monkeypatch.setattr(run, "_executable", None)  # no compilation is reached
+    monkeypatch.setattr(Trainer, "compile", None)  # no compilation is reached
     line = refused(capsys, "--problem.size", "8", "8", *words.split())
     assert re.search(r"the model with the state of its optimiser would take \d\S* GB and", line)
 
@@ -315,7 +315,7 @@ def test_a_compilation_that_takes_long_is_announced(capsys, monkeypatch, depth, 
     def compiled(*arguments):
         raise InputError("compiled")
 
-    monkeypatch.setattr(run, "_executable", compiled)
+    monkeypatch.setattr(Trainer, "compile", compiled)
     words = f"fit --problem.size 8 8 --model.rank 2 --model.components 2 --model.depth {depth}"
     assert main(words.split()) == 2
     assert capsys.readouterr().err.startswith("lrnn-jax: compiling: 152") == warned

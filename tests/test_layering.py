@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "lrnn_jax"
 FLOORS = (
     ("errors",),
     ("checks", "typing"),
-    ("domains", "io", "kernels"),
+    ("domains", "fields", "io", "kernels"),
     ("metrics", "models", "operators", "residuals"),
     ("diagnostics", "problems", "training"),
     ("experiments", "modules"),

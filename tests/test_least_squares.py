@@ -7,6 +7,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -16,8 +17,14 @@ from lrnn_jax.cli import main
 from lrnn_jax.experiments import Experiment, RunFolder, resume, start
 from lrnn_jax.experiments.progress import SilentDisplay
 from lrnn_jax.residuals import sum_of_parts
-from lrnn_jax.training import starting_state, step_of
+from lrnn_jax.training import Trainer, make_problem_step
 from lrnn_jax.training.least_squares import FrozenLoss
+from lrnn_jax.training.optimizers import (
+    factorize_weights,
+    lbfgs,
+    levenberg_marquardt,
+    natural_gradient,
+)
 
 MODEL = lj.Siren(in_dim=2, out_dim=1, width=5, depth=1, omega0=2.0)
 PROBLEM = pde.Heat(points=30, boundary_points=7, initial_weight=10.0)
@@ -78,9 +85,9 @@ def test_a_jacobian_without_room_is_refused():
 
 def first_weights(balance):
     training = Training(balance=balance, balance_every=2, precision="float64")
-    data = PROBLEM.load()
-    state = starting_state(MODEL, PROBLEM, training, data, jax.random.key(0))
-    step = jax.jit(step_of(MODEL, PROBLEM, training))
+    trainer = Trainer(MODEL, PROBLEM, training)
+    state, data = trainer.state, trainer.data
+    step = jax.jit(make_problem_step(MODEL, PROBLEM, training))
     first, _ = step(state, data, jax.random.key(1))
     second, _ = step(first, data, jax.random.key(1))
     third, _ = step(second, data, jax.random.key(1))
@@ -120,9 +127,9 @@ def test_balanced_weights_are_bounded_and_a_part_of_weight_zero_stays_out(balanc
     )
     model = lj.Siren(in_dim=1, out_dim=1, width=3, depth=1, omega0=1.0)
     training = Training(balance=balance, steps=1)
-    data = problem.load()
-    state = starting_state(model, problem, training, data, jax.random.key(0))
-    step = jax.jit(step_of(model, problem, training))
+    trainer = Trainer(model, problem, training)
+    state, data = trainer.state, trainer.data
+    step = jax.jit(make_problem_step(model, problem, training))
     weights = step(state, data, jax.random.key(1))[0].weights
     assert weights["boundary"] == 0
     assert 1e3 < weights["nothing"] < 1.1e5
@@ -149,9 +156,9 @@ def test_weights_by_the_traces_of_tangent_kernels(x64):
 @pytest.mark.parametrize(("every", "changes"), [(1, [1, 2, 3, 4]), (2, [2, 4])])
 def test_points_are_drawn_when_they_are_due(every, changes):
     problem = dataclasses.replace(PROBLEM, resample_every=every)
-    data = problem.load()
-    state = starting_state(MODEL, problem, Training(), data, jax.random.key(0))
-    step = jax.jit(step_of(MODEL, problem, Training()))
+    trainer = Trainer(MODEL, problem, Training())
+    state, data = trainer.state, trainer.data
+    step = jax.jit(make_problem_step(MODEL, problem, Training()))
     moved = []
     for number in range(5):
         before = np.asarray(state.points["residual"])
@@ -162,7 +169,7 @@ def test_points_are_drawn_when_they_are_due(every, changes):
 
 
 def test_points_that_stay_are_no_part_of_the_state():
-    state = starting_state(MODEL, PROBLEM, Training(), PROBLEM.load(), jax.random.key(0))
+    state = Trainer(MODEL, PROBLEM, Training()).state
     assert state.points is None
     assert state.weights is None
 
@@ -188,7 +195,7 @@ def test_every_optimizer_solves_a_small_equation(name, steps):
     losses = found.history["loss"]
     assert losses[-1] < 0.1 * losses[0]
     assert len(losses) == steps
-    assert found.stop == f"all {steps} steps are done"
+    assert found.stop_reason == f"all {steps} steps are done"
 
 
 def test_a_solution_says_why_it_stopped():
@@ -198,14 +205,14 @@ def test_a_solution_says_why_it_stopped():
     )
     found = lj.solve(lj.MLP(in_dim=1, out_dim=1, width=2, depth=1), line, training)
     assert len(found.history["loss"]) < 400
-    assert "converged" in found.stop
+    assert "converged" in found.stop_reason
     assert found.history["loss"][-1] < 1e-20
 
 
 def test_the_trail_of_scores(x64):
     found = lj.solve(MODEL, PROBLEM, Training(steps=10), score_every=4)
-    assert [step for step, _ in found.trail] == [4, 8, 10]
-    assert found.scores == found.trail[-1][1]
+    assert [step for step, _ in found.evaluations] == [4, 8, 10]
+    assert found.scores == found.evaluations[-1][1]
     assert len(found.history["loss"]) == 10
 
 
@@ -233,7 +240,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path, monkeypatch):
     for file in ("model.safetensors", "checkpoints/8.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "part" / file).read_bytes()
     summary = json.loads((tmp_path / "part" / "summary.json").read_text())
-    assert summary["stop"] == "all 8 steps are done"
+    assert summary["stop_reason"] == "all 8 steps are done"
     assert summary["parameters"] == MODEL.parameter_count
 
 
@@ -258,7 +265,7 @@ def test_nonsense_is_refused_before_training():
 
 def test_single_precision_is_single_where_double_is_on(x64):
     found = lj.solve(MODEL, pde.Convection(points=10), lj.Training(steps=1))
-    assert not found.field.double
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found.field)} == {"float32"}
 
 
 def test_an_ended_run_says_why_it_cannot_go_on(tmp_path, capsys):
@@ -320,17 +327,62 @@ def test_a_picture_has_no_residuals(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("model", [MODEL, lj.LRNN(in_dim=2, out_dim=1, rank=3, components=2)])
-def test_factorised_weights_leave_the_function_and_change_the_gradient(model, x64):
-    factorised = lj.Factorized(model=model, mean=1.0)
-    params = factorised.init(jax.random.key(0))
-    x = jnp.array([[0.3, -0.2], [0.1, 0.9]])
-    plain = factorised.merged(params)
-    np.testing.assert_allclose(factorised.apply(params, x), model.apply(plain, x), rtol=1e-12)
-    spread = jnp.concatenate([s.ravel() for s in jax.tree.leaves(params["scale"])])
+def test_factorized_weights_leave_the_function_and_change_the_gradient(model, x64):
+    params, x = model.init(jax.random.key(0)), jnp.array([[0.3, -0.2], [0.1, 0.9]])
+    optimizer = factorize_weights(optax.sgd(1e-3), jax.random.key(1), mean=1.0)
+    state = optimizer.init(params)
+    direction, scale = state.factors["direction"], state.factors["scale"]
+    merged = direction["head"]["weight"] * jnp.exp(scale["head/weight"])
+    np.testing.assert_allclose(merged, params["head"]["weight"], rtol=1e-12)
+    spread = jnp.concatenate([s.ravel() for s in jax.tree.leaves(scale)])
     assert abs(spread.mean() - 1.0) < 0.1
     assert 0.05 < spread.std() < 0.2
-    assert not any(name.endswith("bias") for name in params["scale"])
-    # d/ds of f(exp(s) v) is the sum over a column of w df/dw
-    own = jax.grad(lambda p: jnp.sum(factorised.apply(p, x) ** 2))(params)["scale"]["head/weight"]
-    outer = jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2))(plain)["head"]["weight"]
-    np.testing.assert_allclose(own, jnp.sum(plain["head"]["weight"] * outer, axis=0), rtol=1e-9)
+    assert not any(name.endswith("bias") for name in scale)
+    # dL/ds is the sum over a column of W dL/dW, and dL/dV is exp(s) dL/dW.
+    outer = jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2))(params)
+    updates, after = optimizer.update(outer, state, params)
+    w, g, s = params["head"]["weight"], outer["head"]["weight"], scale["head/weight"]
+    new_s, new_v = s - 1e-3 * jnp.sum(w * g, axis=0), (w - 1e-3 * jnp.exp(2 * s) * g) / jnp.exp(s)
+    np.testing.assert_allclose(after.factors["scale"]["head/weight"], new_s, rtol=1e-12)
+    np.testing.assert_allclose(w + updates["head"]["weight"], new_v * jnp.exp(new_s), rtol=1e-9)
+    bias = outer["head"]["bias"]
+    np.testing.assert_allclose(updates["head"]["bias"], -1e-3 * bias, rtol=1e-9, atol=1e-16)
+
+
+@pytest.mark.parametrize("optimizer", [levenberg_marquardt(), natural_gradient(), lbfgs()])
+def test_a_wrapped_second_order_method_is_the_method_on_the_factors(optimizer, x64):
+    """The same trajectory as the optimizer alone on the residuals as a function of (V, s)."""
+    params = {"layer": {"weight": jnp.array([[0.5, -1.0], [2.0, 0.3]]), "bias": jnp.ones(2)}}
+    wrapped = factorize_weights(optimizer, jax.random.key(3))
+    state = wrapped.init(params)
+    factors, plain = state.factors, optimizer.init(state.factors)
+
+    def merge(factors):
+        v, s = factors["direction"]["layer"], factors["scale"]["layer/weight"]
+        return {"layer": {"weight": v["weight"] * jnp.exp(s), "bias": v["bias"]}}
+
+    def residuals(p):
+        weight, bias = p["layer"]["weight"], p["layer"]["bias"]
+        return jnp.concatenate([(weight**3).ravel() - 1, jnp.tanh(bias)])
+
+    def arguments(r, p):
+        loss = lambda p: jnp.sum(r(p) ** 2)  # noqa: E731
+        unravel = ravel_pytree(p)[1]
+        value, grads = jax.value_and_grad(loss)(p)
+        linearise = lambda p: (  # noqa: E731
+            r(p),
+            jax.jacrev(lambda flat: r(unravel(flat)))(ravel_pytree(p)[0]),
+        )
+        given = {"value": value, "grad": grads, "value_fn": loss}
+        return grads, given | {"residual_fn": r, "linearise_fn": linearise}
+
+    for _ in range(4):
+        grads, given = arguments(residuals, params)
+        updates, state = wrapped.update(grads, state, params, **given)
+        params = optax.apply_updates(params, updates)
+        grads, given = arguments(lambda f: residuals(merge(f)), factors)
+        updates, plain = optimizer.update(grads, plain, factors, **given)
+        factors = optax.apply_updates(factors, updates)
+        expected, found = ravel_pytree(merge(factors))[0], ravel_pytree(params)[0]
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
+        assert state.result == plain.result

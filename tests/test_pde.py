@@ -13,10 +13,10 @@ from PIL import Image as Pillow
 import lrnn_jax as lj
 from lrnn_jax import InputError, pde
 from lrnn_jax.experiments.spec import PROBLEMS
+from lrnn_jax.fields import BoundModel
 from lrnn_jax.operators import laplacian, partial
 from lrnn_jax.problems.pde import solutions
 from lrnn_jax.residuals import sum_of_parts
-from lrnn_jax.training import HostField
 
 EQUATIONS = {name: kind for name, kind in PROBLEMS.items() if issubclass(kind, pde.PDE)}
 KNOWN = [name for name, kind in EQUATIONS.items() if hasattr(kind, "exact")]
@@ -272,7 +272,7 @@ def test_a_period_holds_for_all_derivatives_below_the_order(problem):
 def test_a_solution_found_can_be_differentiated():
     problem = pde.Poisson(points=10)
     model = lj.Siren(in_dim=2, out_dim=1, width=4, depth=1, omega0=1.0)
-    field = HostField(model, model.init(jax.random.key(0)))
+    field = BoundModel(model, model.init(jax.random.key(0)))
     x = jnp.array([[0.2, -0.4], [0.5, 0.1]])
     found = jax.vmap(laplacian(problem.solution(field)))(x)
     np.testing.assert_allclose(

@@ -228,7 +228,7 @@ def test_a_short_fit_beats_its_start_by_3_db(kind):
     model = lj.Siren(in_dim=2, out_dim=1, width=24, depth=2, omega0=8.0)
     training = lj.Training(steps=60, learning_rate=3e-3)
     found = lj.solve(model, problem, training, score_every=2)
-    assert found.scores["psnr"] > found.trail[0][1]["psnr"] + 3
+    assert found.scores["psnr"] > found.evaluations[0][1]["psnr"] + 3
 
 
 def test_a_short_fit_removes_noise():

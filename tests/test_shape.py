@@ -204,7 +204,7 @@ def test_a_short_fit_finds_the_torus(kind):
     problem = kind(points=2000, resolution=24)
     model = lj.Siren(in_dim=3, out_dim=1, width=32, depth=2, omega0=4.0)
     found = lj.solve(model, problem, lj.Training(steps=80, learning_rate=3e-3), score_every=2)
-    assert found.scores["iou"] > found.trail[0][1]["iou"] + 0.3
+    assert found.scores["iou"] > found.evaluations[0][1]["iou"] + 0.3
 
 
 def test_what_is_drawn_can_be_read(tmp_path):

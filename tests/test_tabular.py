@@ -237,7 +237,7 @@ def test_errors_are_in_the_unit_of_the_target(stored, key):
         assert scores[score] == pytest.approx(expected, rel=1e-5)
     loss = float(problem.loss(halved, problem.load(), key)[0])
     assert np.sqrt(loss) * split.width == pytest.approx(scores["rmse_training"], rel=1e-5)
-    assert problem.to_validate(scores) == scores["rmse_validation"]
+    assert problem.validation_score in scores
 
 
 def test_accuracy_and_cross_entropy_are_those_of_scikit_learn(stored, key):
@@ -280,8 +280,8 @@ def test_a_short_fit_learns_and_what_it_draws_can_be_read(stored, tmp_path, kind
     problem = kind(source=stored(y))
     model = lj.MLP(in_dim=3, out_dim=problem.out_dim, width=16, depth=2)
     found = lj.solve(model, problem, lj.Training(steps=150, learning_rate=1e-2), score_every=2)
-    first = problem.to_validate(found.trail[0][1])
-    assert problem.to_validate(found.scores) < 0.5 * first
+    name = problem.validation_score
+    assert found.scores[name] < 0.5 * found.evaluations[0][1][name]
     (file,) = problem.render(found.field, problem.load(), tmp_path)
     assert min(read_picture(str(file)).pixels.shape[:2]) > 100
 
@@ -315,17 +315,18 @@ def noisy(stored):
 def test_training_stops_when_validation_does_and_the_best_is_kept(noisy):
     problem, model = noisy
     found = lj.solve(model, problem, STOPPED)
-    errors = [scores["rmse_validation"] for _, scores in found.trail]
+    errors = [scores["rmse_validation"] for _, scores in found.evaluations]
     best = int(np.argmin(errors))
     assert len(errors) == best + 4 < 200
-    assert found.scores == found.trail[best][1]
+    assert found.scores == found.evaluations[best][1]
     assert problem.evaluate(found.field, None) == found.scores
     assert (
-        f"3 validations no better; the parameters are those of step {10 * (best + 1)}" in found.stop
+        f"3 validations no better; the parameters are those of step {10 * (best + 1)}"
+        in found.stop_reason
     )
     often = lj.solve(model, problem, STOPPED, score_every=4)  # looks that are no validation
     assert often.scores == found.scores
-    assert len(often.trail) > 2 * len(errors)
+    assert len(often.evaluations) > 2 * len(errors)
 
 
 def test_a_run_stops_as_solve_does_and_a_resumed_one_to_the_bit(noisy, tmp_path):
@@ -334,7 +335,7 @@ def test_a_run_stops_as_solve_does_and_a_resumed_one_to_the_bit(noisy, tmp_path)
     whole = Experiment(model=model, problem=problem, training=STOPPED)
     finished = start(whole, tmp_path / "whole", SilentDisplay())
     found = lj.solve(model, problem, STOPPED)
-    assert finished.summary["stop"] == found.stop
+    assert finished.summary["stop_reason"] == found.stop_reason
     assert finished.summary["scores"] == pytest.approx(found.scores)
     end = finished.summary["step"]
     short = dataclasses.replace(whole, training=dataclasses.replace(STOPPED, steps=17))
@@ -342,7 +343,7 @@ def test_a_run_stops_as_solve_does_and_a_resumed_one_to_the_bit(noisy, tmp_path)
     for steps in (end - 5, 2000):
         folder = RunFolder.open(tmp_path / "parts")
         parts = resume(folder, {"steps": steps}, SilentDisplay())
-    assert parts.summary["stop"] == found.stop
+    assert parts.summary["stop_reason"] == found.stop_reason
     for file in ("model.safetensors", f"checkpoints/{end}.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
     with pytest.raises(InputError, match=f"has ended: after {end} steps: 3 validations no better"):
@@ -370,9 +371,11 @@ def test_patience_can_be_left_and_taken_up_when_a_run_is_resumed(noisy, tmp_path
 
 def test_a_validation_that_is_never_finite_is_told(noisy, monkeypatch):
     problem, model = noisy
-    monkeypatch.setattr(lj.Regression, "to_validate", lambda *_: math.nan)
+    evaluate = lj.Regression.evaluate
+    nan = {lj.Regression.validation_score: math.nan}
+    monkeypatch.setattr(lj.Regression, "evaluate", lambda *given: evaluate(*given) | nan)
     found = lj.solve(model, problem, STOPPED)
-    assert found.stop.startswith(
+    assert found.stop_reason.startswith(
         "after 30 steps: 3 validations no better; no validation was finite"
     )
     last = lj.solve(model, problem, dataclasses.replace(STOPPED, steps=30, patience=None))

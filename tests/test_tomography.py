@@ -300,7 +300,7 @@ def test_a_short_fit_improves_the_slice():
     model = lj.Siren(in_dim=2, out_dim=1, width=24, depth=2, omega0=10.0)
     training = lj.Training(steps=60, learning_rate=3e-3)
     found = lj.solve(model, problem, training, score_every=5)
-    assert found.scores["psnr"] > found.trail[0][1]["psnr"] + 3
+    assert found.scores["psnr"] > found.evaluations[0][1]["psnr"] + 3
     assert found.history["loss"][-1] < 0.05 * found.history["loss"][0]
 
 

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from lrnn_jax import LRNN, InputError, NestNet, Siren, Training, fit
+from lrnn_jax.fields import BoundModel, predict
 from lrnn_jax.io.trees import named_leaves
-from lrnn_jax.training import HostField, initial_state, make_advance, make_step
+from lrnn_jax.training import initial_state, make_advance, make_step
 
 MODEL = LRNN(in_dim=1, out_dim=1, rank=3, components=2, activation="sin", omega0=3.0)
 ADAM = optax.adam(1e-2)
@@ -167,14 +168,40 @@ def test_advance_stops_at_the_first_loss_that_is_not_finite():
     assert not np.isfinite(history["loss"][2])
 
 
-@pytest.mark.parametrize("points", [1, 5, 6, 13])
-def test_host_field_equals_apply_at_any_number_of_points(points):
+@pytest.mark.parametrize("points", [0, 1, 5, 6, 13])
+def test_predictions_equal_apply_at_any_number_of_points(points):
     params = MODEL.init(jax.random.key(0))
     x = np.linspace(-1, 1, points, dtype=np.float32)[:, None]
-    field = HostField(MODEL, params, chunk=6)
+    field = BoundModel(MODEL, params)
     expected = jax.jit(MODEL.apply)(params, x)  # eagerly, its rounding would be another
-    np.testing.assert_allclose(field(x), expected, atol=1e-6)
-    assert field(x[None]).shape == (1, points, 1)
+    for u in (field, lambda x: MODEL.apply(params, x)):
+        values = predict(u, x, chunk=6)
+        assert type(values) is np.ndarray
+        np.testing.assert_allclose(values, expected, atol=1e-6)
+        assert predict(u, x[None], chunk=6).shape == (1, points, 1)
+
+
+def test_a_bound_model_is_a_function_of_jax(x64):
+    """NumPy constants under jit, derivatives, and a pytree whose leaves are the parameters."""
+    field = BoundModel(MODEL, MODEL.init(jax.random.key(0)))
+    x = np.array([0.3])
+    value = field(x)
+    np.testing.assert_allclose(jax.jit(lambda: field(x))(), value, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(lambda u: u(x))(field), value, rtol=1e-12)
+    slope = jax.grad(lambda x: field(x)[0])(x)
+    step = (field(x + 1e-6) - field(x - 1e-6)) / 2e-6
+    np.testing.assert_allclose(slope, step, rtol=1e-6)
+    assert len(jax.tree.leaves(field)) == len(jax.tree.leaves(field.params))
+
+
+def test_float64_parameters_are_used_in_float64_whatever_the_default(x64):
+    field = BoundModel(MODEL, MODEL.init(jax.random.key(0)))
+    x = np.linspace(-1, 1, 7)[:, None]
+    expected = np.asarray(field(x))
+    with jax.enable_x64(False):
+        for values in (np.asarray(field(x)), predict(field, x)):
+            assert values.dtype == np.float64
+            np.testing.assert_allclose(values, expected, rtol=1e-12)
 
 
 def test_bad_arguments_are_named():

@@ -191,7 +191,7 @@ def test_a_short_fit_gains_5_db():
     model = lj.Siren(in_dim=3, out_dim=1, width=24, depth=2, omega0=8.0)
     training = lj.Training(steps=80, learning_rate=3e-3)
     found = lj.solve(model, problem, training, score_every=2)
-    assert found.scores["psnr"] > found.trail[0][1]["psnr"] + 5
+    assert found.scores["psnr"] > found.evaluations[0][1]["psnr"] + 5
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.experiments.spec import Experiment, experiment_from, read_table, table_of, write_table
+from lrnn_jax.experiments.spec import Experiment, Table, experiment_from, read_table, write_table
 from lrnn_jax.io import exists, io_errors, write_bytes
 
 __all__ = ["RunFolder"]
@@ -42,7 +42,7 @@ class RunFolder:
         self._made: list[Path] = []
 
     @classmethod
-    def create(cls, path: Path | None, experiment: Experiment) -> "RunFolder":
+    def create(cls, path: Path | None, table: Table) -> "RunFolder":
         """A new folder with the resolved config; without a path, the next free one under `runs/`.
 
         A folder belongs to the process that made it: of several that ask for the same one at the
@@ -51,7 +51,6 @@ class RunFolder:
         Raises:
           InputError: the folder exists or cannot be made.
         """
-        table = table_of(experiment)
         for candidate in _free_paths(table) if path is None else [path]:
             run = cls(candidate)
             try:
@@ -114,10 +113,14 @@ class RunFolder:
         except (OSError, ValueError):
             return ""
 
+    def table(self) -> Table:
+        """The resolved config, as nested dicts."""
+        return read_table(self.config)
+
     def experiment(self) -> Experiment:
-        """What the run was configured to do."""
+        """The model, the problem and the training of the config."""
         try:
-            return experiment_from(read_table(self.config))
+            return experiment_from(self.table())
         except InputError as error:
             where = "" if str(self.config) in str(error) else f"{self.config}: "
             raise InputError(f"{where}{error}") from error
@@ -196,7 +199,7 @@ class RunFolder:
                 parent.rmdir()
 
 
-def _free_paths(table: dict[str, Any]) -> Iterator[Path]:
+def _free_paths(table: Table) -> Iterator[Path]:
     """runs/image-lrnn, runs/image-lrnn-2, -3, ..."""
     stem = f"{table['problem']['kind']}-{table['model']['kind']}"
     yield Path("runs", stem)

@@ -33,6 +33,7 @@ __all__ = [
     "MODELS",
     "PROBLEMS",
     "Experiment",
+    "Table",
     "config_path",
     "configs",
     "experiment_from",

@@ -1,6 +1,5 @@
 """The zoo: every network as a frozen dataclass with pure `init` and `apply`."""
 
-from lrnn_jax.models.factorized import Factorized
 from lrnn_jax.models.grid import Grid
 from lrnn_jax.models.kan import KAN, ChebyKAN
 from lrnn_jax.models.lrnn import LRNN, LRNNLayer
@@ -19,7 +18,6 @@ __all__ = [
     "MLP",
     "CPTensor",
     "ChebyKAN",
-    "Factorized",
     "Finer",
     "FourierNet",
     "GaborNet",

@@ -5,12 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["Pointwise"]
 
 
-class Pointwise:
+class Pointwise(Problem):
     """Fit `data.y` at `data.x` in the mean square."""
 
     def loss(self, field: Field, data: Any, key: Key) -> tuple[jax.Array, Terms]:

@@ -26,9 +26,10 @@ from jaxtyping import ArrayLike, Float
 from lrnn_jax.checks import require_at_least, require_source, require_within
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import predict
 from lrnn_jax.io import read_table_file, to_number, write_bytes, write_confusion, write_predictions
 from lrnn_jax.problems.pointwise import Pointwise
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["Classification", "Regression", "Rows"]
 
@@ -68,7 +69,7 @@ class Split(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tabular(abc.ABC):
+class Tabular(Problem, abc.ABC):
     """What problems of tables share.
 
     Args:
@@ -83,7 +84,7 @@ class Tabular(abc.ABC):
       InputError: the table is missing or unusable, or a field is out of its range.
     """
 
-    decoded: ClassVar[str] = "predictions.csv"
+    decoded_file: ClassVar[str] = "predictions.csv"
 
     source: str
     target: str | None = None
@@ -119,11 +120,6 @@ class Tabular(abc.ABC):
         """The training part."""
         return self.split().parts["training"]
 
-    def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """Nothing beside the loss."""
-        del terms
-        return {}
-
     @abc.abstractmethod
     def told(self, values: np.ndarray, split: Split) -> np.ndarray:
         """What the field's values say: numbers in the target's unit, or the texts of classes."""
@@ -135,7 +131,7 @@ class Tabular(abc.ABC):
         split = self.split()
         lines: list[tuple[Any, ...]] = []
         for name, part in split.parts.items():
-            said = self.told(np.asarray(field(part.x)), split)
+            said = self.told(predict(field, part.x), split)
             true = self.told(self._certain(part.y), split)
             lines += zip(split.rows[name], [name] * len(said), true, said, strict=True)
         stream = io.StringIO()
@@ -181,6 +177,8 @@ class Regression(Pointwise, Tabular):
       InputError: the table is missing or unusable, or a field is out of its range.
     """
 
+    validation_score: ClassVar[str | None] = "rmse_validation"
+
     source: str = "diabetes"
 
     @property
@@ -209,21 +207,18 @@ class Regression(Pointwise, Tabular):
         del data
         split = self.split()
         errors = {
-            name: split.width * float(np.sqrt(np.mean((_double(field(part.x)) - part.y) ** 2)))
+            name: split.width * _rms(_double(predict(field, part.x)) - part.y)
             for name, part in split.parts.items()
         }
         return _named("rmse", errors)
-
-    def to_validate(self, scores: dict[str, float]) -> float:
-        """What training may be stopped by: the error of the validation part."""
-        return scores["rmse_validation"]
 
     def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
         """`predictions.png`: told over true, for the rows of the test."""
         del data
         split = self.split()
         part = split.parts["test"]
-        said, true = self.told(_double(field(part.x)), split), self.told(_double(part.y), split)
+        said = self.told(_double(predict(field, part.x)), split)
+        true = self.told(_double(part.y), split)
         return [write_predictions(folder / "predictions.png", said, true)]
 
     def told(self, values: np.ndarray, split: Split) -> np.ndarray:
@@ -241,6 +236,8 @@ class Classification(Tabular):
     Raises:
       InputError: the table is missing or unusable, or a field is out of its range.
     """
+
+    validation_score: ClassVar[str | None] = "cross_entropy_validation"
 
     source: str = "digits"
 
@@ -280,23 +277,19 @@ class Classification(Tabular):
         del data
         right, entropy = {}, {}
         for name, part in self.split().parts.items():
-            u, y = _double(field(part.x)), np.asarray(part.y)[:, 0]
+            u, y = _double(predict(field, part.x)), np.asarray(part.y)[:, 0]
             u = u - u.max(axis=1, keepdims=True)
             chances = u - np.log(np.exp(u).sum(axis=1, keepdims=True))
             right[name] = float(np.mean(u.argmax(axis=1) == y))
             entropy[name] = float(-np.mean(chances[np.arange(len(y)), y]))
         return _named("accuracy", right) | _named("cross_entropy", entropy)
 
-    def to_validate(self, scores: dict[str, float]) -> float:
-        """What training may be stopped by: the cross-entropy of the validation part."""
-        return scores["cross_entropy_validation"]
-
     def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
         """`confusion.png`: how many rows of the test of each class were told to be which."""
         del data
         split = self.split()
         part, count = split.parts["test"], len(split.classes)
-        said, true = _double(field(part.x)).argmax(axis=1), np.asarray(part.y)[:, 0]
+        said, true = _double(predict(field, part.x)).argmax(axis=1), np.asarray(part.y)[:, 0]
         table = np.bincount(count * true + said, minlength=count**2).reshape(count, count)
         return [write_confusion(folder / "confusion.png", table, split.classes)]
 
@@ -306,6 +299,11 @@ class Classification(Tabular):
 
     def _certain(self, y: ArrayLike) -> np.ndarray:
         return np.eye(int(np.max(np.asarray(y))) + 1)[np.asarray(y)[:, 0]]
+
+
+def _rms(values: np.ndarray) -> float:
+    """The root mean square."""
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def _double(values: ArrayLike) -> np.ndarray:

@@ -1,17 +1,16 @@
-"""Moving the parameters: the step, the loops, schedules, checkpoints, prediction."""
+"""Training: one update step, the training loops, early stopping, checkpoints."""
 
 from lrnn_jax.training.checkpoints import Checkpoints
-from lrnn_jax.training.ending import (
-    Validated,
-    final_params,
-    has_ended,
-    is_overdue,
-    is_validation_due,
-    see_validation,
-    why_it_stopped,
+from lrnn_jax.training.driver import (
+    Interval,
+    NonFiniteLossError,
+    Trainer,
+    check_compatible,
+    make_problem_step,
+    precision_context,
 )
+from lrnn_jax.training.early_stopping import Best, EarlyStopping
 from lrnn_jax.training.loop import (
-    Best,
     State,
     Step,
     compiler_options,
@@ -20,44 +19,28 @@ from lrnn_jax.training.loop import (
     make_advance,
     make_step,
 )
-from lrnn_jax.training.predict import HostField
 from lrnn_jax.training.settings import Training, scale_subnetworks
-from lrnn_jax.training.solve import Solution, arithmetic, solve, what_may_help
-from lrnn_jax.training.start import (
-    check_fit,
-    exported_params,
-    starting_state,
-    step_of,
-    trained_model,
-)
+from lrnn_jax.training.solve import Solution, solve
 
 __all__ = [
     "Best",
     "Checkpoints",
-    "HostField",
+    "EarlyStopping",
+    "Interval",
+    "NonFiniteLossError",
     "Solution",
     "State",
     "Step",
+    "Trainer",
     "Training",
-    "Validated",
-    "arithmetic",
-    "check_fit",
+    "check_compatible",
     "compiler_options",
-    "exported_params",
-    "final_params",
     "fit",
-    "has_ended",
     "initial_state",
-    "is_overdue",
-    "is_validation_due",
     "make_advance",
+    "make_problem_step",
     "make_step",
+    "precision_context",
     "scale_subnetworks",
-    "see_validation",
     "solve",
-    "starting_state",
-    "step_of",
-    "trained_model",
-    "what_may_help",
-    "why_it_stopped",
 ]

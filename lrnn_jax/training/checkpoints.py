@@ -7,7 +7,7 @@ import jax
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import io_errors
 from lrnn_jax.io.trees import leaf_names, load_tree, save_tree
-from lrnn_jax.training.ending import no_best
+from lrnn_jax.training.early_stopping import initial_best
 from lrnn_jax.training.loop import State
 
 __all__ = ["Checkpoints"]
@@ -65,11 +65,11 @@ class Checkpoints:
             raise InputError(f"{self.folder} holds no checkpoint: nothing to resume from")
         path = self._path(step)
         stored = any(name.startswith("best/") for name in leaf_names(path))
-        best = jax.eval_shape(no_best, template.params) if stored else None
+        best = jax.eval_shape(initial_best, template.params) if stored else None
         state = State(**load_tree(path, template._replace(best=best)._asdict()))
         if template.best is None:
             return state._replace(best=None)
-        return state if stored else state._replace(best=no_best(state.params))
+        return state if stored else state._replace(best=initial_best(state.params))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"{step}.safetensors"

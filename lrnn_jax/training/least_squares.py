@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.residuals import Part, residual_rows, row_scales
 from lrnn_jax.training.loop import State, Step, mean_over_chunks
-from lrnn_jax.typing import Data, Field, Key, Model, Params, Terms
+from lrnn_jax.typing import Data, Field, Key, ModelLike, Params, Terms
 
 __all__ = ["Balance", "LeastSquares", "initial_weights", "make_least_squares_step"]
 
@@ -63,7 +63,7 @@ def initial_weights(problem: LeastSquares, data: Data) -> dict[str, Array]:
 
 
 def make_least_squares_step(
-    model: Model,
+    model: ModelLike,
     problem: LeastSquares,
     optimizer: optax.GradientTransformation,
     *,
@@ -117,7 +117,7 @@ def make_least_squares_step(
     return step
 
 
-def _points(model: Model, problem: LeastSquares, state: State, key: Key) -> Data:
+def _points(model: ModelLike, problem: LeastSquares, state: State, key: Key) -> Data:
     """The points of this step: new ones every `resample_every` steps, but not before the first."""
     field = functools.partial(model.apply, state.params)
     due = (state.step % problem.resample_every == 0) & (state.step > 0)
@@ -128,7 +128,11 @@ class FrozenLoss:
     """The loss of one step: parts whose rows and factors are fixed."""
 
     def __init__(
-        self, model: Model, parts: Mapping[str, Part], frozen: dict[str, Frozen], chunk: int | None
+        self,
+        model: ModelLike,
+        parts: Mapping[str, Part],
+        frozen: dict[str, Frozen],
+        chunk: int | None,
     ) -> None:
         self.model, self.parts, self.frozen, self.chunk = model, parts, frozen, chunk
 

@@ -18,12 +18,12 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.training.optimizers import stop_code
+from lrnn_jax.training.early_stopping import Best
+from lrnn_jax.training.optimizers import Result, result_of
 from lrnn_jax.training.programs import Programs, structural_key
-from lrnn_jax.typing import Data, Field, Key, Loss, Model, Params, Terms
+from lrnn_jax.typing import Data, Field, Key, Loss, ModelLike, Params, Terms
 
 __all__ = [
-    "Best",
     "State",
     "Step",
     "compiler_options",
@@ -35,28 +35,12 @@ __all__ = [
 ]
 
 
-class Best(NamedTuple):
-    """The parameters of the best validation.
-
-    Attributes:
-      params: the parameters; before the first validation those of the start.
-      value: what was validated, the less the better.
-      step: updates taken by then; 0 before the first validation.
-      since: validations since, none of them better.
-    """
-
-    params: Params
-    value: Float[Array, ""]
-    step: Int[Array, ""]
-    since: Int[Array, ""]
-
-
 class State(NamedTuple):
     """All that training changes, and so all that a checkpoint holds.
 
     Attributes:
       params: the parameters.
-      opt_state: the optimiser's, its phase and why it stopped included.
+      opt_state: the optimizer's, including how it ended.
       step: updates taken.
       points: collocation points, where training draws them anew; else None.
       weights: of the parts of the loss, where training balances them; else None.
@@ -76,7 +60,7 @@ Step = Callable[[State, Data, Key], tuple[State, Terms]]
 
 
 def fit(  # noqa: PLR0913 - what a training is made of, the last three with defaults
-    model: Model,
+    model: ModelLike,
     loss: Loss,
     data: Data,
     optimizer: optax.GradientTransformation,
@@ -140,7 +124,7 @@ def fit(  # noqa: PLR0913 - what a training is made of, the last three with defa
 _PROGRAMS = Programs(64)
 
 
-def _program(model: Model, loss: Loss, optimizer: Any, steps: int, chunk: int | None) -> Any:
+def _program(model: ModelLike, loss: Loss, optimizer: Any, steps: int, chunk: int | None) -> Any:
     """The jitted loop of `fit`: a new function each time, so that dropping it frees its program."""
     step = make_step(model, loss, optimizer, chunk=chunk)
 
@@ -187,7 +171,7 @@ def initial_state(params: Params, optimizer: optax.GradientTransformation) -> St
 
 
 def make_step(
-    model: Model,
+    model: ModelLike,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     *,
@@ -259,7 +243,7 @@ def make_advance(step: Step, capacity: int):
 
         def proceed(carry):
             state, _, done, finite = carry
-            return (done < count) & finite & (stop_code(state.opt_state) == 0)
+            return (done < count) & finite & (result_of(state.opt_state) == Result.RUNNING)
 
         def body(carry):
             state, history, done, _ = carry

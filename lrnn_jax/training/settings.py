@@ -11,6 +11,7 @@ import optax
 from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.training import optimizers
+from lrnn_jax.training.early_stopping import EarlyStopping
 from lrnn_jax.typing import Params
 
 __all__ = ["Training", "scale_subnetworks"]
@@ -132,10 +133,19 @@ class Training:
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimiser of that name; Adam has beta 0.9 and 0.999, epsilon 1e-8."""
-        made = _OPTIMIZERS[self.optimizer](self)
-        if self.subnetwork_rate == 1:
-            return made
-        return optax.chain(made, scale_subnetworks(self.subnetwork_rate))
+        optimizer = _OPTIMIZERS[self.optimizer](self)
+        if self.subnetwork_rate != 1:
+            optimizer = optax.chain(optimizer, scale_subnetworks(self.subnetwork_rate))
+        if self.weight_factorization:
+            # `Trainer` uses the first two.
+            key = jax.random.split(jax.random.key(self.seed), 3)[2]
+            optimizer = optimizers.factorize_weights(optimizer, key)
+        return optimizer
+
+    @property
+    def early_stopping(self) -> EarlyStopping | None:
+        """When to validate and to stop; None without `patience`."""
+        return None if self.patience is None else EarlyStopping(self.patience, self.validate_every)
 
     def program(self) -> "Training":
         """These settings less what is data to a compiled loop: seeds, and when the host looks."""

@@ -21,13 +21,14 @@ from lrnn_jax.checks import (
 )
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import predict
 from lrnn_jax.io import read_picture, write_error_map, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.problems.inverse.classical import gradient
 from lrnn_jax.problems.inverse.radon import filtered_back_projection, radon, view_angles
 from lrnn_jax.problems.inverse.restoration import require_noise, with_noise
 from lrnn_jax.problems.signals.picture import decoded_shape, grey, pixel_centres
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["CT", "Sinogram"]
 
@@ -50,7 +51,7 @@ class Sinogram:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CT:
+class CT(Problem):
     """A slice u(row, column) in [0, 1] from its projections R at few angles.
 
         loss = mean (F (R u / m - y))^2 over views and detectors, u at all m x m pixels
@@ -80,9 +81,9 @@ class CT:
     endpoint included, no noise. That the line integrals are those of scikit-image is ours.
     """
 
-    decoded: ClassVar[str] = "decoded.png"
+    decoded_file: ClassVar[str] = "decoded.png"
 
-    whole: ClassVar[bool] = True
+    full_batch_only: ClassVar[bool] = True
     """Every projection sees all pixels: the loss has no chunks."""
 
     source: str = "phantom"
@@ -154,11 +155,6 @@ class CT:
             loss += self.tv_weight * _variation(u) / self.size
         return loss, {}
 
-    def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """Nothing beside the loss: the truth is not known while fitting."""
-        del terms
-        return {}
-
     def evaluate(self, field: Field, data: Sinogram) -> dict[str, float]:
         """PSNR in dB and SSIM of the slice, peak 1, and those of filtered back-projection.
 
@@ -185,7 +181,7 @@ class CT:
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
         """Writes the slice as an 8-bit PNG of `size` (width, height); None: that of the data."""
         height, width = (self.size, self.size) if size is None else decoded_shape(size)
-        value = np.asarray(field(pixel_centres((height, width))), np.float64)
+        value = predict(field, pixel_centres((height, width))).astype(np.float64)
         return write_png(path, value.reshape(height, width, 1))
 
     def back_projection(self, data: Sinogram) -> Float[np.ndarray, "m m"]:
@@ -195,7 +191,7 @@ class CT:
 
     def pixels(self, field: Field, side: int) -> Float[np.ndarray, "m m"]:
         """The field at the centres of side x side pixels, in float64."""
-        value = np.asarray(field(jnp.asarray(pixel_centres((side, side)))), np.float64)
+        value = predict(field, pixel_centres((side, side))).astype(np.float64)
         return value.reshape(side, side)
 
     def _in_blocks(self, field: Field, x: Float[Array, "n 2"]) -> Float[Array, "n"]:

@@ -33,14 +33,15 @@ from jaxtyping import Array, ArrayLike, Float
 from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_nonnegative
 from lrnn_jax.domains import Box, draw
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import precision_of, predict
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
 from lrnn_jax.problems.pde import plots
 from lrnn_jax.problems.pde.conditions import Condition, PointField, Residual, require_inside
 from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.typing import Field, Key, Problem, Terms
 
-__all__ = ["PDE", "TestPoints", "in_float64"]
+__all__ = ["PDE", "PDESolution", "TestPoints", "in_float64"]
 
 _CANDIDATES = 4  # points for each one that adaptive resampling keeps
 _BINS = 32  # of time, for causal weights
@@ -55,7 +56,7 @@ class TestPoints(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PDE(abc.ABC):
+class PDE(Problem, abc.ABC):
     """A differential equation with conditions, as a problem to fit a network to.
 
     Args:
@@ -167,17 +168,9 @@ class PDE(abc.ABC):
         periods = 2 * self.harmonics - 1 if self.harmonics else 0
         return self.domain.dim + periods * len(self.periodic_axes) + 2 * self.time_harmonics
 
-    def solution(self, field: Field) -> Field:
+    def solution(self, field: Field) -> "PDESolution":
         """u(x) in the equation's own coordinates, of a network `field` in those of `embed`."""
-
-        def v(x: Any) -> Array:
-            return jnp.asarray(field(self.embed(x)))
-
-        def u(x: Any) -> Array:
-            with contextlib.nullcontext() if _is_traced(x) else _precision_of(field):
-                return self.ansatz(v, jnp.asarray(x)) if self.hard else v(x)
-
-        return u
+        return PDESolution(self, field)
 
     def embed(self, x: Float[ArrayLike, "*n d"]) -> Float[Array, "*n i"]:
         """What the network is given for the points x."""
@@ -231,11 +224,6 @@ class PDE(abc.ABC):
         del key
         return sum_of_parts(self.parts(data), field)
 
-    def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """Nothing beside the terms."""
-        del terms
-        return {}
-
     def evaluate(self, field: Field, data: Any = None) -> dict[str, float]:
         """Errors against the truth at the test points, in float64.
 
@@ -246,7 +234,7 @@ class PDE(abc.ABC):
         truth = _truth(self)
         if truth is None:
             return {}
-        value = np.asarray(self.solution(field)(self.test_points().x), np.float64)
+        value = predict(self.solution(field), self.test_points().x).astype(np.float64)
         error = np.abs(value - truth)
         return {
             "relative_l2": relative_l2(value, truth),
@@ -260,7 +248,7 @@ class PDE(abc.ABC):
         points = self.test_points()
         if points.shape is None:
             return []
-        value = np.asarray(self.solution(field)(points.x), np.float64)
+        value = predict(self.solution(field), points.x).astype(np.float64)
         picture = plots.Picture(
             domain=self.domain,
             names=self.coordinate_names,
@@ -279,7 +267,7 @@ class PDE(abc.ABC):
         if counts is None or len(counts) != self.domain.dim or min(counts) < 2:
             raise InputError(f"size: expected {self.domain.dim} numbers of points >= 2, got {size}")
         x = self.domain.mesh(counts)
-        value = np.asarray(self.solution(field)(x), np.float64)
+        value = predict(self.solution(field), x).astype(np.float64)
         picture = plots.Picture(
             domain=self.domain,
             names=self.coordinate_names,
@@ -292,11 +280,10 @@ class PDE(abc.ABC):
 
     def residual_at(self, field: Field, x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m k"]:
         """The residual at any points, some thousand at a time."""
-        traced = getattr(field, "traced", field)
         rows = jax.jit(
-            lambda x: residual_rows(Part(x, self._of(self.residual)), traced)  # one compilation
+            lambda x: residual_rows(Part(x, self._of(self.residual)), field)  # one compilation
         )
-        with _precision_of(field):
+        with precision_of(field):
             values = [np.asarray(rows(x[i : i + _CHUNK])) for i in range(0, len(x), _CHUNK)]
         return np.concatenate(values)
 
@@ -406,21 +393,34 @@ class PDE(abc.ABC):
                 raise InputError(f"{name}: expected shape () or (k,) at a point, got {value.shape}")
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PDESolution:
+    """u(x) in the coordinates of an equation, around a network; a pytree if the network is one.
+
+    Args:
+      problem: the equation.
+      network: the field v, which is given the coordinates of `problem.embed`.
+    """
+
+    problem: PDE = dataclasses.field(metadata={"static": True})
+    network: Field
+
+    def __call__(self, x: Float[ArrayLike, "*n d"]) -> Float[Array, "*n o"]:
+        """u(x); outside of a transformation of JAX in the precision of the network's parameters."""
+        with contextlib.nullcontext() if isinstance(x, Tracer) else precision_of(self.network):
+            points = jnp.asarray(x)
+            return self.problem.ansatz(self._v, points) if self.problem.hard else self._v(points)
+
+    def _v(self, x: Float[ArrayLike, "*n d"]) -> Float[Array, "*n o"]:
+        """The network at points x of the equation."""
+        return jnp.asarray(self.network(self.problem.embed(x)))
+
+
 def in_float64(exact: Callable[[Any], Any], x: np.ndarray) -> Float[np.ndarray, "m o"]:
     """exact(x) in double precision, whatever JAX's own is."""
     with jax.enable_x64(True):
         return np.asarray(exact(jnp.asarray(x, jnp.float64)))
-
-
-def _precision_of(field: Any) -> contextlib.AbstractContextManager:
-    """Double precision for a fitted field that has it, whatever JAX's own is."""
-    double = getattr(field, "double", False)
-    return jax.enable_x64(True) if double else contextlib.nullcontext()
-
-
-def _is_traced(x: Any) -> bool:
-    """Whether x belongs to a transformation of JAX, whose precision is settled."""
-    return isinstance(x, Tracer)
 
 
 def _waves(turns: Array, count: int) -> list[Array]:

@@ -11,6 +11,7 @@ from jaxtyping import ArrayLike, Float
 from lrnn_jax.checks import require_nonnegative, require_positive, require_source
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import predict
 from lrnn_jax.io import CHORD, Sound, read_sound, write_sound_error, write_wav
 from lrnn_jax.metrics import mean_squared_error, psnr_from_mse, rho_ag, snr
 from lrnn_jax.problems.pointwise import Pointwise
@@ -59,7 +60,7 @@ class Audio(Pointwise):
     for an extent of 100; that samples are centres of equal parts is ours.
     """
 
-    decoded: ClassVar[str] = "decoded.wav"
+    decoded_file: ClassVar[str] = "decoded.wav"
 
     source: str = CHORD
     start: float = 0.0
@@ -104,7 +105,7 @@ class Audio(Pointwise):
 
     def evaluate(self, field: Field, data: AudioData) -> dict[str, float]:
         """MSE of amplitudes in [-1, 1], SNR in dB, and rho_AG of the spectra."""
-        value, truth = np.asarray(field(data.x)), np.asarray(data.y)
+        value, truth = predict(field, data.x), np.asarray(data.y)
         return {
             "mse": mean_squared_error(value, truth),
             "snr": snr(value, truth),
@@ -113,7 +114,7 @@ class Audio(Pointwise):
 
     def render(self, field: Field, data: AudioData, folder: Path) -> list[Path]:
         """`reconstruction.wav`, and `error.png`: the error in time and in frequency."""
-        value, truth = np.asarray(field(data.x), np.float64), np.asarray(data.y, np.float64)
+        value, truth = predict(field, data.x).astype(np.float64), np.asarray(data.y, np.float64)
         return [
             write_wav(folder / "reconstruction.wav", self._sound(value, data, data.rate)),
             write_sound_error(folder / "error.png", value, truth, data.rate),
@@ -126,7 +127,7 @@ class Audio(Pointwise):
         if size is not None and (len(size) != 1 or size[0] < 2):
             raise InputError(f"size: expected one number of samples >= 2, got {size}")
         count = samples if size is None else size[0]
-        value = np.asarray(field(self._times(count)), np.float64)
+        value = predict(field, self._times(count)).astype(np.float64)
         rate = max(1, round(data.rate * count / samples))
         return write_wav(path, self._sound(value, data, rate))
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import skimage.transform
 from einops import rearrange
@@ -13,15 +12,16 @@ from jaxtyping import Float
 from lrnn_jax.checks import require_at_least, require_length, require_source
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import predict
 from lrnn_jax.io import Picture, read_picture, require_memory, write_error_map, write_png
 from lrnn_jax.metrics import psnr, ssim
-from lrnn_jax.typing import Field
+from lrnn_jax.typing import Field, Problem
 
 __all__ = ["PictureProblem", "decoded_shape", "grey", "pixel_centres"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PictureProblem:
+class PictureProblem(Problem):
     """A picture that a field u(row, column) is to become, 0..1 of its pixels being -1..1 of u.
 
     Args:
@@ -33,8 +33,6 @@ class PictureProblem:
     Raises:
       InputError: the picture is missing or unusable, or the crop leaves it.
     """
-
-    decoded: ClassVar[str] = "decoded.png"
 
     source: str = "astronaut"
     crop: tuple[int, int, int, int] | None = None
@@ -92,7 +90,7 @@ class PictureProblem:
 
     def pixels(self, field: Field, shape: tuple[int, int]) -> Float[np.ndarray, "height width c"]:
         """The field at pixel centres, [-1, 1] to [0, 1], in float64."""
-        y = np.asarray(field(jnp.asarray(pixel_centres(shape))), np.float64)
+        y = predict(field, pixel_centres(shape)).astype(np.float64)
         return (rearrange(y, "(h w) c -> h w c", h=shape[0]) + 1) / 2
 
     def _cropped(self, picture: Picture) -> np.ndarray:

@@ -21,6 +21,7 @@ from lrnn_jax.checks import (
 )
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import predict
 from lrnn_jax.io import (
     VOLUMES,
     level_set,
@@ -32,7 +33,7 @@ from lrnn_jax.io import (
 )
 from lrnn_jax.metrics import iou
 from lrnn_jax.problems.pointwise import Pointwise
-from lrnn_jax.typing import Field, Key, Terms
+from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["Occupancy", "ShapeData", "SignedDistance"]
 
@@ -54,7 +55,7 @@ class ShapeData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shape:
+class Shape(Problem):
     """What the problems of a solid share.
 
     Args:
@@ -70,7 +71,7 @@ class Shape:
       InputError: the solid is missing or unusable, or a field is out of its range.
     """
 
-    decoded: ClassVar[str] = "decoded.ply"
+    decoded_file: ClassVar[str] = "decoded.ply"
     level: ClassVar[float]
     outside: ClassVar[float]
 
@@ -129,11 +130,6 @@ class Shape:
         if surface is None:
             raise InputError(f"the field has no surface: it never crosses {self.level:g}")
         return write_ply(path, *surface)
-
-    def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """Nothing beside the loss."""
-        del terms
-        return {}
 
     @property
     def _is_volume(self) -> bool:
@@ -260,7 +256,7 @@ class SignedDistance(Shape):
 
     def evaluate(self, field: Field, data: ShapeData) -> dict[str, float]:
         """Mean absolute error of the distance at the points, and intersection over union."""
-        error = np.abs(np.asarray(field(data.x), np.float64) - np.asarray(data.y, np.float64))
+        error = np.abs(predict(field, data.x).astype(np.float64) - np.asarray(data.y, np.float64))
         return {"distance_error": float(error.mean()), "iou": self.iou(field)}
 
 
@@ -284,7 +280,7 @@ def _voxels(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:
 
 def _values(field: Field, shape: tuple[int, ...]) -> Float[np.ndarray, "a b c"]:
     """The field at the centres of voxels."""
-    return np.asarray(field(_voxels(shape))).reshape(shape)
+    return predict(field, _voxels(shape)).reshape(shape)
 
 
 def _column(values: np.ndarray) -> Float[np.ndarray, "n 1"]:

@@ -13,6 +13,7 @@ from jaxtyping import ArrayLike, Float
 from lrnn_jax.checks import require_at_least, require_length, require_source
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import predict
 from lrnn_jax.io import PAN, Clip, read_video, write_frame_scores, write_video
 from lrnn_jax.metrics import psnr, psnr_from_mse
 from lrnn_jax.problems.pointwise import Pointwise
@@ -55,7 +56,7 @@ class Video(Pointwise):
       InputError: the video is missing or unusable, or a field is out of its range.
     """
 
-    decoded: ClassVar[str] = "decoded.gif"
+    decoded_file: ClassVar[str] = "decoded.gif"
 
     source: str = PAN
     frames: int | None = None
@@ -102,12 +103,12 @@ class Video(Pointwise):
 
     def evaluate(self, field: Field, data: VideoData) -> dict[str, float]:
         """PSNR in dB of the whole video, and of its worst frame; peak 1, not rounded."""
-        value, truth = _frames(field(data.x), data.shape), _frames(data.y, data.shape)
+        value, truth = _frames(predict(field, data.x), data.shape), _frames(data.y, data.shape)
         return {"psnr": psnr(value, truth), "psnr_worst": min(_by_frame(value, truth))}
 
     def render(self, field: Field, data: VideoData, folder: Path) -> list[Path]:
         """`reconstruction.gif`, and `frames.png`: the PSNR of each frame."""
-        value, truth = _frames(field(data.x), data.shape), _frames(data.y, data.shape)
+        value, truth = _frames(predict(field, data.x), data.shape), _frames(data.y, data.shape)
         return [
             write_video(folder / "reconstruction.gif", Clip(value, data.rate)),
             write_frame_scores(folder / "frames.png", _by_frame(value, truth)),
@@ -123,7 +124,7 @@ class Video(Pointwise):
         else:
             raise InputError(f"size: expected frames >= 2, a width and a height, got {size}")
         rate = data.rate * shape[0] / data.shape[0]
-        return write_video(path, Clip(_frames(field(_centres(shape)), shape), rate))
+        return write_video(path, Clip(_frames(predict(field, _centres(shape)), shape), rate))
 
 
 def _centres(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:

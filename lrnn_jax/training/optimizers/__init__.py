@@ -11,9 +11,10 @@ Each is called with what it needs, and ignores the rest:
 residuals r, shape (N,), whose squares sum to the loss, and their Jacobian J, shape (N, P), by the
 parameters in the order of `jax.flatten_util.ravel_pytree`. The loss may change between two calls.
 A state is a tree of arrays whose shapes and dtypes never change; those of the second-order
-optimizers have a field `stop`, see `stop_code`.
+optimizers have a field `result`, see `Result`.
 """
 
+from lrnn_jax.training.optimizers.factorization import FactorizedState, factorize_weights
 from lrnn_jax.training.optimizers.gauss_newton import (
     GaussNewtonState,
     LevenbergMarquardtState,
@@ -28,22 +29,23 @@ from lrnn_jax.training.optimizers.quasi_newton import (
     ssbroyden,
 )
 from lrnn_jax.training.optimizers.soap import SoapState, soap
-from lrnn_jax.training.optimizers.stopping import STOP_REASONS, stop_code, stop_reason
+from lrnn_jax.training.optimizers.stopping import Result, result_of
 
 __all__ = [
-    "STOP_REASONS",
+    "FactorizedState",
     "GaussNewtonState",
     "LBFGSState",
     "LevenbergMarquardtState",
+    "Result",
     "SSBroydenState",
     "SoapState",
     "SwitchState",
+    "factorize_weights",
     "lbfgs",
     "levenberg_marquardt",
     "natural_gradient",
+    "result_of",
     "soap",
     "ssbroyden",
-    "stop_code",
-    "stop_reason",
     "switch",
 ]

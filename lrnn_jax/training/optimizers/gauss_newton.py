@@ -21,12 +21,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from lrnn_jax.training.optimizers.stopping import (
-    DAMPING,
-    GOES_ON,
-    LINE_SEARCH,
-    ROUNDING,
     Call,
-    entry_code,
+    Result,
+    first_of,
+    initial_result,
     is_flat,
     is_number,
     real_parameters,
@@ -36,7 +34,7 @@ from lrnn_jax.training.optimizers.stopping import (
     rounding,
     times,
     transformation,
-    unless_stopped,
+    unless_ended,
 )
 from lrnn_jax.typing import Params
 
@@ -60,12 +58,12 @@ class LevenbergMarquardtState(NamedTuple):
     """State of `levenberg_marquardt`.
 
     Attributes:
-      stop: an index of STOP_REASONS.
+      result: a `Result`.
       damping: with which the next update begins.
       growth: the factor of the damping at the next rejection.
     """
 
-    stop: Int[Array, ""]
+    result: Int[Array, ""]
     damping: Float[Array, ""]
     growth: Float[Array, ""]
 
@@ -74,12 +72,12 @@ class GaussNewtonState(NamedTuple):
     """State of `natural_gradient`.
 
     Attributes:
-      stop: an index of STOP_REASONS.
+      result: a `Result`.
       damping: of the last update.
       rate: the step length of the last update, 0 for none.
     """
 
-    stop: Int[Array, ""]
+    result: Int[Array, ""]
     damping: Float[Array, ""]
     rate: Float[Array, ""]
 
@@ -163,9 +161,9 @@ def levenberg_marquardt(
 
     def advance(call: Call, state: LevenbergMarquardtState):
         system = _linearise(call, space)
-        code = entry_code(system.value, 2 * system.gradient, tolerances)
-        return unless_stopped(
-            code, lambda: _damped_update(system, state, call, options), call.params, state
+        result = initial_result(system.value, 2 * system.gradient, tolerances)
+        return unless_ended(
+            result, lambda: _damped_update(system, state, call, options), call.params, state
         )
 
     return transformation("levenberg_marquardt", ("value_fn", "linearise_fn"), init, advance)
@@ -231,10 +229,10 @@ def natural_gradient(
 
     def advance(call: Call, state: GaussNewtonState):
         system = _linearise(call, space)
-        code = entry_code(system.value, 2 * system.gradient, tolerances)
+        result = initial_result(system.value, 2 * system.gradient, tolerances)
         least = jnp.maximum(rounding(system.value), jnp.asarray(damping, system.value.dtype))
-        return unless_stopped(
-            code, lambda: _searched_update(system, least, call), call.params, state
+        return unless_ended(
+            result, lambda: _searched_update(system, least, call), call.params, state
         )
 
     return transformation("natural_gradient", ("value_fn", "linearise_fn"), init, advance)
@@ -374,8 +372,8 @@ def _after(end: _Trial, value: Float[Array, ""]) -> LevenbergMarquardtState:
     growth = jnp.where(end.taken, 2, end.growth)
     flat = is_flat(end.promise, value) & (is_flat(end.fall, value) | ~end.taken)
     spent = ~end.taken & (end.damping > MOST_DAMPING)
-    stop = jnp.select([flat, spent], [ROUNDING, DAMPING], GOES_ON).astype(jnp.int32)
-    return LevenbergMarquardtState(stop, damping.astype(value.dtype), growth.astype(value.dtype))
+    result = first_of((flat, Result.ROUNDING_CONVERGED), (spent, Result.DAMPING_FAILED))
+    return LevenbergMarquardtState(result, damping.astype(value.dtype), growth.astype(value.dtype))
 
 
 def _searched_update(
@@ -405,9 +403,13 @@ def _searched_update(
     rate, done = lax.while_loop(goes_on, halve, (2 * one, jnp.array(False)))
     rate = jnp.where(done, rate, 0)
     flat = is_flat(-slope / 2, system.value)
-    stop = jnp.where(done, GOES_ON, jnp.where(flat, ROUNDING, LINE_SEARCH)).astype(jnp.int32)
+    result = first_of(
+        (done, Result.RUNNING),
+        (flat, Result.ROUNDING_CONVERGED),
+        (~flat, Result.LINE_SEARCH_FAILED),
+    )
     updates = optax.tree.where(done, scaled(rate), jax.tree.map(jnp.zeros_like, params))
-    return updates, GaussNewtonState(stop, damping, rate)
+    return updates, GaussNewtonState(result, damping, rate)
 
 
 def _descent(

@@ -8,7 +8,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Int
 
-from lrnn_jax.training.optimizers.stopping import require, stop_code
+from lrnn_jax.training.optimizers.stopping import require, result_of
 
 __all__ = ["SwitchState", "switch"]
 
@@ -17,7 +17,7 @@ class SwitchState(NamedTuple):
     """The updates so far, the stop code of the active phase, and the states of both phases."""
 
     count: Int[Array, ""]
-    stop: Int[Array, ""]
+    result: Int[Array, ""]
     first: optax.OptState
     second: optax.OptState
 
@@ -52,7 +52,7 @@ def switch(
 
     def init(params):
         begun, waiting = early.init(params), late.init(params)
-        stop = stop_code(begun) if at else stop_code(waiting)
+        stop = result_of(begun) if at else result_of(waiting)
         return SwitchState(jnp.zeros((), jnp.int32), stop, begun, waiting)
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any):
@@ -60,7 +60,7 @@ def switch(
 
         def by_first():
             step, inner = early.update(grads, state.first, params, **extra)
-            return _like(step, like), stop_code(inner), inner, state.second
+            return _like(step, like), result_of(inner), inner, state.second
 
         def by_second():
             fresh = state.count == at
@@ -68,7 +68,7 @@ def switch(
                 fresh, lambda: _like(late.init(params), state.second), lambda: state.second
             )
             step, inner = late.update(grads, begun, params, **extra)
-            return _like(step, like), stop_code(inner), state.first, inner
+            return _like(step, like), result_of(inner), state.first, inner
 
         step, *rest = lax.cond(state.count < at, by_first, by_second)
         count = jnp.minimum(state.count, at) + 1

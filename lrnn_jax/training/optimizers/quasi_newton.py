@@ -20,10 +20,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.training.optimizers.stopping import (
-    GOES_ON,
-    LINE_SEARCH,
     Call,
-    entry_code,
+    Result,
+    first_of,
+    initial_result,
     is_flat,
     real_parameters,
     require,
@@ -32,7 +32,7 @@ from lrnn_jax.training.optimizers.stopping import (
     rounding,
     times,
     transformation,
-    unless_stopped,
+    unless_ended,
 )
 from lrnn_jax.typing import Params
 
@@ -45,12 +45,12 @@ class LBFGSState(NamedTuple):
     """State of `lbfgs`.
 
     Attributes:
-      stop: an index of STOP_REASONS.
+      result: a `Result`.
       memory: optax's state of L-BFGS, of the last update.
       gradient: at the point to which the last update led, of the loss of that update.
     """
 
-    stop: Int[Array, ""]
+    result: Int[Array, ""]
     memory: Any
     gradient: Params
 
@@ -59,12 +59,12 @@ class SSBroydenState(NamedTuple):
     """State of `ssbroyden`.
 
     Attributes:
-      stop: an index of STOP_REASONS.
+      result: a `Result`.
       pairs: pairs (s, y) that the matrix has learned from since it was the identity.
       inverse_hessian: H, shape (P, P), by the raveled parameters.
     """
 
-    stop: Int[Array, ""]
+    result: Int[Array, ""]
     pairs: Int[Array, ""]
     inverse_hessian: Float[Array, "p p"]
 
@@ -145,10 +145,10 @@ def lbfgs(
             found = _search(line_search_steps, direction, value, call)
             fresh = learned.count == 0
             new = optax.tree.where(found.failed & ~fresh, precondition.init(params), new)
-            stop = jnp.where(found.failed & fresh, LINE_SEARCH, GOES_ON).astype(jnp.int32)
-            return found.step, LBFGSState(stop, new, found.gradient)
+            result = first_of((found.failed & fresh, Result.LINE_SEARCH_FAILED))
+            return found.step, LBFGSState(result, new, found.gradient)
 
-        return unless_stopped(entry_code(value, grads, tolerances), proceed, params, state)
+        return unless_ended(initial_result(value, grads, tolerances), proceed, params, state)
 
     return transformation("lbfgs", ("value", "value_fn"), init, advance)
 
@@ -244,10 +244,10 @@ def ssbroyden(
             step, after = ravel_pytree(found.step)[0], ravel_pytree(found.gradient)[0]
             pair = _Pair(g, step, after - g, found.rate)
             new = _learn(update, state, scale, pair, found.failed & ~fresh)
-            stop = jnp.where(found.failed & fresh, LINE_SEARCH, GOES_ON).astype(jnp.int32)
-            return found.step, new._replace(stop=stop)
+            result = first_of((found.failed & fresh, Result.LINE_SEARCH_FAILED))
+            return found.step, new._replace(result=result)
 
-        return unless_stopped(entry_code(value, grads, tolerances), proceed, params, state)
+        return unless_ended(initial_result(value, grads, tolerances), proceed, params, state)
 
     return transformation("ssbroyden", ("value", "value_fn"), init, advance)
 
@@ -285,7 +285,7 @@ def _learn(
 
     action = jnp.where(forget, 2, jnp.where(good, 1, 0))
     new, pairs = lax.switch(action, (keep, learn, start_again))
-    return SSBroydenState(state.stop, pairs, new)
+    return SSBroydenState(state.result, pairs, new)
 
 
 def broyden_update(

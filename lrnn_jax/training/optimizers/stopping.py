@@ -1,8 +1,9 @@
-"""Why an optimizer stopped, and the checks that all second-order optimizers share."""
+"""How an optimizer ended, and the checks that all second-order optimizers share."""
 
+import enum
 import numbers
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,72 +14,54 @@ from jaxtyping import Array, Float, Int
 from lrnn_jax.errors import InputError
 from lrnn_jax.typing import Params
 
-__all__ = ["STOP_REASONS", "stop_code", "stop_reason", "times"]
-
-GOES_ON, GRADIENT, LOSS, ROUNDING, LINE_SEARCH, DAMPING, NOT_FINITE = range(7)
-
-STOP_REASONS = (
-    "",
-    "the gradient is zero within its tolerance: converged",
-    "the loss is within its tolerance: converged",
-    "no step lowers the loss by more than its rounding error: converged",
-    "the line search found no lower loss",
-    "no damping up to 1e10 lowers the loss",
-    "the loss, its gradient or its Jacobian is not finite",
-)
-"""What each stop code means; 0 goes on."""
+__all__ = ["Result", "result_of", "times"]
 
 
-def stop_reason(code: int) -> str:
-    """The line that says why an optimizer stopped, "" for 0, which goes on.
+class Result(enum.IntEnum):
+    """How an optimizer ended, or that it has not.
 
-    Raises:
-      InputError: there is no such code.
+    The state of an optimizer that can end by itself has a field `result`, an int32 array with the
+    value of a member. `message` is a sentence about it.
 
     Example:
-      >>> stop_reason(4)
+      >>> Result.LINE_SEARCH_FAILED.message
       'the line search found no lower loss'
     """
-    index = int(code)
-    if not 0 <= index < len(STOP_REASONS):
-        raise InputError(f"stop code: expected 0 to {len(STOP_REASONS) - 1}, got {index}")
-    return STOP_REASONS[index]
+
+    message: str
+
+    def __new__(cls, value: int, message: str) -> Self:
+        """A member with its message."""
+        member = int.__new__(cls, value)
+        member._value_, member.message = value, message
+        return member
+
+    RUNNING = 0, ""
+    GRADIENT_CONVERGED = 1, "the gradient is zero within its tolerance: converged"
+    LOSS_CONVERGED = 2, "the loss is within its tolerance: converged"
+    ROUNDING_CONVERGED = 3, "no step lowers the loss by more than its rounding error: converged"
+    LINE_SEARCH_FAILED = 4, "the line search found no lower loss"
+    DAMPING_FAILED = 5, "no damping up to 1e10 lowers the loss"
+    NONFINITE = 6, "the loss, its gradient or its Jacobian is not finite"
 
 
-def stop_code(opt_state: optax.OptState) -> Int[Array, ""]:
-    """The stop code in the state of an optimizer; 0 if it goes on or never stops by itself.
-
-    The code is the field `stop` of a NamedTuple, wherever chains and wrappers have put it. What
-    lies below such a field is not looked at: a `switch` answers for its phases. The first code
-    that is not 0 counts where there are several.
+def result_of(opt_state: optax.OptState) -> Int[Array, ""]:
+    """The field `result` of an optimizer's state; RUNNING if it has none, as Adam's.
 
     Args:
-      opt_state: the state of any optax transformation.
+      opt_state: the state of any optax transformation. A wrapper of an optimizer that can end, such
+        as `switch`, has the field itself; `optax.chain` has not.
 
     Returns:
-      An int32 scalar, an index of STOP_REASONS; it may be traced, and has the leading axes of the
+      An int32 scalar, the value of a `Result`; it may be traced, and has the leading axes of the
       state of a population.
 
     Example:
       >>> params = {"w": jnp.zeros(3)}
-      >>> int(stop_code(optax.adam(1e-3).init(params)))
-      0
+      >>> Result(int(result_of(optax.adam(1e-3).init(params)))).name
+      'RUNNING'
     """
-    code = jnp.zeros((), jnp.int32)
-    for found in _codes(opt_state):
-        code = jnp.where(code == GOES_ON, found, code)
-    return code
-
-
-def _codes(node: Any) -> list[Array]:
-    """Every topmost field `stop` of a tree."""
-    if "stop" in getattr(node, "_fields", ()):
-        return [node.stop]
-    if isinstance(node, dict):
-        node = node.values()
-    elif not isinstance(node, tuple | list):
-        return []
-    return [code for child in node for code in _codes(child)]
+    return jnp.asarray(getattr(opt_state, "result", Result.RUNNING), jnp.int32)
 
 
 class Tolerances(NamedTuple):
@@ -105,12 +88,12 @@ def transformation(
     init: Callable[[Params], Any],
     advance: Callable[[Call, Any], tuple[Params, Any]],
 ) -> optax.GradientTransformationExtraArgs:
-    """An optax transformation that once stopped stays as it is.
+    """An optax transformation whose state no longer changes once it has ended.
 
     Args:
       name: of the optimizer, for errors.
       needs: the arguments that `update` cannot do without.
-      init: init(params) -> a state with a field `stop`.
+      init: init(params) -> a state with a field `result`.
       advance: advance(call, state) -> (updates, state), for a state that goes on.
 
     Returns:
@@ -123,7 +106,7 @@ def transformation(
             if found is None:
                 raise InputError(f"{name}: update needs {need}")
         call = Call(updates, params, **given)
-        return unless_stopped(state.stop, lambda: advance(call, state), params, state)
+        return unless_ended(state.result, lambda: advance(call, state), params, state)
 
     def begin(params: Any):
         return init(params)
@@ -131,25 +114,33 @@ def transformation(
     return optax.GradientTransformationExtraArgs(begin, update)
 
 
-def entry_code(value: Float[Array, ""], grads: Params, tolerances: Tolerances) -> Int[Array, ""]:
-    """What the loss and its gradient say before an update."""
+def first_of(*cases: tuple[Any, Result]) -> Int[Array, ""]:
+    """The result of the first condition that holds; RUNNING if none does."""
+    conditions, results = zip(*cases, strict=True)
+    return jnp.select(conditions, list(map(int, results)), 0).astype(jnp.int32)
+
+
+def initial_result(
+    value: Float[Array, ""], grads: Params, tolerances: Tolerances
+) -> Int[Array, ""]:
+    """How the optimizer ends before an update, by the loss and its gradient."""
     leaves = jax.tree.leaves(grads)
     slope = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]).max()
     least = rounding(slope) if tolerances.gradient is None else tolerances.gradient
-    return jnp.select(
-        [~jnp.isfinite(value) | ~jnp.isfinite(slope), slope <= least, value <= tolerances.loss],
-        [NOT_FINITE, GRADIENT, LOSS],
-        GOES_ON,
-    ).astype(jnp.int32)
+    return first_of(
+        (~jnp.isfinite(value) | ~jnp.isfinite(slope), Result.NONFINITE),
+        (slope <= least, Result.GRADIENT_CONVERGED),
+        (value <= tolerances.loss, Result.LOSS_CONVERGED),
+    )
 
 
-def unless_stopped(code: Int[Array, ""], proceed: Callable, params: Params, state: Any):
-    """proceed() -> (updates, state) where the code is 0; else no update and a state with it."""
+def unless_ended(result: Int[Array, ""], proceed: Callable, params: Params, state: Any):
+    """proceed() -> (updates, state) while RUNNING; else no update, and a state with the result."""
 
     def halt():
-        return jax.tree.map(jnp.zeros_like, params), state._replace(stop=code)
+        return jax.tree.map(jnp.zeros_like, params), state._replace(result=result)
 
-    return lax.cond(code == GOES_ON, proceed, halt)
+    return lax.cond(result == Result.RUNNING, proceed, halt)
 
 
 def is_flat(fall: Float[Array, ""], value: Float[Array, ""]) -> Array:

@@ -1,0 +1,156 @@
+"""Random weight factorization as a wrapper of an optimizer.
+
+    W = V diag(exp(s)),   s ~ N(mean, deviation^2) at the start,
+
+for every matrix W of a network, whose columns are its neurons. The wrapped optimizer updates V and
+s; the parameters that the network sees, and that are stored and exported, are always W. By the
+chain rule, with the gradient G of the loss with respect to W,
+
+    dL/dV = G diag(exp(s)),   dL/ds_j = sum_i G_ij W_ij,
+
+and each row of the Jacobian of the residuals transforms like G, so Gauss-Newton methods can be
+wrapped as well.
+
+References: Wang, Wang, Seidman and Perdikaris, "Random Weight Factorization Improves the Training
+of Continuous Neural Representations" (arXiv 2210.01274), eq. 3.1.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Int
+
+from lrnn_jax.io.trees import named_leaves
+from lrnn_jax.training.optimizers.stopping import is_number, require, result_of
+from lrnn_jax.typing import Key, Params
+
+__all__ = ["FactorizedState", "factorize_weights"]
+
+
+class FactorizedState(NamedTuple):
+    """The state of `factorize_weights`.
+
+    Attributes:
+      result: that of the wrapped optimizer, a `Result`.
+      factors: {"direction": the parameters with each matrix W replaced by V, "scale": s of each
+        matrix by its name}.
+      inner: the state of the wrapped optimizer, over the factors.
+    """
+
+    result: Int[Array, ""]
+    factors: Params
+    inner: optax.OptState
+
+
+def factorize_weights(
+    optimizer: optax.GradientTransformation,
+    key: Key,
+    mean: float = 0.5,
+    deviation: float = 0.1,
+) -> optax.GradientTransformationExtraArgs:
+    """Updates the factors V and s of each matrix W = V diag(exp(s)) instead of W.
+
+    A matrix is a leaf of two or more axes whose name does not end in "bias". Of a stack (i, k, r)
+    each of the k r columns has its own s. Other leaves are updated as they are. The columns have to
+    lie along the first axis, which is not so for a `Spinn`, whose first axis is the coordinate.
+
+    Args:
+      optimizer: any optax transformation.
+      key: draws s in `init`.
+      mean: of s at the start.
+      deviation: standard deviation of s at the start, >= 0.
+
+    Returns:
+      An optax transformation whose state is a `FactorizedState`. It hands `value`, `grad`,
+      `value_fn`, `residual_fn` and `linearise_fn` on as functions of the factors.
+
+    Raises:
+      InputError: a number is out of its range; in `init`, there is no matrix.
+
+    Example:
+      >>> optimizer = factorize_weights(optax.adam(1e-3), jax.random.key(0))
+    """
+    require("mean", mean, is_number(mean), "a number")
+    fits = is_number(deviation) and deviation >= 0
+    require("deviation", deviation, fits, "a number >= 0")
+    wrapped: Any = optax.with_extra_args_support(optimizer)
+
+    def init(params: Params) -> FactorizedState:
+        factors = _factorize(params, key, mean, deviation)
+        inner = wrapped.init(factors)
+        return FactorizedState(result_of(inner), factors, inner)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any):
+        require("params", params, params is not None, "the parameters")
+        factors = state.factors
+        pull_back = _pull_back(factors)
+        arguments = {name: _of_factors(name, extra[name], pull_back) for name in extra}
+        steps, inner = wrapped.update(pull_back(updates), state.inner, factors, **arguments)
+        factors = optax.apply_updates(factors, steps)
+        # The difference to the merged factors and not to the last update: its rounding error would
+        # accumulate, and the parameters would drift away from their factors.
+        difference = jax.tree.map(jnp.subtract, _merge(factors), params)
+        return difference, FactorizedState(result_of(inner), factors, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _pull_back(factors: Params) -> Any:
+    """The map from a gradient with respect to the parameters to one with respect to the factors."""
+    transpose = jax.vjp(_merge, factors)[1]
+    return lambda gradient: transpose(gradient)[0]
+
+
+def _of_factors(name: str, argument: Any, pull_back: Any) -> Any:
+    """An extra argument of `update`, as the wrapped optimizer takes it."""
+    if argument is None or name == "value":
+        return argument
+    if name == "grad":
+        return pull_back(argument)
+    if name in ("value_fn", "residual_fn"):
+        return lambda factors: argument(_merge(factors))
+    if name == "linearise_fn":
+        return lambda factors: _linearise(argument, factors)
+    return argument
+
+
+def _linearise(linearise: Any, factors: Params) -> tuple[Array, Array]:
+    """The residuals, and their Jacobian with respect to the factors."""
+    params = _merge(factors)
+    residuals, jacobian = linearise(params)
+    unravel, pull_back = ravel_pytree(params)[1], _pull_back(factors)
+    row = lambda gradient: ravel_pytree(pull_back(unravel(gradient)))[0]  # noqa: E731
+    return residuals, jax.vmap(row)(jacobian)
+
+
+def _factorize(params: Params, key: Key, mean: float, deviation: float) -> Params:
+    """Factors of the parameters, with s drawn and V such that W stays as it is."""
+    matrices = {
+        name: leaf
+        for name, leaf in named_leaves(params).items()
+        if leaf.ndim > 1 and not name.endswith("bias")
+    }
+    require("weight_factorization", "no matrix", bool(matrices), "parameters with a matrix")
+    keys = jax.random.split(key, len(matrices))
+    scale = {
+        name: mean + deviation * jax.random.normal(own, leaf.shape[1:], leaf.dtype)
+        for own, (name, leaf) in zip(keys, matrices.items(), strict=True)
+    }
+    return {"direction": _scaled(params, {n: -s for n, s in scale.items()}), "scale": scale}
+
+
+def _merge(factors: Params) -> Params:
+    """The parameters W of the factors."""
+    return _scaled(factors["direction"], factors["scale"])
+
+
+def _scaled(params: Params, exponents: dict[str, Array]) -> Params:
+    """Each named leaf times exp of its exponents, the others as they are."""
+    scaled = [
+        leaf * jnp.exp(exponents[name]) if name in exponents else leaf
+        for name, leaf in named_leaves(params).items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), scaled)
