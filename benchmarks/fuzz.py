@@ -448,25 +448,23 @@ def main() -> None:
     if options.replay is not None:
         first, count = options.replay, 1
     run = functools.partial(fuzz, seeds=range(first, first + count), keep=options.keep)
-    found = 0
+    findings = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(run, options.readers):
-            found += len(row["findings"])
-            print(json.dumps(row, indent=1), flush=True)
+            findings += len(row["findings"])
             if options.replay is None:
                 _record(options.out, row)
-    sys.exit(1 if found else 0)
+            else:
+                print(json.dumps(row, indent=1), flush=True)
+    sys.exit(1 if findings else 0)
 
 
 def _record(path: Path, row: dict[str, Any]) -> None:
-    from zoo import machine
+    from common import Results  # not at the top: tests import this file without its folder
 
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    row |= {"machine": machine(), "python": platform.python_version(), "versions": versions}
-    rows = json.loads(path.read_text()) if path.exists() else []
-    rows = [old for old in rows if old["reader"] != row["reader"]]
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    row |= {"python": platform.python_version(), "versions": versions}
+    Results(path, identity=("reader",)).add(row)
 
 
 if __name__ == "__main__":
