@@ -10,6 +10,9 @@ Laplacian at all points, "gradient" the value and parameter gradient of mean (la
 stated otherwise, one program takes the full batch. Before any timing, values and gradients of all
 methods are compared with the Hessian's in float64 at a few points.
 
+The stage `methods` includes the forward Laplacian of folx (https://github.com/microsoft/folx) if it
+is installed: pip install "lrnn-jax[peers]".
+
 The stage `headline` compares training steps at d = 2: (a) the trace of the Hessian of the literal
 form, full batch; (b) that of the lean form, at its fastest chunk; (c) the default method of
 `laplacian`, in chunks of 256 points and of other sizes. A ratio is the median of the rounds'
@@ -21,6 +24,7 @@ measured.
 import argparse
 import dataclasses
 import functools
+import importlib.util
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,11 +83,16 @@ def compare_methods(
     options: argparse.Namespace, points: int, fields: dict[str, Any], record: Callable[[Row], None]
 ) -> None:
     """Record a row for each network and number of dimensions."""
+    methods = METHODS
+    if importlib.util.find_spec("folx") is None:
+        print('skipped: folx is not installed (pip install "lrnn-jax[peers]")', flush=True)
+    else:
+        methods += ("folx",)
     for name in options.networks:
         for d in options.dimensions:
             print(f"{name}, d = {d}: compiling", flush=True)
             model = dataclasses.replace(NETWORKS[name], in_dim=d, **fields)
-            row = methods_row(model, METHODS, points, options.rounds)
+            row = methods_row(model, methods, points, options.rounds)
             record({"stage": "methods", "name": f"{name}, d = {d}", "dimension": d} | row)
 
 
@@ -91,8 +100,13 @@ def compare_methods(
 
 
 def operator(method: str) -> Callable[[Any], Callable[[jax.Array], jax.Array]]:
-    """u -> its Laplacian at many points."""
-    return lambda u: jax.vmap(laplacian(u, method=method))  # pyright: ignore[reportArgumentType]
+    """u -> its Laplacian at many points; `method` is one of `laplacian`'s or "folx"."""
+    if method != "folx":
+        return lambda u: jax.vmap(laplacian(u, method=method))  # pyright: ignore[reportArgumentType]
+    import folx  # pyright: ignore[reportMissingImports]
+
+    # Not folx.LoopLaplacianOperator, which returns the second derivatives unsummed in 0.2.30.
+    return lambda u: jax.vmap(lambda x: folx.forward_laplacian(u)(x).laplacian)
 
 
 def residual_loss(method: str) -> Callable[[Any, tuple[jax.Array, jax.Array], Any], jax.Array]:
