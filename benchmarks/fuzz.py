@@ -1,12 +1,12 @@
-"""Mutated files of every format for every reader: the answer is a value or a refusal in one line.
+"""Fuzz test of every reader: a mutated file is read, or refused with a one-line message.
 
     python benchmarks/fuzz.py [reader ...] --inputs 10000 --seed 0 --jobs 1
     python benchmarks/fuzz.py sound --replay 1234
 
-A child process reads many files under a limit of memory, and is started again when it dies. A
-finding is anything else than the two answers: another exception, a message of several lines or of
-300 characters, a signal, a time-out, output, a program started, a connection, another file opened.
-Each input follows from reader and seed alone; findings are kept in `--keep`, by their seed.
+A child process reads many files under a memory limit, and is restarted when it dies. Anything but
+a value or a refusal is a finding: another exception, a message of several lines or of 300 or more
+characters, a signal, a time-out, output, a started program, a connection, another opened file. An
+input depends on reader and seed only. Inputs with findings are saved in `--keep`, named by seed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc  # noqa: F401 - warnings imports it, which must be before files are watched
+import tracemalloc  # noqa: F401 - imported by warnings; here before opened files are checked
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 LIMIT = 300  # characters of a message
 SECONDS = 20  # of one file
-MEMORY = 3 * 2**30  # bytes that a child may take beyond its start
+MEMORY = 3 * 2**30  # bytes that a child may allocate beyond its initial size
 _INTEGERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _PACKAGES = ("jax", "numpy", "scipy", "pillow", "tifffile", "imageio", "av", "soundfile", "trimesh")
 
@@ -46,24 +46,26 @@ Files = dict[str, bytes]  # a valid file for each suffix or format; the suffix f
 # Valid files -------------------------------------------------------------------------------------
 
 
+def _written(write: Callable[..., Any], **arguments: Any) -> bytes:
+    """What write(file, **arguments) writes."""
+    buffer = io.BytesIO()
+    write(buffer, **arguments)
+    return buffer.getvalue()
+
+
 def _pictures() -> Files:
     import tifffile
     from PIL import Image
 
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (12, 9, 3), dtype=np.uint8)
-    files = {}
-    for suffix, name in (("png", "PNG"), ("jpg", "JPEG"), ("gif", "GIF"), ("bmp", "BMP")):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, name)
-        files[suffix] = buffer.getvalue()
-    for name, mode in (("webp", {"lossless": True}), ("lossy.webp", {})):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "WEBP", **mode)
-        files[name] = buffer.getvalue()
-    buffer = io.BytesIO()
-    Image.fromarray(rng.integers(0, 65536, (12, 9), dtype=np.uint16)).save(buffer, "PNG")
-    files["16.png"] = buffer.getvalue()
+    picture = Image.fromarray(pixels)
+    formats = {"png": "PNG", "jpg": "JPEG", "gif": "GIF", "bmp": "BMP"}
+    files = {suffix: _written(picture.save, format=name) for suffix, name in formats.items()}
+    files["webp"] = _written(picture.save, format="WEBP", lossless=True)
+    files["lossy.webp"] = _written(picture.save, format="WEBP")
+    deep = Image.fromarray(rng.integers(0, 65536, (12, 9), dtype=np.uint16))
+    files["16.png"] = _written(deep.save, format="PNG")
     kinds: dict[str, dict[str, Any]] = {
         "tif": {},
         "zip.tif": {"compression": "zlib"},
@@ -72,24 +74,17 @@ def _pictures() -> Files:
         "end.tif": {"byteorder": ">"},
     }
     for name, options in kinds.items():
-        buffer = io.BytesIO()
-        tifffile.imwrite(buffer, pixels, photometric="rgb", **options)
-        files[name] = buffer.getvalue()
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, rng.random((12, 9), dtype=np.float32))
-    return files | {"float.tif": buffer.getvalue()}
+        files[name] = _written(tifffile.imwrite, data=pixels, photometric="rgb", **options)
+    files["float.tif"] = _written(tifffile.imwrite, data=rng.random((12, 9), dtype=np.float32))
+    return files
 
 
 def _sounds() -> Files:
     import soundfile
 
-    samples = np.sin(np.arange(400) / 7) / 2
-    files = {}
-    for name in ("WAV", "FLAC", "AIFF", "AU", "CAF", "W64", "RF64", "OGG"):
-        buffer = io.BytesIO()
-        soundfile.write(buffer, samples, 8000, format=name)
-        files[name.lower()] = buffer.getvalue()
-    return files
+    sound = {"data": np.sin(np.arange(400) / 7) / 2, "samplerate": 8000}
+    names = ("WAV", "FLAC", "AIFF", "AU", "CAF", "W64", "RF64", "OGG")
+    return {name.lower(): _written(soundfile.write, format=name, **sound) for name in names}
 
 
 def _videos() -> Files:
@@ -126,27 +121,20 @@ def _volumes() -> Files:
 
     voxels = np.zeros((5, 4, 3), np.uint8)
     voxels[1:4, 1:3, 1] = 1
-    files = {}
-    writers: dict[str, Callable[[io.BytesIO], None]] = {
-        "npy": lambda file: np.save(file, voxels),
-        "npz": lambda file: np.savez(file, voxels=voxels),
-        "small.npz": lambda file: np.savez_compressed(file, voxels=voxels),
-        "mat": lambda file: scipy.io.savemat(file, {"voxels": voxels}),
-        "small.mat": lambda file: scipy.io.savemat(file, {"v": voxels}, do_compression=True),
-        "4.mat": lambda file: scipy.io.savemat(file, {"v": np.eye(3)}, format="4"),
+    savemat = functools.partial(_written, scipy.io.savemat)
+    return {
+        "npy": _written(np.save, arr=voxels),
+        "npz": _written(np.savez, voxels=voxels),
+        "small.npz": _written(np.savez_compressed, voxels=voxels),
+        "mat": savemat(mdict={"voxels": voxels}),
+        "small.mat": savemat(mdict={"v": voxels}, do_compression=True),
+        "4.mat": savemat(mdict={"v": np.eye(3)}, format="4"),
     }
-    for suffix, write in writers.items():
-        buffer = io.BytesIO()
-        write(buffer)
-        files[suffix] = buffer.getvalue()
-    return files
 
 
 def _tables() -> Files:
-    buffer = io.BytesIO()
-    np.savez(buffer, x=np.eye(4), y=np.arange(4))
     lines = b"a,b,kind\n1,2.5,red\n3,-1e3,blue\n0.5,7,red\n2,2,blue\n"
-    return {"csv": lines, "npz": buffer.getvalue()}
+    return {"csv": lines, "npz": _written(np.savez, x=np.eye(4), y=np.arange(4))}
 
 
 _TREE: dict[str, Any] = {"a": np.arange(6.0).reshape(2, 3), "b": {"c": np.ones(4, np.float32)}}
@@ -257,7 +245,7 @@ def _splice(data: bytearray, rng: random.Random, other: bytes) -> None:
 
 
 def _integer(data: bytearray, rng: random.Random, other: bytes) -> None:
-    """A number that a size may not be, mostly in the header."""
+    """Write an extreme integer, usually into the header, where sizes are."""
     code = rng.choice(["<B", "<H", ">H", "<I", ">I", "<Q", ">Q"])
     size = struct.calcsize(code)
     value = rng.choice([*_INTEGERS, 2**63 - 1, 2**64 - 1]) % 2 ** (8 * size)
@@ -270,22 +258,22 @@ _MUTATIONS = (_flip, _replace, _truncate, _duplicate, _delete, _splice, _integer
 
 
 def mutated(files: Files, reader: str, seed: int) -> tuple[str, bytes]:
-    """The suffix and the content of the input of a seed."""
+    """Suffix and content of the input of a seed."""
     rng = random.Random(f"{reader} {seed}")
     name = rng.choice(sorted(files))
     data, other = bytearray(files[name]), files[rng.choice(sorted(files))]
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if data:
             rng.choice(_MUTATIONS)(data, rng, other)
-    wrong = rng.random() < 0.05
-    return (rng.choice(sorted(files)) if wrong else name).split(".")[-1], bytes(data)
+    wrong_suffix = rng.random() < 0.05
+    return (rng.choice(sorted(files)) if wrong_suffix else name).split(".")[-1], bytes(data)
 
 
 # The child ---------------------------------------------------------------------------------------
 
 
 class _Watch:
-    """Notes what a reader does that it should not: programs, connections, other files."""
+    """Records forbidden actions of a reader: programs, connections, access to other files."""
 
     def __init__(self, folder: Path) -> None:
         roots = [sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev/null", "/dev/urandom"]
@@ -301,33 +289,35 @@ class _Watch:
             path = os.path.realpath(os.fsdecode(arguments[0]))
             if not path.startswith(self.roots):
                 self.seen.append(f"opened {path}")
-        elif event in ("os.exec", "os.posix_spawn", "os.system", "socket.connect"):
+        elif event in ("os.exec", "os.system", "socket.connect"):
             self.seen.append(f"{event} {arguments[:1]}")
-        elif event == "subprocess.Popen" and arguments[0] != sys.executable:
+        # A MAT file is read in a child process, which `subprocess` spawns from Python 3.13 on.
+        elif event in ("subprocess.Popen", "os.posix_spawn") and arguments[0] != sys.executable:
             self.seen.append(f"started {arguments[0]}")
 
 
 def serve(folder: Path) -> None:
-    """Reads `reader path` lines from standard input; answers each with a line of JSON."""
+    """Read lines "reader path" from standard input and answer each with a line of JSON."""
     answers = os.fdopen(os.dup(1), "w")
     readers, watch = _readers(), _Watch(folder)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    room = pages * resource.getpagesize() + MEMORY
-    warmed = set()
+    limit = pages * resource.getpagesize() + MEMORY
+    used = set()
     output = folder / "output"
     with output.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
         name, path = line.rstrip("\n").split(" ", 1)
         before = output.stat().st_size
         watch.seen.clear()
-        watch.active = name in warmed  # the first file of a reader is a valid one: it imports
+        # A reader's first file is valid, and reading it imports modules.
+        watch.active = name in used
         kind, text = _answer(readers[name], Path(path))
         watch.active = False
-        warmed.add(name)
+        used.add(name)
         sys.stdout.flush()
         sys.stderr.flush()
         if watch.seen:
@@ -347,8 +337,9 @@ def _answer(read: Callable[[Path], Any], path: Path) -> tuple[str, str]:
         read(path)
     except InputError as error:
         text = str(error)
-        fits = len(text) < LIMIT and len(text.splitlines()) == 1
-        return "refusal" if fits else "finding", text if fits else f"message: {text[:600]!r}"
+        if len(text) < LIMIT and len(text.splitlines()) == 1:
+            return "refusal", text
+        return "finding", f"message: {text[:600]!r}"
     except BaseException as error:
         tail = traceback.format_exc().splitlines()[-6:]
         return "finding", f"{type(error).__name__}: " + "\n".join(tail)[-1500:]
@@ -356,7 +347,7 @@ def _answer(read: Callable[[Path], Any], path: Path) -> tuple[str, str]:
 
 
 class _Child:
-    """The process that reads; started again after its death."""
+    """The process that reads; restarted after it dies."""
 
     def __init__(self, folder: Path, reader: str, valid: tuple[str, bytes]) -> None:
         self.folder, self.reader, self.valid = folder, reader, valid
@@ -400,7 +391,7 @@ class _Child:
 
 
 def fuzz(reader: str, seeds: range, keep: Path | None = None) -> dict[str, Any]:
-    """Counts of values, refusals and findings of the inputs of these seeds."""
+    """Count values, refusals and findings for the inputs of these seeds."""
     files, begun = SEEDS[reader](), time.perf_counter()
     valid = next(iter(files))
     counts, findings = collections.Counter(), []
@@ -448,25 +439,23 @@ def main() -> None:
     if options.replay is not None:
         first, count = options.replay, 1
     run = functools.partial(fuzz, seeds=range(first, first + count), keep=options.keep)
-    found = 0
+    findings = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(run, options.readers):
-            found += len(row["findings"])
-            print(json.dumps(row, indent=1), flush=True)
+            findings += len(row["findings"])
             if options.replay is None:
                 _record(options.out, row)
-    sys.exit(1 if found else 0)
+            else:
+                print(json.dumps(row, indent=1), flush=True)
+    sys.exit(1 if findings else 0)
 
 
 def _record(path: Path, row: dict[str, Any]) -> None:
-    from zoo import machine
+    from common import Results  # not at the top: tests import this file without its folder
 
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    row |= {"machine": machine(), "python": platform.python_version(), "versions": versions}
-    rows = json.loads(path.read_text()) if path.exists() else []
-    rows = [old for old in rows if old["reader"] != row["reader"]]
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    row |= {"python": platform.python_version(), "versions": versions}
+    Results(path, identity=("reader",)).add(row)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""LRNN and SIREN in PyTorch, written plainly, for the stage `peers` of speed.py.
+"""Straightforward PyTorch versions of LRNN and SIREN, for speed.py and accelerators.py.
 
-An LRNN here is one layer after the other: a Linear to rank x components numbers, component
-functions by broadcasting, torch.prod, LayerNorm; then a linear head.
+A layer of an LRNN is a Linear to rank x components outputs, component functions by broadcasting,
+torch.prod and LayerNorm; the head is linear.
 
 Axis letters: n points, i inputs, r rank, k components, h hidden units.
 """
 
 from typing import Any
 
+import common
 import jax
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
-from timing import threads
 
 import lrnn_jax as lj
 
@@ -50,23 +50,23 @@ class Sine(torch.nn.Module):
 
 
 def lrnn(model: lj.LRNN, params: Any) -> torch.nn.Module:
-    """The same LRNN, with our parameters: activation 'sin', and the defaults."""
+    """The LRNN with our parameters, for the activation 'sin' and default settings."""
     widths = (model.in_dim, *model.ranks)
     layers = [ProductLayer(model, widths[n], widths[n + 1]) for n in range(model.depth)]
     for index, layer in enumerate(layers):
-        own = params[f"layer_{index}"]
-        _set(layer.projection.weight, own["projection"]["weight"], rows=True)
-        _set(layer.projection.bias, own["projection"]["bias"], rows=True)
-        _set(layer.a, own["component"]["inner_weight"])
-        _set(layer.c, own["component"]["inner_bias"])
-        _set(layer.v, own["component"]["outer_weight"])
-        _set(layer.norm.weight, own["norm"]["scale"])
-        _set(layer.norm.bias, own["norm"]["shift"])
+        leaves = params[f"layer_{index}"]
+        _set(layer.projection.weight, leaves["projection"]["weight"], rows=True)
+        _set(layer.projection.bias, leaves["projection"]["bias"], rows=True)
+        _set(layer.a, leaves["component"]["inner_weight"])
+        _set(layer.c, leaves["component"]["inner_bias"])
+        _set(layer.v, leaves["component"]["outer_weight"])
+        _set(layer.norm.weight, leaves["norm"]["scale"])
+        _set(layer.norm.bias, leaves["norm"]["shift"])
     return torch.nn.Sequential(*layers, _linear(params["head"]))
 
 
 def siren(model: lj.Siren, params: Any) -> torch.nn.Module:
-    """The same SIREN, with our parameters."""
+    """The SIREN with our parameters."""
     stack: list[torch.nn.Module] = []
     for index in range(model.depth):
         stack += [_linear(params[f"layer_{index}"]), Sine(model.omega0)]
@@ -81,7 +81,7 @@ def _linear(params: Any) -> torch.nn.Module:
 
 
 def _set(parameter: torch.Tensor, leaf: Any, rows: bool = False) -> None:
-    """Our leaf with its axes reversed: (h, k, r) as (r, k, h); `rows`: (i, k, r) as (r k, i)."""
+    """Set to our leaf with reversed axes: (h, k, r) to (r, k, h); `rows`: (i, k, r) to (r k, i)."""
     values = np.asarray(leaf).T
     if rows:
         values = values.reshape(-1, *values.shape[2:])
@@ -90,21 +90,20 @@ def _set(parameter: torch.Tensor, leaf: Any, rows: bool = False) -> None:
 
 
 class Peer:
-    """A PyTorch module with its points, its optimiser and its loss.
+    """A training step in PyTorch, with its fused Adam.
 
     Args:
       model: LRNN or SIREN of this package.
-      params: its parameters, which the module starts from.
+      params: the initial parameters.
       data: points and values.
-      compiled: the loss goes through torch.compile, and so does its gradient; Adam is PyTorch's
-        fused one either way.
+      compiled: whether the loss, and with it the gradient, goes through torch.compile.
     """
 
     def __init__(self, model: Any, params: Any, data: Any, compiled: bool) -> None:
-        torch.set_num_threads(threads())
+        torch.set_num_threads(common.threads())
         self.device = device()
-        own = siren(model, params) if isinstance(model, lj.Siren) else lrnn(model, params)
-        self.module = own.to(self.device)
+        module = siren(model, params) if isinstance(model, lj.Siren) else lrnn(model, params)
+        self.module = module.to(self.device)
         self.x, self.y = (torch.tensor(np.asarray(leaf), device=self.device) for leaf in data)
         self.loss = torch.compile(self._loss) if compiled else self._loss
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-3, fused=True)
@@ -113,12 +112,12 @@ class Peer:
         return torch.mean((self.module(self.x) - self.y) ** 2)
 
     def values(self) -> np.ndarray:
-        """The module's values at the points."""
+        """Values of the module at the points."""
         with torch.no_grad():
             return self.module(self.x).cpu().numpy()
 
     def run(self, count: int) -> None:
-        """`count` steps: value, gradient and Adam."""
+        """Take `count` steps: value, gradient and Adam update."""
         for _ in range(count):
             self.optimizer.zero_grad()
             self.loss().backward()
@@ -128,15 +127,15 @@ class Peer:
 
 
 def device() -> str:
-    """The device of JAX's kind, by PyTorch's name."""
+    """PyTorch's name of the kind of device that JAX uses."""
     return "cpu" if jax.default_backend() == "cpu" else "cuda"
 
 
 def available() -> bool:
-    """PyTorch can use that device."""
+    """Whether PyTorch can use that device."""
     return device() == "cpu" or torch.cuda.is_available()
 
 
 def version() -> str:
-    """That of PyTorch."""
+    """The version of PyTorch."""
     return torch.__version__

@@ -1,56 +1,44 @@
-"""Equations solved by every model, beside what is published: relative L2 errors over five seeds.
+"""PDEs solved by every model, compared with published results: relative L2 errors of five seeds.
 
     python benchmarks/pinn.py convection   # Levenberg-Marquardt in float64, beta 20 .. 100
-    python benchmarks/pinn.py adam         # plain Adam, every model at the best of its sweep
+    python benchmarks/pinn.py adam         # Adam, every model at the best of its sweep
     python benchmarks/pinn.py poisson      # n = 1, in 2, 3, 5 and 10 dimensions, in float64
     python benchmarks/pinn.py efficiency   # Poisson n = 2 and 4 with 1k to 132k parameters
     python benchmarks/pinn.py table        # all rows as Markdown
 
-The convection set-up is the published one (u0 on 256 places, 256 x 100 grid for the error); which
-of the rest is ours stands in each row: representation, weights, number of points, fixed or fresh.
-Sweeps are decided by the final error of seed 0. Every row is added to
-benchmarks/results/pinn.json when it is done; `--only` and `--seeds` run a part of it.
+Convection is set up as published (initial condition at 256 points, 256 x 100 grid for the error).
+Every row states what we chose ourselves: representation, weights, number of points, fixed or
+resampled points. Sweeps are decided by the final error of seed 0. Rows are added to
+benchmarks/results/pinn.json as they are measured; `--only` and `--seeds` run a part of a stage.
 """
 
-import argparse
 import dataclasses
 import functools
 import itertools
 import statistics
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import common
 import sweeps
-from sweeps import Case, Row, Study, trials
+from common import FOLDER, Results, Row
+from sweeps import Case, Study, cases, study_parser, trials
 
 import lrnn_jax as lj
 from lrnn_jax import pde
 
-STUDY = Study(Path(__file__).parent / "results" / "pinn.json", "relative_l2", larger=False)
-SEEDS = (0, 1, 2, 3, 4)
-PLANE: dict[str, Any] = {"in_dim": 2, "out_dim": 1}
+RESULTS = Results(FOLDER / "pinn.json")
+STUDY = Study(RESULTS, "relative_l2", larger=False)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("stage", choices=(*STAGES, "table"))
-    parser.add_argument("--only", default="", help="cases whose name has this in it")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    options = parser.parse_args()
-    if options.stage == "table":
-        print(table(read_rows()))
-        return 0
+def main() -> None:
+    options = common.parse(study_parser(__doc__, STAGES), RESULTS, table)
     for case in STAGES[options.stage]():
         if options.only in case.name:
             STUDY.run(case, options.seeds)
-    return 0
 
 
-# The cases ---------------------------------------------------------------------------------------
+# Cases -------------------------------------------------------------------------------------------
 
 
 family = functools.partial(sweeps.family, in_dim=2, out_dim=1)
@@ -65,9 +53,10 @@ SMOOTH_LRNN: dict[str, Any] = {
 
 
 def convection_cases() -> Iterator[Case]:
-    """Periodic in x by construction, time harmonics beyond beta, u0 weighted 100, fresh points.
+    """SIREN at every beta; at beta 50 also other models with as many parameters.
 
-    SIREN at every beta; the others with as many parameters at beta 50.
+    Periodic in x by construction, the time harmonics reach frequencies above beta, the initial
+    condition has weight 100, the points are resampled at every step.
     """
     for beta, waves in ((20, 16), (30, 16), (40, 16), (50, 32), (80, 32), (100, 40)):
         problem = pde.Convection(
@@ -79,7 +68,7 @@ def convection_cases() -> Iterator[Case]:
             resample_every=1,
         )
         fields = {"in_dim": problem.in_dim}
-        siren = lj.Siren(**PLANE | fields, width=16, depth=2, omega0=1.0)
+        siren = lj.Siren(**fields, out_dim=1, width=16, depth=2, omega0=1.0)
         models = {"SIREN": [siren]}
         if beta == 50:
             size = siren.parameter_count
@@ -89,18 +78,18 @@ def convection_cases() -> Iterator[Case]:
                 "tanh": family(lj.MLP, "width", size, depth=[2, 3], **fields),
                 "MFN": family(lj.FourierNet, "width", size, input_scale=[1.0, 4.0], **fields),
             }
-        for name, some in models.items():
-            yield Case("convection", f"{name}, beta {beta}", problem, trials(some, SECOND_ORDER))
+        choices = {name: trials(variants, SECOND_ORDER) for name, variants in models.items()}
+        yield from cases("convection", f"beta {beta}", problem, choices)
 
 
 def first_order(steps: int, *rates: float) -> list[lj.Training]:
-    """Plain Adam with a decayed rate."""
+    """Adam at each of the rates, which decay to 0 along a cosine."""
     make = functools.partial(lj.Training, steps=steps, schedule="cosine", chunk=512)
     return [make(learning_rate=rate) for rate in rates]
 
 
 def adam_cases() -> Iterator[Case]:
-    """About 8k parameters, 3,000 steps; fixed points as published, and fresh ones each step."""
+    """About 8k parameters, 3,000 steps; points fixed, as published, or resampled at every step."""
     nestnets = family(lj.NestNet, "width", 8000, depth=2, frequencies=0)
     sirens = family(lj.Siren, "width", 8000, depth=4, omega0=[2.0, 5.0, 10.0])
     lrnns = family(lj.LRNN, "rank", 8000, components=2, activation="sin", omega0=[1.0, 2.0, 5.0])
@@ -123,13 +112,14 @@ def adam_cases() -> Iterator[Case]:
             boundary_weight=100.0,
         )
         points = "fresh" if fresh else "fixed"
-        for name, choices in models.items():
-            yield Case("adam", f"{name}, beta {beta}, {points} points", problem, choices)
+        yield from cases("adam", f"beta {beta}, {points} points", problem, models)
 
 
 def poisson_cases() -> Iterator[Case]:
-    """u = prod_i sin(pi x_i), zero on the faces by construction: the plane with 3k parameters, and
-    3, 5 and 10 dimensions with 1k or 2k, where SPINN has the solution's own form.
+    """u = prod_i sin(pi x_i), zero on the boundary by construction.
+
+    2 dimensions with 3k parameters; 3, 5 and 10 dimensions with 1k or 2k, where the solution is a
+    product of functions of one coordinate, as SPINN is.
     """
     problem = pde.Poisson(frequency=1, points=1200, sampler="sobol", resample_every=20, hard=True)
     models = {
@@ -137,8 +127,8 @@ def poisson_cases() -> Iterator[Case]:
         "LRNN": family(lj.LRNN, "rank", 3000, omega0=[3.0, 4.0], **SMOOTH_LRNN),
         "tanh": family(lj.MLP, "width", 3000, depth=[2, 3]),
     }
-    for name, some in models.items():
-        yield Case("poisson", f"{name}, n 1", problem, trials(some, SECOND_ORDER))
+    choices = {name: trials(variants, SECOND_ORDER) for name, variants in models.items()}
+    yield from cases("poisson", "n 1", problem, choices)
     shorter = dataclasses.replace(SECOND_ORDER, steps=60)
     for dim, size in ((3, 1000), (5, 2000), (10, 2000)):
         problem = pde.Poisson(dim=dim, points=2000, sampler="sobol", resample_every=1, hard=True)
@@ -148,12 +138,12 @@ def poisson_cases() -> Iterator[Case]:
             "SIREN": family(lj.Siren, "width", size, depth=2, omega0=[1.0, 2.0], in_dim=dim),
             "LRNN": family(lj.LRNN, "rank", size, omega0=[1.0, 2.0], **product),
         }
-        for name, some in models.items():
-            yield Case("poisson", f"{name}, d {dim}", problem, trials(some, shorter))
+        choices = {name: trials(variants, shorter) for name, variants in models.items()}
+        yield from cases("poisson", f"d {dim}", problem, choices)
 
 
 def efficiency_cases() -> Iterator[Case]:
-    """Poisson n = 2 and 4 by plain Adam: LRNN, SIREN, tanh, KAN and NestNet of five sizes."""
+    """Poisson n = 2 and 4 by Adam: LRNN, SIREN, tanh, KAN and NestNet of five sizes."""
     for size, frequency in itertools.product((1000, 4000, 16_000, 57_000, 132_000), (2, 4)):
         problem = pde.Poisson(
             frequency=frequency, points=2000, boundary_points=400, resample_every=1
@@ -162,17 +152,16 @@ def efficiency_cases() -> Iterator[Case]:
             lj.LRNN, "rank", size, components=2, activation="sin", omega0=[2.0, 5.0, 10.0]
         )
         sirens = family(lj.Siren, "width", size, depth=3, omega0=[5.0, 10.0, 20.0])
-        # on plain coordinates: features of integer frequency hold the solution itself
+        # Without Fourier features: those of integer frequency contain the solution itself.
         nestnets = family(lj.NestNet, "width", size, frequencies=0, activation="tanh")
-        cases = {
+        models = {
             "LRNN": trials(lrnns, *first_order(1500, 2e-3, 5e-3)),
             "SIREN": trials(sirens, *first_order(1500, 1e-3, 3e-3)),
             "tanh": trials(family(lj.MLP, "width", size, depth=3), *first_order(1500, 1e-3, 3e-3)),
             "KAN": trials(family(lj.KAN, "width", size, depth=2), *first_order(1500, 1e-3, 3e-3)),
             "NestNet (tanh)": trials(nestnets, *first_order(1500, 1e-3, 3e-3)),
         }
-        for name, choices in cases.items():
-            yield Case("efficiency", f"{name}, n {frequency}, {size // 1000}k", problem, choices)
+        yield from cases("efficiency", f"n {frequency}, {size // 1000}k", problem, models)
 
 
 STAGES = {
@@ -182,7 +171,6 @@ STAGES = {
     "efficiency": efficiency_cases,
 }
 
-read_rows = STUDY.read_rows
 
 # Tables ------------------------------------------------------------------------------------------
 
@@ -192,6 +180,9 @@ CAPTIONS = {
     "poisson": "Poisson by Levenberg-Marquardt in float64, 160 steps in the plane, 60 elsewhere",
     "efficiency": "Poisson by plain Adam, 1,500 steps, every model at the best of its sweep",
 }
+HEADER = (
+    "model and problem | parameters | median (best .. worst) of seeds | oracle-best | seconds a run"
+)
 PUBLISHED = {
     "beta 20": "1.9e-2 (L-BFGS, re-run)",
     "beta 30": "2.0e-2 (curriculum)",
@@ -202,22 +193,21 @@ PUBLISHED = {
 
 
 def table(rows: list[Row]) -> str:
-    """One table a stage, in the order of its cases."""
+    """A table for each stage, in the order of its cases."""
     return "\n\n".join(filter(None, (_stage_table(stage, rows) for stage in STAGES)))
 
 
 def _stage_table(stage: str, rows: list[Row]) -> str:
-    found = {row["name"]: row for row in rows if row["stage"] == stage}
-    chosen = [found[case.name] for case in STAGES[stage]() if case.name in found]
+    by_name = {row["name"]: row for row in rows if row["stage"] == stage}
+    chosen = [by_name[case.name] for case in STAGES[stage]() if case.name in by_name]
     if not chosen:
         return ""
-    published = [PUBLISHED.get(row["name"].split(", ")[1], "") for row in chosen]
-    columns = ["model and problem", "parameters", "median (best .. worst) of seeds", "oracle-best"]
-    lines = [[*columns, "seconds a run"], *map(_cells, chosen)]
+    header, lines = HEADER, [_cells(row) for row in chosen]
     if stage == "convection":
-        lines = [[*line, text] for line, text in zip(lines, ["published", *published], strict=True)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join([f"{CAPTIONS[stage]}:", "", *(f"| {' | '.join(line)} |" for line in lines)])
+        header += " | published"
+        for row, line in zip(chosen, lines, strict=True):
+            line.append(PUBLISHED.get(row["name"].split(", ")[1], ""))
+    return f"{CAPTIONS[stage]}:\n\n{common.markdown(header, lines)}"
 
 
 def _cells(row: Row) -> list[str]:
@@ -232,4 +222,4 @@ def _cells(row: Row) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

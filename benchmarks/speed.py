@@ -1,22 +1,25 @@
-"""How fast whole training steps are, and what memory they take.
+"""Time and memory of complete training steps.
 
     python benchmarks/speed.py lrnn      # LRNN against SIREN, and against its literal form
     python benchmarks/speed.py sine      # our sine against XLA's
     python benchmarks/speed.py nestnet   # NestNet against its ReLU version
-    python benchmarks/speed.py resident  # peak resident memory, each case in a process of its own
+    python benchmarks/speed.py resident  # peak resident memory, each case in a separate process
     python benchmarks/speed.py peers     # the same networks in PyTorch: pip install lrnn-jax[peers]
     python benchmarks/speed.py all       # all of these
     python benchmarks/speed.py table     # the rows as Markdown
 
-A step is value and gradient of a mean squared error and Adam, float32, at 2,048 points in 2-D
-(NestNet: 4,096). Everything is compiled first and then timed in turn in one process; a ratio is one
+A step is value and gradient of a mean squared error and an Adam update, float32, at 2,048 points in
+2-D (NestNet: 4,096). Everything is compiled first and then timed in turn in one process; ratios are
 of medians. "Default" is the chunk of `Training`: 512 points on a CPU, 65,536 on an accelerator,
-which is the whole batch here. Memory is XLA's temporary memory of the step. The two shares are of
-this device's own copy bandwidth and float32 product rate, measured on the spot: bytes of the
-whole-batch program, in which XLA counts a CPU's loop over hidden units once, and its operations.
-The peers need an idle machine: where another process takes a core, PyTorch's threads wait for
-each other far longer than XLA's. Rows are added to benchmarks/results/speed.json when they are
-done.
+which is the full batch here. Memory is XLA's temporary memory of the step.
+
+The two shares are of the copy bandwidth and the float32 matrix product rate measured on the same
+device: the bytes of the full-batch program, in which XLA counts a CPU's loop over hidden units
+once, and its operations.
+
+The stage `peers` needs an idle machine: if another process occupies a core, PyTorch's threads wait
+for each other far longer than XLA's. Rows are added to benchmarks/results/speed.json as they are
+measured.
 """
 
 import argparse
@@ -25,32 +28,16 @@ import functools
 import importlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import (
-    Row,
-    Run,
-    add_row,
-    by_machine,
-    compiled,
-    device_rates,
-    markdown,
-    milliseconds,
-    random_data,
-    squared_error,
-    threads,
-    timings,
-    training_step,
-)
-from timing import read_rows as rows_of
+from common import FOLDER, Contender, Results, Row
 
 import lrnn_jax as lj
 from lrnn_jax.experiments.run import peak_memory_mb
@@ -59,19 +46,19 @@ from lrnn_jax.kernels.dense import affine
 from lrnn_jax.models.network import Layer
 from lrnn_jax.training import Training, initial_state, make_advance, make_step
 
-RESULTS = Path(__file__).parent / "results" / "speed.json"
+RESULTS = Results(FOLDER / "speed.json")
 POINTS = 2048
 NEST_POINTS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """An LRNN of about 200k parameters and what is wanted of it.
+    """An LRNN of about 200k parameters and its targets.
 
     Args:
-      siren: step time over SIREN's, at most.
-      reference: step time of the literal form over ours, at least.
-      memory: our temporary memory over that of the literal form, at most.
+      siren: upper limit of its step time over SIREN's.
+      reference: lower limit of the literal form's step time over its own.
+      memory: upper limit of its temporary memory over the literal form's.
     """
 
     depth: int
@@ -85,8 +72,9 @@ class Size:
 
     def model(self, **fields: Any) -> lj.LRNN:
         """The LRNN, 2 -> 1."""
-        own = {name: getattr(self, name) for name in ("depth", "rank", "components", "hidden")}
-        return lj.LRNN(**{"in_dim": 2, "out_dim": 1, "activation": self.activation} | own | fields)
+        names = ("depth", "rank", "components", "hidden", "activation")
+        sizes = {name: getattr(self, name) for name in names}
+        return lj.LRNN(in_dim=2, out_dim=1, **sizes | fields)
 
 
 SIZES = {
@@ -103,103 +91,93 @@ PEERS: dict[str, Any] = {
     "h8": SIZES["h8"].model(),
     "SIREN": SIREN,
 }
-LEAST = {"eager": 4.0, "compile": 2.0}  # PyTorch's step over ours, for an LRNN
-_NO_TORCH = 'PyTorch is not installed; install the peers extra: pip install "lrnn-jax[peers]"'
+LEAST = {"eager": 4.0, "compile": 2.0}  # lower limits of PyTorch's step over ours, for an LRNN
+SOUND = lj.LRNN(in_dim=1, out_dim=1, activation="sin_arctan")
+LITERAL = SIZES["h4"].model(implementation="reference")
 
-# Name: model, points, chunk.
+# Cases of the stage `resident`. Name: model, points, chunk.
 CASES: dict[str, tuple[lj.LRNN, int, int | None]] = {
     "h4, 16,384 points": (SIZES["h4"].model(), 16_384, 256),
     "h4, 65,536 points": (SIZES["h4"].model(), 65_536, 256),
     "paper's, picture of 768 x 512": (lj.LRNN(in_dim=2, out_dim=3), 768 * 512, 512),
-    "paper's, sound of 308,207": (
-        lj.LRNN(in_dim=1, out_dim=1, activation="sin_arctan"),
-        308_207,
-        512,
-    ),
-    "h4, 16,384 points, literal form": (
-        SIZES["h4"].model(implementation="reference"),
-        16_384,
-        None,
-    ),
+    "paper's, sound of 308,207": (SOUND, 308_207, 512),
+    "h4, 16,384 points, literal form": (LITERAL, 16_384, None),
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("stage", choices=(*STAGES, "all", "table"))
+def main() -> None:
+    parser = common.stage_parser(__doc__, (*STAGES, "all"))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--alone", action="store_true", help="the one case here, no row written")
-    options = parser.parse_args()
-    if options.stage == "table":
-        print(table(read_rows()))
-        return 0
+    options = common.parse(parser, RESULTS, table)
     if options.alone:
         print(json.dumps(resident_case(options.cases[0])))
-        return 0
-    if options.stage != "all":
-        return STAGES[options.stage](options)
-    return max(stage(options) for stage in STAGES.values())
+        return
+    common.run_stages(STAGES, options)
 
 
 # LRNN against SIREN and its literal form ---------------------------------------------------------
 
 
-def lrnn(options: argparse.Namespace) -> int:
-    """A row for each size."""
-    device_rates()  # first, as it pays for what a process compiles only once
+def lrnn(options: argparse.Namespace) -> None:
+    """Add a row for each size."""
+    common.device_rates()  # first, so that what a process compiles only once is not timed below
     for name in options.sizes:
         print(f"lrnn, {name}: compiling", flush=True)
-        add_row(RESULTS, {"stage": "lrnn", "name": name} | lrnn_row(SIZES[name], options.rounds))
-    return 0
+        RESULTS.add({"stage": "lrnn", "name": name} | lrnn_row(SIZES[name], options.rounds))
 
 
 def lrnn_row(size: Size, rounds: int) -> Row:
-    """The ratios of one size; the literal form is timed three times only, as it is slow."""
-    model, data = size.model(implementation="lean"), random_data(SIREN, POINTS)
+    """The ratios of one size. The literal form is slow, so it is timed three times only."""
+    model, data = size.model(implementation="lean"), common.random_data(SIREN, POINTS)
     default = default_chunk()
-    programs = {f"lean {chunk}": training_step(model, data, chunk) for chunk in chunks()}
-    programs |= {
-        f"SIREN {chunk}": training_step(SIREN, data, chunk)
-        for chunk in dict.fromkeys((*chunks(), POINTS))
-    }
-    programs["reference"] = training_step(size.model(implementation="reference"), data)
-    if jax.default_backend() != "cpu":  # elsewhere it is only interpreted
-        programs["pallas"] = training_step(size.model(implementation="pallas"), data)
-    whole = programs.get(f"lean {POINTS}") or training_step(model, data)
-    runs = {name: program.run for name, program in programs.items()}
-    ms = milliseconds(runs, rounds, slow=("reference",))
+    programs = common.training_steps("lean", model, data, chunks())
+    programs |= common.training_steps("SIREN", SIREN, data, dict.fromkeys((*chunks(), POINTS)))
+    programs["reference"] = common.training_step(size.model(implementation="reference"), data)
+    if jax.default_backend() != "cpu":  # on a CPU the kernels are interpreted
+        programs["pallas"] = common.training_step(size.model(implementation="pallas"), data)
+    full_batch = programs.get(f"lean {POINTS}") or common.training_step(model, data)
+    ms = common.milliseconds(programs, rounds, slow=("reference",))
     best = {kind: fastest(ms, kind) for kind in ("lean", "SIREN")}
     ours, siren = ms[f"lean {default}"], ms[best["SIREN"]]
-    row: Row = {"parameters": model.parameter_count, "points": POINTS, "chunk": default}
-    row |= {"ms": ms, "fastest": best}
-    row |= {"compile_seconds": {n: round(p.compile_seconds, 2) for n, p in programs.items()}}
-    row |= {"to_siren": round(ours / siren, 2), "to_siren_most": size.siren}
-    row |= {"fastest_to_siren": round(ms[best["lean"]] / siren, 2)}
-    row |= {"reference_ratio": round(ms["reference"] / ours, 1), "reference_least": size.reference}
-    mb = {chunk: round(programs[f"lean {chunk}"].temp_mb, 2) for chunk in chunks()}
-    row |= {"mb": mb[default], "least_mb": min(mb.values()), "whole_mb": round(whole.temp_mb, 1)}
-    row |= {"reference_mb": round(programs["reference"].temp_mb, 1)}
-    row |= {"memory_share": round(row["mb"] / row["reference_mb"], 4)}
-    row |= {"least_memory_share": round(row["least_mb"] / row["reference_mb"], 4)}
-    row |= {"memory_most": size.memory}
-    row |= shares(whole.bytes, whole.flops, ours)
-    if "pallas" in ms:  # of its kernels' operations XLA knows nothing; they are the lean form's
-        row |= {"pallas_to_siren": round(ms["pallas"] / siren, 2)}
-        row["pallas_shares"] = shares(programs["pallas"].bytes, whole.flops, ms["pallas"])
+    mb, reference_mb = common.rounded(programs, "temp_mb"), round(programs["reference"].temp_mb, 1)
+    default_mb, least_mb = mb[f"lean {default}"], min(mb[f"lean {chunk}"] for chunk in chunks())
+    row: Row = {
+        "parameters": model.parameter_count,
+        "points": POINTS,
+        "chunk": default,
+        "ms": ms,
+        "fastest": best,
+        "compile_seconds": common.rounded(programs, "compile_seconds"),
+        "to_siren": round(ours / siren, 2),
+        "to_siren_most": size.siren,
+        "fastest_to_siren": round(ms[best["lean"]] / siren, 2),
+        "reference_ratio": round(ms["reference"] / ours, 1),
+        "reference_least": size.reference,
+        "mb": default_mb,
+        "least_mb": least_mb,
+        "whole_mb": round(full_batch.temp_mb, 1),
+        "reference_mb": reference_mb,
+        "memory_share": round(default_mb / reference_mb, 4),
+        "least_memory_share": round(least_mb / reference_mb, 4),
+        "memory_most": size.memory,
+        **shares(full_batch.bytes, full_batch.flops, ours),
+    }
+    if "pallas" in ms:  # XLA cannot count the operations of its kernels: take the lean form's
+        row["pallas_to_siren"] = round(ms["pallas"] / siren, 2)
+        row["pallas_shares"] = shares(programs["pallas"].bytes, full_batch.flops, ms["pallas"])
     return row
 
 
 def chunks() -> tuple[int, ...]:
-    """The chunks that are tried; an accelerator's default is no less than the whole batch."""
+    """The chunks that are timed. An accelerator's default is the full batch already."""
     return (128, 256, default_chunk()) if jax.default_backend() == "cpu" else (default_chunk(),)
 
 
 def default_chunk(points: int = POINTS) -> int:
-    """That of `Training`, or the whole batch where that is less."""
+    """The chunk of `Training`, or the full batch if that is smaller."""
     return min(Training().chunk_points, points)
 
 
@@ -209,8 +187,8 @@ def fastest(ms: dict[str, float], kind: str) -> str:
 
 
 def shares(moved: float, flops: float, ms: float) -> Row:
-    """Of the device's measured copy bandwidth and float32 product rate."""
-    bandwidth, rate = device_rates()
+    """Shares of the device's measured copy bandwidth and float32 matrix product rate."""
+    bandwidth, rate = common.device_rates()
     return {
         "gigabytes_per_second": round(bandwidth / 1e9, 1),
         "gigaflops_per_second": round(rate / 1e9, 1),
@@ -223,43 +201,43 @@ def shares(moved: float, flops: float, ms: float) -> Row:
 
 
 class ExactSiren(lj.Siren):
-    """SIREN with XLA's own sine."""
+    """SIREN with XLA's sine."""
 
     def layers(self, params: Any, x: jax.Array) -> list[Layer]:
         """sin(omega0 (W h + b)), and the head."""
 
-        def hidden(own: Any) -> Layer:
-            return lambda h: jnp.sin(self.omega0 * affine(h, own["weight"], own["bias"]))
+        def hidden(layer: Any) -> Layer:
+            return lambda h: jnp.sin(self.omega0 * affine(h, layer["weight"], layer["bias"]))
 
         head = params["head"]
         stack: list[Layer] = [hidden(params[f"layer_{index}"]) for index in range(self.depth)]
         return [*stack, lambda h: affine(h, head["weight"], head["bias"])]
 
 
-def sine(options: argparse.Namespace) -> int:
-    """A row for SIREN's step and one for each sine."""
-    data, exact = random_data(SIREN, POINTS), ExactSiren(in_dim=2, out_dim=1)
+def sine(options: argparse.Namespace) -> None:
+    """Add a row for SIREN's step and one for each sine."""
+    data, exact = common.random_data(SIREN, POINTS), ExactSiren(in_dim=2, out_dim=1)
     print("sine: compiling", flush=True)
-    tried = dict.fromkeys((*chunks(), POINTS))
-    programs = {f"ours {chunk}": training_step(SIREN, data, chunk) for chunk in tried}
-    programs |= {f"XLA's {chunk}": training_step(exact, data, chunk) for chunk in tried}
-    ms = milliseconds({name: program.run for name, program in programs.items()}, options.rounds)
+    sizes = dict.fromkeys((*chunks(), POINTS))
+    programs = common.training_steps("ours", SIREN, data, sizes)
+    programs |= common.training_steps("XLA's", exact, data, sizes)
+    ms = common.milliseconds(programs, options.rounds)
     default = default_chunk()
     row: Row = {"stage": "sine", "name": "SIREN", "points": POINTS, "chunk": default, "ms": ms}
     row["ratio"] = round(ms[f"XLA's {default}"] / ms[f"ours {default}"], 2)
     row["fastest_ratio"] = round(ms[fastest(ms, "XLA's")] / ms[fastest(ms, "ours")], 2)
-    add_row(RESULTS, row)
+    RESULTS.add(row)
     times = throughput(options.rounds)
     for name, ns in times.items():
         ratio = round(times["jnp.sin"] / ns, 1)
-        add_row(RESULTS, {"stage": "sine", "name": name, "ns_per_element": ns, "ratio": ratio})
-    return 0
+        RESULTS.add({"stage": "sine", "name": name, "ns_per_element": ns, "ratio": ratio})
 
 
-def throughput(rounds: int, turns: int = 50) -> dict[str, float]:
-    """ns an element of (512, 1024), `turns` applications in one program, arguments within +-30.
+def throughput(rounds: int, repeats: int = 50) -> dict[str, float]:
+    """Nanoseconds per element of a (512, 1024) array with arguments within +-30.
 
-    A turn feeds the next one with a multiplication, which is in the time.
+    One program applies the function `repeats` times in sequence. The time includes the
+    multiplication that scales each argument.
     """
     functions: dict[str, tuple[Callable, float]] = {
         "jnp.sin": (jnp.sin, 30.0),
@@ -269,30 +247,28 @@ def throughput(rounds: int, turns: int = 50) -> dict[str, float]:
     start = jax.random.uniform(jax.random.key(0), (512, 1024), minval=-1.0)
 
     def repeated(function: Callable, scale: float, x: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(0, turns, lambda _, x: function(scale * x), x)
+        return jax.lax.fori_loop(0, repeats, lambda _, x: function(scale * x), x)
 
-    runs = {
-        name: compiled(functools.partial(repeated, function, scale), start).run
+    programs = {
+        name: common.compiled(functools.partial(repeated, function, scale), start)
         for name, (function, scale) in functions.items()
     }
-    each = 1e6 / (turns * start.size)
-    return {name: round(ms * each, 3) for name, ms in milliseconds(runs, rounds).items()}
+    ns = 1e6 / (repeats * start.size)
+    return {name: round(ms * ns, 3) for name, ms in common.milliseconds(programs, rounds).items()}
 
 
 # NestNet -----------------------------------------------------------------------------------------
 
 
-def nestnet(options: argparse.Namespace) -> int:
-    """A row for each height; ratios are to height 1, the ReLU version, at the same chunk."""
+def nestnet(options: argparse.Namespace) -> None:
+    """Add a row for each height; ratios are to height 1, the ReLU version, at the same chunk."""
     print("nestnet: compiling", flush=True)
     models = {height: lj.NestNet(in_dim=2, out_dim=3, height=height) for height in (1, 2, 3)}
-    data = random_data(models[1], NEST_POINTS)
-    programs = {
-        f"{height}, {chunk}": training_step(model, data, chunk)
-        for height, model in models.items()
-        for chunk in (512, NEST_POINTS)
-    }
-    ms = milliseconds({name: program.run for name, program in programs.items()}, options.rounds)
+    data = common.random_data(models[1], NEST_POINTS)
+    programs = {}
+    for height, model in models.items():
+        programs |= common.training_steps(f"{height},", model, data, (512, NEST_POINTS))
+    ms = common.milliseconds(programs, options.rounds)
     for height, model in models.items():
         row: Row = {"stage": "nestnet", "name": f"height {height}", "points": NEST_POINTS}
         row["parameters"] = model.parameter_count
@@ -303,15 +279,14 @@ def nestnet(options: argparse.Namespace) -> int:
                 "to_relu": round(ms[name] / ms[f"1, {chunk}"], 2),
                 "mb": round(programs[name].temp_mb, 1),
             }
-        add_row(RESULTS, row)
-    return 0
+        RESULTS.add(row)
 
 
 # Resident memory ---------------------------------------------------------------------------------
 
 
-def resident(options: argparse.Namespace) -> int:
-    """A row for each case, measured in a process of its own, one that takes no GPU memory early."""
+def resident(options: argparse.Namespace) -> None:
+    """Add a row for each case, measured in a separate process without GPU preallocation."""
     for name in options.cases:
         print(f"resident, {name}", flush=True)
         command = [sys.executable, __file__, "resident", "--alone", "--cases", name]
@@ -319,23 +294,22 @@ def resident(options: argparse.Namespace) -> int:
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            own: Row = {"error": f"exit status {done.returncode}: {reason}"}
+            result: Row = {"error": f"exit status {done.returncode}: {reason}"}
         else:
-            own = json.loads(done.stdout)
-        add_row(RESULTS, {"stage": "resident", "name": name} | own)
-    return 0
+            result = json.loads(done.stdout)
+        RESULTS.add({"stage": "resident", "name": name} | result)
 
 
 def resident_case(name: str, steps: int = 2) -> Row:
-    """Peak resident memory before compiling, after it and after `steps` steps of the loop."""
+    """Peak resident memory before compilation, after it, and after a loop of `steps` steps."""
     model, points, chunk = CASES[name]
-    data, training = random_data(model, points), Training(steps=steps)
+    data, training = common.random_data(model, points), Training(steps=steps)
     optimizer, key = training.transformation(), jax.random.key(0)
     state = jax.block_until_ready(initial_state(model.init(key), optimizer))
     before = peak_memory_mb()
-    advance = make_advance(make_step(model, squared_error, optimizer, chunk=chunk), steps)
+    advance = make_advance(make_step(model, common.squared_error, optimizer, chunk=chunk), steps)
     program = advance.lower(state, data, key, np.int32(steps)).compile()
-    memory, ready = program.memory_analysis(), peak_memory_mb()
+    after_compilation = peak_memory_mb()
     _, history, _ = jax.block_until_ready(program(state, data, key, np.int32(steps)))
     on_device = jax.devices()[0].memory_stats() or {}
     return {
@@ -344,9 +318,9 @@ def resident_case(name: str, steps: int = 2) -> Row:
         "steps": steps,
         "parameters": model.parameter_count,
         "before_mb": before,
-        "compiled_mb": ready,
+        "compiled_mb": after_compilation,
         "peak_mb": peak_memory_mb(),
-        "temp_mb": round((memory.temp_size_in_bytes if memory else 0) / 1e6, 2),
+        "temp_mb": round(common.temp_mb(program), 2),
         "device_peak_mb": round(on_device.get("peak_bytes_in_use", 0) / 1e6, 1) or None,
         "loss": float(history["loss"][-1]),
     }
@@ -355,72 +329,61 @@ def resident_case(name: str, steps: int = 2) -> Row:
 # PyTorch -----------------------------------------------------------------------------------------
 
 
-def peers(options: argparse.Namespace) -> int:
-    """A row for each network; 2 where there is no PyTorch."""
+def peers(options: argparse.Namespace) -> None:
+    """Add a row for each network. The process exits if PyTorch cannot be used."""
     try:
         module = importlib.import_module("peers")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        print(_NO_TORCH)
-        return 2
+        sys.exit('PyTorch is not installed; install it with: pip install "lrnn-jax[peers]"')
     if not module.available():
-        print("This PyTorch cannot use the accelerator that JAX runs on: nothing to compare")
-        return 2
+        sys.exit("PyTorch cannot use the accelerator that JAX runs on: nothing to compare")
     for name, model in PEERS.items():
         print(f"peers, {name}: compiling", flush=True)
-        add_row(RESULTS, {"stage": "peers", "name": name} | peer_row(module, model, options.rounds))
-    return 0
+        RESULTS.add({"stage": "peers", "name": name} | peer_row(module, model, options.rounds))
 
 
 def peer_row(module: Any, model: Any, rounds: int) -> Row:
-    """PyTorch's step over ours, from equal parameters, after a check that the two agree."""
-    data = random_data(model, POINTS)
-    program = training_step(model, data, default_chunk())
+    """Ratio of PyTorch's step to ours, from equal parameters, after a check that both agree."""
+    data = common.random_data(model, POINTS)
+    program = common.training_step(model, data, default_chunk())
     params = program.arguments[0].params
     eager = module.Peer(model, params, data, compiled=False)
     row: Row = {"points": POINTS, "chunk": default_chunk(), "parameters": model.parameter_count}
-    row |= {"torch": module.version(), "threads": threads(), "torch_device": eager.device}
+    row |= {"torch": module.version(), "threads": common.threads(), "torch_device": eager.device}
     row |= agreement(model, params, data, eager)
-    runs: dict[str, Run] = {"ours": program.run, "eager": eager.run}
+    contenders: dict[str, Contender] = {"ours": program, "eager": eager}
     try:
         fast = module.Peer(model, params, data, compiled=True)
-        _require_close("torch.compile's loss", fast.loss().item(), row["loss"])
+        common.require_close("torch.compile's loss", fast.loss().item(), row["loss"], 1e-3)
         fast.run(1)
-        runs["compile"] = fast.run
-    except Exception as error:  # of a dozen kinds, a missing C++ compiler among them
-        reason = (str(error).strip().splitlines() or ["no message"])[0]
-        row["compile_error"] = f"{type(error).__name__}: {reason}"
-    times = timings(runs, rounds, settle=True)
-    ms = {name: round(statistics.median(own), 4) for name, own in times.items()}
-    row["ms"], row["least_ms"] = ms, {name: round(min(own), 4) for name, own in times.items()}
+        contenders["compile"] = fast
+    except Exception as error:  # of many types, such as that of a missing C++ compiler
+        row["compile_error"] = common.describe(error)
+    times = common.timings(contenders, rounds, settle=True)
+    ms, least_ms = common.summary(times), common.summary(times, min)
+    row |= {"ms": ms, "least_ms": least_ms}
     for name, least in LEAST.items():
         if name in ms:
             row[f"{name}_ratio"] = round(ms[name] / ms["ours"], 2)
-            row[f"{name}_ratio_of_least"] = round(min(times[name]) / min(times["ours"]), 2)
+            row[f"{name}_ratio_of_least"] = round(least_ms[name] / least_ms["ours"], 2)
             row[f"{name}_least"] = least if isinstance(model, lj.LRNN) else None
     return row
 
 
 def agreement(model: Any, params: Any, data: Any, peer: Any) -> Row:
-    """The relative differences of the values and of the loss, which are to be below 1e-3."""
+    """Relative differences of the values and of the loss. The process exits at 1e-3 or more."""
     ours = np.asarray(jax.jit(model.apply)(params, data[0]))
     loss = float(np.mean((ours - np.asarray(data[1])) ** 2))
     return {
         "loss": loss,
-        "value_difference": _require_close("PyTorch's values", peer.values(), ours),
-        "loss_difference": _require_close("PyTorch's loss", peer.loss().item(), loss),
+        "value_difference": common.require_close("PyTorch's values", peer.values(), ours, 1e-3),
+        "loss_difference": common.require_close("PyTorch's loss", peer.loss().item(), loss, 1e-3),
     }
 
 
-def _require_close(what: str, theirs: Any, ours: Any, tolerance: float = 1e-3) -> float:
-    difference = float(np.max(np.abs(theirs - ours)) / np.max(np.abs(ours)))
-    if not difference < tolerance:
-        sys.exit(f"{what} differ from ours by {difference:.1e} of the largest")
-    return difference
-
-
-STAGES: dict[str, Callable[[argparse.Namespace], int]] = {
+STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "resident": resident,
     "lrnn": lrnn,
     "sine": sine,
@@ -432,18 +395,14 @@ STAGES: dict[str, Callable[[argparse.Namespace], int]] = {
 # Tables ------------------------------------------------------------------------------------------
 
 
-def read_rows() -> list[Row]:
-    """All rows so far."""
-    return rows_of(RESULTS)
-
-
 def table(rows: list[Row]) -> str:
-    """A table for each stage that has rows."""
+    """A table for each stage and machine."""
     parts: list[str] = []
     for stage, (title, header, line) in TABLES.items():
-        for machine, own in by_machine(row for row in rows if row["stage"] == stage).items():
-            where = f"{title} {machine}, jax {own[-1]['jax']}:"
-            parts += [where, markdown(header, map(line, own))]
+        chosen = [row for row in rows if row["stage"] == stage]
+        for machine, group in common.by_machine(chosen).items():
+            caption = f"{title} {machine}, jax {group[-1]['jax']}:"
+            parts += [caption, common.markdown(header, map(line, group))]
     return "\n\n".join(parts)
 
 
@@ -477,8 +436,8 @@ def _sine_line(row: Row) -> list[str]:
 def _nestnet_line(row: Row) -> list[str]:
     cells = [row["name"], f"{row['parameters']:,}"]
     for kind in ("chunk_512", "whole"):
-        own = row[kind]
-        cells += [f"{own['ms']:.1f}", f"{own['to_relu']:.2f}", f"{own['mb']:.1f} MB"]
+        step = row[kind]
+        cells += [f"{step['ms']:.1f}", f"{step['to_relu']:.2f}", f"{step['mb']:.1f} MB"]
     return cells
 
 
@@ -517,44 +476,33 @@ def _peers_line(row: Row) -> list[str]:
     ]
 
 
-TABLES: dict[str, tuple[str, list[str], Callable[[Row], list[str]]]] = {
+# Stage: caption, header, cells of a row.
+TABLES: dict[str, tuple[str, str, Callable[[Row], list[str]]]] = {
     "lrnn": (
         "A step at 2,048 points, in brackets what is wanted;",
-        [
-            "size",
-            "parameters",
-            "ms",
-            "to SIREN's best",
-            "best chunk's",
-            "literal form / ours",
-            "memory, default and least chunk",
-            "ours, whole batch",
-            "literal form",
-            "share",
-            "bandwidth",
-            "float32 products",
-            "fused kernels to SIREN's",
-        ],
+        "size | parameters | ms | to SIREN's best | best chunk's | literal form / ours "
+        "| memory, default and least chunk | ours, whole batch | literal form | share | bandwidth "
+        "| float32 products | fused kernels to SIREN's",
         _lrnn_line,
     ),
-    "sine": ("XLA's sine over ours (SIREN: >= 1.8);", ["what", "time", "XLA's / this"], _sine_line),
+    "sine": ("XLA's sine over ours (SIREN: >= 1.8);", "what | time | XLA's / this", _sine_line),
     "nestnet": (
         "NestNet, a step at 4,096 points, in chunks and whole (height 2: <= 1.6, 3: <= 2.6);",
-        ["net", "parameters", *2 * ["ms", "to ReLU's", "memory"]],
+        "net | parameters | ms | to ReLU's | memory | ms | to ReLU's | memory",
         _nestnet_line,
     ),
     "resident": (
         "Peak resident memory of a training process (65,536 points: <= 450 MB, signals: 2 GB);",
-        ["case", "chunk", "at start", "compiled", "peak", "temporary", "on the device"],
+        "case | chunk | at start | compiled | peak | temporary | on the device",
         _resident_line,
     ),
     "peers": (
         "PyTorch's step over ours at 2,048 points: of medians, of least times (what is wanted);",
-        ["net", "ms: ours / eager / compile", "eager", "compile", "values differ by", "PyTorch"],
+        "net | ms: ours / eager / compile | eager | compile | values differ by | PyTorch",
         _peers_line,
     ),
 }
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

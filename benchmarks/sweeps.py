@@ -1,18 +1,20 @@
-"""Studies in which every model is run at the best of a stated sweep, with several seeds.
+"""Studies that run every model at the best setting of a stated sweep, with several seeds.
 
-A case names a problem and what to choose among; the sweep is decided by the final score of the
-first seed, and every row holds the sweep, the final scores beside oracle-best, seconds and commit.
+A case is a problem and the settings to choose among. The sweep is decided by the final score of the
+first seed. A row holds the sweep, final scores, the best scores on the way (oracle) and seconds.
 """
 
+import argparse
 import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import timing
+import common
+from common import Results, Row
 from zoo import nearest
 
 import lrnn_jax as lj
@@ -22,13 +24,13 @@ from lrnn_jax.models import Network
 
 SWEPT = ("omega0", "sigma0", "depth", "frequencies", "input_scale", "activation")
 RATES = ("learning_rate", "subnetwork_rate")
+SEEDS = (0, 1, 2, 3, 4)
 Choice = tuple[Network, lj.Training]
-Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One line of a table: settings to choose among, of which the best is run with every seed."""
+    """One line of a table: the best of `choices` is run with every seed."""
 
     stage: str
     name: str
@@ -36,8 +38,24 @@ class Case:
     choices: tuple[Choice, ...]
 
 
+def cases(
+    stage: str, label: str, problem: Any, models: Mapping[str, tuple[Choice, ...]]
+) -> Iterator[Case]:
+    """A case for each model, named "model, label"."""
+    for name, choices in models.items():
+        yield Case(stage, f"{name}, {label}", problem, choices)
+
+
+def study_parser(description: str | None, stages: Iterable[str]) -> argparse.ArgumentParser:
+    """A parser with the options `--only` and `--seeds`."""
+    parser = common.stage_parser(description, stages)
+    parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    return parser
+
+
 def family(kind: type[Network], field: str, size: int, **fields: Any) -> list[Network]:
-    """Models of about `size` parameters, which `field` sets; lists among the fields are swept."""
+    """Models of about `size` parameters: `field` is adjusted, fields that are lists are swept."""
     swept = {name: value for name, value in fields.items() if isinstance(value, list)}
     combinations = itertools.product(*swept.values())
     settings = [fields | dict(zip(swept, values, strict=True)) for values in combinations]
@@ -51,15 +69,15 @@ def trials(models: Iterable[Network], *trainings: lj.Training) -> tuple[Choice, 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Where rows are kept, and by which score a sweep is decided.
+    """A results file and the score that decides its sweeps.
 
-    Attributes:
-      results: a JSON file.
-      score: the name of a score of the problem.
-      larger: whether more of it is better.
+    Args:
+      results: where rows are stored.
+      score: name of a score of the problem.
+      larger: whether a larger score is better.
     """
 
-    results: Path
+    results: Results
     score: str
     larger: bool
 
@@ -68,15 +86,14 @@ class Study:
         return max(values) if self.larger else min(values)
 
     def run(self, case: Case, seeds: list[int]) -> None:
-        """The sweep with the first seed, then the others at its best."""
+        """Add a row: the sweep with the first seed, then the other seeds at its best setting."""
         sweep = [self.solve(case.problem, *choice, seeds[0]) for choice in case.choices]
         finals = [result["final"] for result in sweep]
         chosen = finals.index(self.best(finals))
         model, training = case.choices[chosen]
         rest = [self.solve(case.problem, model, training, seed) for seed in seeds[1:]]
         results = [sweep[chosen], *rest]
-        timing.add_row(
-            self.results,
+        self.results.add(
             {
                 "stage": case.stage,
                 "name": case.name,
@@ -90,38 +107,34 @@ class Study:
                 ],
                 "seeds": seeds,
                 **{key: [result.get(key) for result in results] for key in results[0]},
-            },
+            }
         )
 
     def solve(self, problem: Any, model: Network, training: lj.Training, seed: int) -> Row:
-        """Final score, the best of twenty on the way (oracle), all final scores, seconds, why."""
+        """One run: final score, best of twenty evaluations (oracle), seconds, reason of the end."""
         settings = dataclasses.replace(training, seed=seed)
         begun = time.perf_counter()
         try:
-            found = lj.solve(model, problem, settings, score_every=max(1, training.steps // 20))
+            solution = lj.solve(model, problem, settings, score_every=max(1, training.steps // 20))
         except InputError as error:
             if "the loss became" not in str(error):
-                raise  # a wrong setting is no result
+                raise  # only divergence is a result
             worst = -math.inf if self.larger else math.inf
             return {"final": worst, "oracle": worst, "seconds": 0.0, "stop": str(error)}
-        values = [scores[self.score] for _, scores in found.evaluations]
+        values = [scores[self.score] for _, scores in solution.evaluations]
         row = {
             "final": values[-1],
             "oracle": self.best(values),
             "seconds": round(time.perf_counter() - begun, 1),
-            "stop": found.stop_reason,
+            "stop": solution.stop_reason,
         }
-        others = {name: value for name, value in found.scores.items() if name != self.score}
+        others = {name: value for name, value in solution.scores.items() if name != self.score}
         print(type(model).__name__, setting((model, training)), seed, row, others, flush=True)
         return row | ({} if self.score == "relative_l2" else others)
 
-    def read_rows(self) -> list[Row]:
-        """All rows so far."""
-        return timing.read_rows(self.results)
-
 
 def plain(spec: Any, registry: dict[str, type]) -> Row:
-    """The fields of a spec that are not its defaults, and its kind."""
+    """The kind of a spec and its fields that differ from the defaults."""
     fields = {
         field.name: getattr(spec, field.name)
         for field in dataclasses.fields(spec)
@@ -132,13 +145,12 @@ def plain(spec: Any, registry: dict[str, type]) -> Row:
 
 
 def _without_folder(problem: Row) -> Row:
-    """The name of a source alone: where it lies is this machine's affair."""
-    named = {"source": Path(problem["source"]).name} if "source" in problem else {}
-    return problem | named
+    """The problem with the file name of its source, as the folder differs between machines."""
+    return problem | ({"source": Path(problem["source"]).name} if "source" in problem else {})
 
 
 def setting(choice: Choice) -> Row:
-    """What sets a choice of the sweep apart: its learning rates, and fields of its model."""
+    """What distinguishes a choice of the sweep: its learning rates and fields of its model."""
     model, training = choice
     fields = {name: getattr(model, name) for name in SWEPT if hasattr(model, name)}
     rates = {name: getattr(training, name) for name in RATES}

@@ -84,4 +84,4 @@ def test_the_tables_of_the_docs_are_those_of_the_results(name, monkeypatch):
     spec.loader.exec_module(benchmark)
     text = (ROOT / "docs" / page).read_text()
     table = text.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
-    assert table == getattr(benchmark, function)(benchmark.read_rows())
+    assert table == getattr(benchmark, function)(benchmark.RESULTS.read())

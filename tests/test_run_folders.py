@@ -13,6 +13,7 @@ import pytest
 
 from lrnn_jax import Image, InputError, Siren, Training, cli
 from lrnn_jax.experiments import Experiment, RunFolder, folder
+from lrnn_jax.experiments.spec import table_of
 from lrnn_jax.io import write_png
 
 EXPERIMENT = Experiment(
@@ -27,6 +28,7 @@ import os, sys, warnings
 from pathlib import Path
 from lrnn_jax import Image, InputError, Siren, Training
 from lrnn_jax.experiments import Experiment, RunFolder, folder
+from lrnn_jax.experiments.spec import table_of
 
 warnings.simplefilter("ignore")  # of JAX, on fork; no JAX program is run here
 model, problem = Siren(in_dim=2, out_dim=3, width=4), Image(source="tiny.png")
@@ -45,7 +47,7 @@ def race(path, failing=()):
                 folder.write_table = fail
             os.read(gate, 1)
             try:
-                answer = str(RunFolder.create(path, experiment).path)
+                answer = str(RunFolder.create(path, table_of(experiment)).path)
             except InputError as error:
                 answer = f"refused: {error}"
             except BaseException as error:
@@ -109,12 +111,12 @@ def test_an_error_leaves_the_folder_that_another_process_made(workplace, monkeyp
     def late(path, *arguments, **options):
         if path.name == "run":
             monkeypatch.setattr(Path, "mkdir", make)
-            RunFolder.create(path, EXPERIMENT)
+            RunFolder.create(path, table_of(EXPERIMENT))
         return make(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", late)
     with pytest.raises(InputError, match="run exists: name another folder"):
-        RunFolder.create(Path("run"), EXPERIMENT)
+        RunFolder.create(Path("run"), table_of(EXPERIMENT))
     assert RunFolder.open(Path("run")).experiment() == EXPERIMENT
     RunFolder.open(Path("run")).remove()
     assert (workplace / "run" / "config.toml").is_file()
@@ -127,15 +129,15 @@ def test_what_create_made_is_removed_with_its_parents(workplace, monkeypatch):
     monkeypatch.setattr(folder, "write_table", fail)
     (workplace / "here").mkdir()
     with pytest.raises(InputError, match="disk is full"):
-        RunFolder.create(Path("here", "a", "b", "run"), EXPERIMENT)
+        RunFolder.create(Path("here", "a", "b", "run"), table_of(EXPERIMENT))
     assert list((workplace / "here").iterdir()) == []
     (workplace / "loose").symlink_to("nowhere")
     with pytest.raises(InputError, match="cannot make the folder loose/run: No such file"):
-        RunFolder.create(Path("loose", "run"), EXPERIMENT)
+        RunFolder.create(Path("loose", "run"), table_of(EXPERIMENT))
 
 
 def test_a_folder_made_while_this_one_is_removed_stays(workplace, monkeypatch):
-    run, remove = RunFolder.create(Path("new", "run"), EXPERIMENT), folder.shutil.rmtree
+    run, remove = RunFolder.create(Path("new", "run"), table_of(EXPERIMENT)), folder.shutil.rmtree
 
     def slowly(path, **options):
         remove(path, **options)
@@ -186,7 +188,7 @@ def test_a_run_is_trained_by_one_process_and_freed_by_its_death(workplace, capsy
 
 def test_the_lock_holds_within_a_process_and_stays_one_file(workplace):
     """A file that is deleted and made anew could be locked twice, by whoever opened the old one."""
-    run = RunFolder.create(Path("run"), EXPERIMENT)
+    run = RunFolder.create(Path("run"), table_of(EXPERIMENT))
     with run.in_use():
         with (
             pytest.raises(InputError, match=rf"run is in use .* \(pid {os.getpid()}\)"),

@@ -40,7 +40,7 @@ _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by the colour type in the header
 _EXPANDED = ("P", "PA", "CMYK", "YCbCr")
 _TIFF_BITS = (1, 8, 16, 32, 64)
 _TIFF_COMPRESSIONS = (
-    *("NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "LZW", "JPEG"),
+    *("NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCITT_T4", "CCITT_T6", "LZW", "JPEG"),
     *("ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD"),
 )
 """Those whose decoders tifffile tells the size, and JPEG; others take the size from the data."""

@@ -117,7 +117,7 @@ class Trainer:
         check_compatible(model, problem, training)
         self.model, self.problem, self.training = model, problem, training
         self.data = jax.device_put(problem.load())
-        self._init_key, self._loop_key = jax.random.split(jax.random.key(training.seed))
+        self._loop_key = self._keys()[1]
         state = restore(jax.eval_shape(self._start)) if restore else self._start()
         self.state: State = jax.device_put(state)
         self._compiled: Any = None
@@ -154,7 +154,7 @@ class Trainer:
 
     def initial_params(self) -> Params:
         """The parameters that the training started from, drawn again."""
-        return self.model.init(self._init_key)
+        return self.model.init(self._keys()[0])
 
     def evaluate(self) -> dict[str, float]:
         """The scores of the current parameters."""
@@ -247,6 +247,10 @@ class Trainer:
             self.compile()
         return self._compiled
 
+    def _keys(self) -> jax.Array:
+        """The keys of the initial parameters and of the steps."""
+        return jax.random.split(jax.random.key(self.training.seed))
+
     def _start(self) -> State:
         """The state before the first step.
 
@@ -254,7 +258,7 @@ class Trainer:
         """
         optimizer = self.training.transformation()
         if jax.default_backend() == "cpu" and isinstance(self.model, Network):
-            _require_room(self.model, optimizer, self._init_key)
+            _require_room(self.model, optimizer, self._keys()[0])
         state = initial_state(self.initial_params(), optimizer)
         if isinstance(self.problem, LeastSquares):
             points = self.data if self.problem.resample_every else None
