@@ -7,7 +7,6 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jax import dtypes
 from jaxtyping import Array, ArrayLike, Float
 
@@ -158,8 +157,10 @@ def draw(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Arra
         )
         unit = (orders.T + jax.random.uniform(place_key, shape)) / n
     elif sampler == "sobol":
+        from scipy.stats import qmc  # half a second
+
         power = max(0, math.ceil(math.log2(n)))
-        sequence = scipy.stats.qmc.Sobol(box.dim, scramble=False).random_base2(power)[:n]
+        sequence = qmc.Sobol(box.dim, scramble=False).random_base2(power)[:n]
         unit = (jnp.asarray(sequence, float) + jax.random.uniform(key, (box.dim,))) % 1.0
     else:
         known = ", ".join(map(repr, get_args(Sampler)))

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import numpy as np
-import skimage.metrics
 from jaxtyping import ArrayLike
 
 from lrnn_jax.errors import InputError
@@ -133,7 +132,9 @@ def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
     window = min(7, *(side - 1 + side % 2 for side in a.shape[:2]))
     if window < 3:
         return math.nan
-    similarity: Any = skimage.metrics.structural_similarity
+    from skimage.metrics import structural_similarity
+
+    similarity: Any = structural_similarity
     return float(similarity(a, b, data_range=peak, channel_axis=-1, win_size=window))
 
 

@@ -12,7 +12,7 @@ FLOORS = (
     ("errors",),
     ("checks", "typing"),
     ("domains", "fields", "io", "kernels"),
-    ("metrics", "models", "operators", "residuals"),
+    ("metrics", "models", "operators", "plotting", "residuals"),
     ("diagnostics", "problems", "training"),
     ("experiments", "modules"),
     ("cli",),
@@ -28,10 +28,17 @@ def room_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+class _Runtime(ast.NodeTransformer):
+    """Removes `if TYPE_CHECKING:` blocks, whose imports are annotations alone."""
+
+    def visit_If(self, node):
+        return None if getattr(node.test, "id", None) == "TYPE_CHECKING" else node
+
+
 def imports(path: Path) -> list[str]:
     """Every module of lrnn_jax that a file imports, at the top or inside a function."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_Runtime().visit(ast.parse(path.read_text()))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             found.append(node.module or "")

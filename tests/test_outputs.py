@@ -17,15 +17,8 @@ import pytest
 from lrnn_jax import cli
 from lrnn_jax.experiments import RunFolder
 from lrnn_jax.experiments.output import tolerant_output
-from lrnn_jax.io import (
-    atomic,
-    figures,
-    read_picture,
-    write_bytes,
-    write_confusion,
-    write_curves,
-    write_png,
-)
+from lrnn_jax.io import atomic, read_picture, write_bytes, write_png
+from lrnn_jax.plotting import figures, write_confusion, write_curves
 
 TINY = ["--problem.source", "tiny.png", "--training.steps", "3", "--model.kind", "siren"]
 TINY += ["--model.width", "4", "--model.depth", "1"]

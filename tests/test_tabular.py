@@ -13,7 +13,8 @@ from lrnn_jax import InputError
 from lrnn_jax.cli import main
 from lrnn_jax.experiments import Experiment, RunFolder, resume, start
 from lrnn_jax.experiments.progress import SilentDisplay
-from lrnn_jax.io import BUNDLED, read_picture, read_table_file, write_confusion
+from lrnn_jax.io import BUNDLED, read_picture, read_table_file
+from lrnn_jax.plotting import write_confusion
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3)) * [1.0, 10.0, 0.1] + [0.0, 5.0, 2.0]

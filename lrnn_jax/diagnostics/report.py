@@ -8,20 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lrnn_jax.diagnostics.nested import collapsed, input_quantiles, learned_activations
-from lrnn_jax.diagnostics.plots import (
-    draw_activations,
-    draw_effective_rank,
-    draw_relevance,
-    draw_spectrum,
-    draw_variance,
-)
 from lrnn_jax.diagnostics.products import component_relevance, effective_rank, neuron_spectrum
 from lrnn_jax.diagnostics.variance import variance_by_layer
-from lrnn_jax.io import save_figure
 from lrnn_jax.models.lrnn import LRNN
 from lrnn_jax.models.nestnet import NestNet
 from lrnn_jax.models.network import Network
@@ -67,6 +57,9 @@ def report(
     """
     if not isinstance(model, Network):
         return {"warnings": []}
+    from lrnn_jax.plotting import save_figure
+    from lrnn_jax.plotting.diagnostics import draw_variance, make_panels
+
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (_POINTS, model.in_dim)))
     stages = {"initial": initial, "final": params}
     variances = {
@@ -82,18 +75,14 @@ def report(
         if not math.isfinite(variance)
     ]
     found: dict[str, Any] = {"warnings": broken, "variance_by_layer": {"layers": layers} | by_stage}
-    figure = Figure(dpi=120)
-    if broken:
-        axes = _grid(figure, 2, columns=2)
-    elif isinstance(model, LRNN):
-        axes = _grid(figure, 5, columns=2, wide_first=True)
+    figure, axes = make_panels(2, columns=2)
+    if isinstance(model, LRNN) and not broken:
+        figure, axes = make_panels(5, columns=2, wide_first=True)
         found |= _of_products(model, params, x, axes[:3])
-    elif isinstance(model, NestNet) and model.height > 1:
+    elif isinstance(model, NestNet) and model.height > 1 and not broken:
         shown = min(_PANELS, model.depth if model.sharing == "layer" else 1)
-        axes = _grid(figure, shown + 2, columns=2 if shown == 2 else 3)
+        figure, axes = make_panels(shown + 2, columns=2 if shown == 2 else 3)
         found |= _of_nested(model, params, x, axes[:shown], initial)
-    else:
-        axes = _grid(figure, 2, columns=2)
     for name, panel in zip(("output", "gradient"), axes[-2:], strict=True):
         draw_variance(panel, name, layers, variances["final"], variances.get("initial"))
     save_figure(figure, folder / "diagnostics.png")
@@ -130,18 +119,9 @@ def _layer_names(params: Params, count: int) -> list[str]:
     return [*before, *map(str, range(count - 1 - len(before))), "head"]
 
 
-def _grid(figure: Figure, panels: int, columns: int, wide_first: bool = False) -> list[Axes]:
-    """Panels row by row; the first one as wide as the figure where asked."""
-    cells = panels + (columns - 1) * wide_first
-    rows = math.ceil(cells / columns)
-    figure.set_size_inches(4.6 * columns, 3.1 * rows)
-    grid = figure.add_gridspec(rows, columns, hspace=0.45, wspace=0.3)
-    axes = [figure.add_subplot(grid[0, :])] if wide_first else []
-    start = columns if wide_first else 0
-    return axes + [figure.add_subplot(grid[divmod(cell, columns)]) for cell in range(start, cells)]
+def _of_products(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]) -> dict[str, Any]:
+    from lrnn_jax.plotting.diagnostics import draw_effective_rank, draw_relevance, draw_spectrum
 
-
-def _of_products(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Axes]) -> dict[str, Any]:
     shares = component_relevance(model, params, x)
     ranks = effective_rank(model, params, x)
     number = _weightiest(params)
@@ -183,8 +163,10 @@ def _weightiest(params: Params) -> int:
 
 
 def _of_nested(
-    model: NestNet, params: Params, x: jax.Array, axes: Sequence[Axes], initial: Params | None
+    model: NestNet, params: Params, x: jax.Array, axes: Sequence[Any], initial: Params | None
 ) -> dict[str, Any]:
+    from lrnn_jax.plotting.diagnostics import draw_activations
+
     met = input_quantiles(model, params, x)
     learned = learned_activations(model, params)
     before = [] if initial is None else learned_activations(model, initial)

@@ -27,7 +27,7 @@ from lrnn_jax.experiments.spec import (
     write_table,
 )
 from lrnn_jax.fields import BoundModel
-from lrnn_jax.io import exists, write_curves
+from lrnn_jax.io import exists
 from lrnn_jax.io.trees import count_parameters, save_tree
 from lrnn_jax.training import (
     Checkpoints,
@@ -288,6 +288,8 @@ def _draw_curves(folder: RunFolder) -> dict[str, float]:
 
     Nothing where no line was logged, as after the metrics of an earlier session were deleted.
     """
+    from lrnn_jax.plotting import write_curves
+
     lines = folder.read_metrics()
     if not lines:
         return {}

@@ -1,18 +1,8 @@
-"""Files in and out: pictures, sound, solids, figures, atomic writing."""
+"""Files in and out: pictures, sound, solids, tables, atomic writing."""
 
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.figures import (
-    save_figure,
-    write_confusion,
-    write_curves,
-    write_error_map,
-    write_frame_scores,
-    write_predictions,
-    write_slices,
-    write_sound_error,
-)
 from lrnn_jax.io.files import atomic, exists, io_errors, read_bytes, write_bytes
-from lrnn_jax.io.images import SAMPLES, Picture, read_picture, write_png
+from lrnn_jax.io.images import SAMPLES, Picture, read_picture, resize, write_png
 from lrnn_jax.io.memory import available_memory, require_memory
 from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, write_ply
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_wav
@@ -43,18 +33,11 @@ __all__ = [
     "read_video",
     "read_volume",
     "require_memory",
-    "save_figure",
+    "resize",
     "to_number",
     "write_bytes",
-    "write_confusion",
-    "write_curves",
-    "write_error_map",
-    "write_frame_scores",
     "write_ply",
     "write_png",
-    "write_predictions",
-    "write_slices",
-    "write_sound_error",
     "write_video",
     "write_wav",
 ]

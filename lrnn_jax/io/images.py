@@ -7,16 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
-import PIL.BmpImagePlugin
-import PIL.GifImagePlugin
-import PIL.ImageOps
-import PIL.JpegImagePlugin
-import PIL.PngImagePlugin
-import PIL.WebPImagePlugin
-import skimage.data
-import tifffile
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
@@ -24,15 +15,12 @@ from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 
-__all__ = ["SAMPLES", "Picture", "read_picture", "write_png"]
+__all__ = ["SAMPLES", "Picture", "read_picture", "resize", "write_png"]
 
-SAMPLES: dict[str, Callable[[], Any]] = {
-    "astronaut": skimage.data.astronaut,
-    "camera": skimage.data.camera,
-    "phantom": skimage.data.shepp_logan_phantom,
-}
+SAMPLES = {"astronaut": "astronaut", "camera": "camera", "phantom": "shepp_logan_phantom"}
 """Pictures that are installed with scikit-image: photographs in RGB and grey, 512 x 512, public
-domain, and the phantom of Shepp and Logan, 400 x 400, grey."""
+domain, and the phantom of Shepp and Logan, 400 x 400, grey; each with its name in
+`skimage.data`."""
 
 _CHANNELS = (1, 2, 3, 4)
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -44,17 +32,6 @@ _TIFF_COMPRESSIONS = (
     *("ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD"),
 )
 """Those whose decoders tifffile tells the size, and JPEG; others take the size from the data."""
-_READERS: dict[bytes, Callable[[io.BytesIO], Any]] = {
-    _PNG: PIL.PngImagePlugin.PngImageFile,
-    b"\xff\xd8\xff": PIL.JpegImagePlugin.jpeg_factory,
-    b"GIF87a": PIL.GifImagePlugin.GifImageFile,
-    b"GIF89a": PIL.GifImagePlugin.GifImageFile,
-    b"BM": PIL.BmpImagePlugin.BmpImageFile,
-    b"RIFF": PIL.WebPImagePlugin.WebPImageFile,
-}
-"""The readers of Pillow that lose no bits, by the first bytes of their files. They are called
-directly: `PIL.Image.open` would offer the file to forty more, one of which starts Ghostscript, and
-refuse pictures of more than 179 million pixels, whatever memory there is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +54,9 @@ def read_picture(source: str) -> Picture:
       InputError: the file is missing, unreadable, no single picture, or holds unusable values.
     """
     if source in SAMPLES:
-        return _picture(SAMPLES[source](), source)
+        import skimage.data
+
+        return _picture(getattr(skimage.data, SAMPLES[source])(), source)
     path = Path(source)
     content = read_bytes(path)
     try:
@@ -97,17 +76,46 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
             raise InputError(f"{path} is a 16-bit PNG with a rotation mark: save it without one")
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         _require_pixels(path, _PNG_CHANNELS.get(content[25], 4) * width * height, 2)
+        import imagecodecs
+
         return imagecodecs.png_decode(content)
     if content[:4] in (b"II*\0", b"MM\0*"):
         return _decode_tiff(content, path)
-    reader = next((own for start, own in _READERS.items() if content.startswith(start)), None)
+    reader = _pillow_reader(content)
     if reader is None:
         raise InputError(f"cannot read {path}: expected a PNG, JPEG, GIF, BMP, WebP or TIFF file")
     with quiet("PIL"):  # what Pillow warns of, it reads all the same
         return _decode_by_pillow(reader(io.BytesIO(content)), path)
 
 
+def _pillow_reader(content: bytes) -> Callable[[io.BytesIO], Any] | None:
+    """The reader of Pillow for a file by its first bytes, if it loses no bits.
+
+    It is called directly: `PIL.Image.open` would offer the file to forty others, one of which
+    starts Ghostscript, and refuse more than 179 million pixels, whatever memory there is.
+    """
+    from PIL import (
+        BmpImagePlugin,
+        GifImagePlugin,
+        JpegImagePlugin,
+        PngImagePlugin,
+        WebPImagePlugin,
+    )
+
+    readers = {
+        _PNG: PngImagePlugin.PngImageFile,
+        b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
+        b"GIF87a": GifImagePlugin.GifImageFile,
+        b"GIF89a": GifImagePlugin.GifImageFile,
+        b"BM": BmpImagePlugin.BmpImageFile,
+        b"RIFF": WebPImagePlugin.WebPImageFile,
+    }
+    return next((own for start, own in readers.items() if content.startswith(start)), None)
+
+
 def _decode_by_pillow(image: Any, path: Path) -> np.ndarray:
+    from PIL import ImageOps
+
     frames = getattr(image, "n_frames", 1)
     if frames > 1 or image.format == "MPO":
         raise InputError(f"{path} has {frames} frames: expected a single picture")
@@ -119,7 +127,7 @@ def _decode_by_pillow(image: Any, path: Path) -> np.ndarray:
         raise InputError(f"cannot read {path}: damaged, or no picture") from error
     if image.mode in _EXPANDED:
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    return np.asarray(PIL.ImageOps.exif_transpose(image))
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _require_pixels(path: Path, values: int, itemsize: int, more: int = 0) -> None:
@@ -133,6 +141,8 @@ def _require_pixels(path: Path, values: int, itemsize: int, more: int = 0) -> No
 
 def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
     """A TIFF of one upright page in grey or RGB, of 1, 8 or 16 bits or floats."""
+    import tifffile
+
     with quiet("tifffile"), tifffile.TiffFile(io.BytesIO(content)) as file:
         if len(file.pages) != 1:
             raise InputError(f"{path} has {len(file.pages)} pages: expected a single picture")
@@ -244,4 +254,23 @@ def write_png(
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     counts = np.round(np.clip(pixels, 0, 1) * np.iinfo(dtype).max).astype(dtype)
     counts = counts[..., 0] if counts.shape[-1] == 1 else counts
+    import imagecodecs
+
     return write_bytes(path, bytes(imagecodecs.png_encode(np.ascontiguousarray(counts))))
+
+
+def resize(
+    pixels: Float[np.ndarray, "height width *c"], size: tuple[int, int]
+) -> Float[np.ndarray, "new_height new_width *c"]:
+    """Pixels resampled to `size` (width, height), with a low-pass filter where that shrinks them.
+
+    Raises:
+      InputError: there is not enough memory for the result.
+    """
+    from skimage.transform import resize as resample
+
+    width, height = size
+    values = width * height * math.prod(pixels.shape[2:])
+    require_memory(f"size: {width} x {height} pixels", 3 * 8 * values)  # two copies
+    resized: Any = resample(pixels, (height, width), anti_aliasing=True)
+    return resized

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skimage.measure
 from jaxtyping import Bool, Float, Int
 
 from lrnn_jax.errors import InputError
@@ -103,11 +102,13 @@ def level_set(
     Each axis of the volume spans [-1, 1], voxels at the centres of equal parts; all beyond has the
     value `outside`, so that surfaces are closed. None where nothing crosses the level.
     """
+    from skimage.measure import marching_cubes
+
     padded = np.pad(values, 1, constant_values=outside)
     if not padded.min() < level < padded.max():
         return None
     way: Any = "ascent" if outside < level else "descent"  # so that normals point outwards
-    vertices, faces, _, _ = skimage.measure.marching_cubes(padded, level, gradient_direction=way)
+    vertices, faces, _, _ = marching_cubes(padded, level, gradient_direction=way)
     return (2 * vertices - 1) / np.array(values.shape) - 1, faces
 
 

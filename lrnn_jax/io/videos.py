@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imageio.v3 as imageio
 import numpy as np
-import skimage.data
 from jaxtyping import Float
-from PIL import Image, ImageSequence
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.containers import require_container
@@ -76,6 +73,8 @@ def write_video(path: Path, video: Clip) -> Path:
     """
     if not np.isfinite(video.frames).all():
         raise InputError(f"cannot write {path}: it would hold values that are not finite")
+    import imageio.v3 as imageio
+
     counts = np.round(255 * np.clip(video.frames, 0, 1)).astype(np.uint8)
     grey = counts.shape[-1] == 1
     with atomic(path) as temporary:
@@ -98,7 +97,7 @@ def write_video(path: Path, video: Clip) -> Path:
 
 def _pan() -> Clip:
     """16 frames of 64 x 64 pixels."""
-    picture = skimage.data.camera() / 255
+    picture = read_picture("camera").pixels[..., 0]
     places = [(80 + 3 * t, 180 + 5 * t) for t in range(16)]
     frames = [picture[row : row + 64, column : column + 64, None] for row, column in places]
     return Clip(np.stack(frames), _RATE)
@@ -146,6 +145,8 @@ def _film(path: Path, count: int | None) -> Clip:
 
 
 def _gif(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
+    from PIL import Image, ImageSequence
+
     del container
     width, height = struct.unpack_from("<HH", content, 6)
     require_memory(source, (4 + 4 + 3 + 1 + 8 * 3) * width * height)  # Pillow's canvases, one frame

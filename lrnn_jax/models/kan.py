@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
-from scipy.interpolate import BSpline
 
 from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.errors import InputError
@@ -220,6 +219,8 @@ class KAN(Network):
 @functools.lru_cache(maxsize=1024)
 def _interpolation(knots: tuple[float, ...], order: int) -> Float[np.ndarray, "m k"]:
     """Values at the k knots to the least of the coefficients of a spline that takes them."""
+    from scipy.interpolate import BSpline
+
     inner = np.asarray(knots, np.float64)
     extended = extend_knots(inner[None], order)[0]
     return np.linalg.pinv(BSpline.design_matrix(inner, extended, order).toarray())

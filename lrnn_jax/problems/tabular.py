@@ -27,7 +27,7 @@ from lrnn_jax.checks import require_at_least, require_source, require_within
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import read_table_file, to_number, write_bytes, write_confusion, write_predictions
+from lrnn_jax.io import read_table_file, to_number, write_bytes
 from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
@@ -214,6 +214,8 @@ class Regression(Pointwise, Tabular):
 
     def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
         """`predictions.png`: told over true, for the rows of the test."""
+        from lrnn_jax.plotting import write_predictions
+
         del data
         split = self.split()
         part = split.parts["test"]
@@ -286,6 +288,8 @@ class Classification(Tabular):
 
     def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
         """`confusion.png`: how many rows of the test of each class were told to be which."""
+        from lrnn_jax.plotting import write_confusion
+
         del data
         split = self.split()
         part, count = split.parts["test"], len(split.classes)

@@ -15,7 +15,6 @@ Axis letters: a angles, m pixels of a side and detectors.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import skimage.transform
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
@@ -77,7 +76,9 @@ def filtered_back_projection(
         raise InputError(f"sinogram: expected {len(degrees)} rows (a, m), got {rows.shape}")
     if filter_name not in _FILTERS:
         raise InputError(f"filter_name: expected one of {_FILTERS}, got {filter_name!r}")
-    return skimage.transform.iradon(rows.T, degrees, filter_name=filter_name, circle=True)
+    from skimage.transform import iradon
+
+    return iradon(rows.T, degrees, filter_name=filter_name, circle=True)
 
 
 def require_angles(degrees: Float[ArrayLike, "a"]) -> None:

@@ -18,8 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
-import skimage.transform
 from einops import rearrange, reduce
 from jaxtyping import ArrayLike, Float
 
@@ -176,10 +174,10 @@ class Inpainting(Restoration):
 
     def given(self, truth: Pixels) -> Pixels:
         """Every pixel takes the value of the known one next to it."""
+        from scipy.ndimage import distance_transform_edt
+
         unknown = ~self.is_known(truth.shape[:2])
-        nearest = scipy.ndimage.distance_transform_edt(
-            unknown, return_distances=False, return_indices=True
-        )
+        nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
         return truth[tuple(np.asarray(nearest))]
 
     def measured(self, truth: Pixels) -> Measurements:
@@ -208,7 +206,9 @@ class SuperResolution(Restoration):
 
     def given(self, truth: Pixels) -> Pixels:
         """The blocks, interpolated by cubic splines."""
-        fine: Any = skimage.transform.resize(self.blocks(truth), truth.shape, order=3, mode="edge")
+        from skimage.transform import resize
+
+        fine: Any = resize(self.blocks(truth), truth.shape, order=3, mode="edge")
         return np.clip(fine, 0, 1)
 
     def blocks(self, truth: Pixels) -> Pixels:
@@ -345,7 +345,9 @@ def _to_network(values: np.ndarray) -> Float[np.ndarray, "n c"]:
 
 def _sampled(truth: Pixels, places: Float[np.ndarray, "n s 2"]) -> Float[np.ndarray, "n c"]:
     """The means over s of the picture at places (row, column) in pixels."""
+    from scipy.ndimage import map_coordinates
+
     at = np.moveaxis(places, -1, 0)
     channels = np.moveaxis(truth, -1, 0)
-    values = [scipy.ndimage.map_coordinates(v, at, order=1, mode="nearest") for v in channels]
+    values = [map_coordinates(v, at, order=1, mode="nearest") for v in channels]
     return np.stack(values, axis=-1).mean(axis=1)

@@ -3,12 +3,11 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import skimage.transform
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
@@ -22,7 +21,7 @@ from lrnn_jax.checks import (
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import read_picture, write_error_map, write_png
+from lrnn_jax.io import read_picture, resize, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.problems.inverse.classical import gradient
 from lrnn_jax.problems.inverse.radon import filtered_back_projection, radon, view_angles
@@ -128,8 +127,7 @@ class CT(Problem):
     def slice(self) -> Float[np.ndarray, "m m"]:
         """The truth, in [0, 1] and float64."""
         pixels = grey(read_picture(self.source).pixels)
-        resize: Any = skimage.transform.resize
-        resized = resize(pixels, (self.size, self.size), anti_aliasing=True)
+        resized = resize(pixels, (self.size, self.size))
         low, high = float(resized.min()), float(resized.max())
         if not high > low:
             raise InputError(f"{self.source} has one value, {low:g}: expected a picture")
@@ -169,6 +167,8 @@ class CT(Problem):
 
     def render(self, field: Field, data: Sinogram, folder: Path) -> list[Path]:
         """`reconstruction.png`, `error.png`, `sinogram.png` and `back_projection.png`."""
+        from lrnn_jax.plotting import write_error_map
+
         truth, value = self.slice(), self.pixels(field, self.size)
         rows = np.asarray(data.y, np.float64)
         return [

@@ -36,7 +36,6 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
-from lrnn_jax.problems.pde import plots
 from lrnn_jax.problems.pde.conditions import Condition, PointField, Residual, require_inside
 from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
 from lrnn_jax.typing import Field, Key, Problem, Terms
@@ -244,12 +243,14 @@ class PDE(Problem, abc.ABC):
 
     def render(self, field: Field, data: Any, folder: Path) -> list[Path]:
         """`solution.png`: solution, truth, error, residual; `solution.gif` where there is time."""
+        from lrnn_jax.plotting.solutions import SolutionGrid, write_solution
+
         del data
         points = self.test_points()
         if points.shape is None:
             return []
         value = predict(self.solution(field), points.x).astype(np.float64)
-        picture = plots.Picture(
+        picture = SolutionGrid(
             domain=self.domain,
             names=self.coordinate_names,
             components=self.component_names,
@@ -259,16 +260,18 @@ class PDE(Problem, abc.ABC):
             truth=_truth(self),
             residual=self.residual_at(field, points.x),
         )
-        return plots.write(picture, folder)
+        return write_solution(picture, folder)
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
         """Writes the solution on a grid of `size` points an axis: `.npz`, or else a picture."""
+        from lrnn_jax.plotting.solutions import SolutionGrid, write_values
+
         counts = self.test_points().shape if size is None else size
         if counts is None or len(counts) != self.domain.dim or min(counts) < 2:
             raise InputError(f"size: expected {self.domain.dim} numbers of points >= 2, got {size}")
         x = self.domain.mesh(counts)
         value = predict(self.solution(field), x).astype(np.float64)
-        picture = plots.Picture(
+        picture = SolutionGrid(
             domain=self.domain,
             names=self.coordinate_names,
             components=self.component_names,
@@ -276,7 +279,7 @@ class PDE(Problem, abc.ABC):
             time=self.time,
             value=value,
         )
-        return plots.write_values(picture, path, x)
+        return write_values(picture, path, x)
 
     def residual_at(self, field: Field, x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m k"]:
         """The residual at any points, some thousand at a time."""

@@ -12,7 +12,7 @@ from lrnn_jax.checks import require_nonnegative, require_positive, require_sourc
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import CHORD, Sound, read_sound, write_sound_error, write_wav
+from lrnn_jax.io import CHORD, Sound, read_sound, write_wav
 from lrnn_jax.metrics import mean_squared_error, psnr_from_mse, rho_ag, snr
 from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.typing import Field
@@ -114,6 +114,8 @@ class Audio(Pointwise):
 
     def render(self, field: Field, data: AudioData, folder: Path) -> list[Path]:
         """`reconstruction.wav`, and `error.png`: the error in time and in frequency."""
+        from lrnn_jax.plotting import write_sound_error
+
         value, truth = predict(field, data.x).astype(np.float64), np.asarray(data.y, np.float64)
         return [
             write_wav(folder / "reconstruction.wav", self._sound(value, data, data.rate)),

@@ -2,10 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import skimage.transform
 from einops import rearrange
 from jaxtyping import Float
 
@@ -13,7 +11,7 @@ from lrnn_jax.checks import require_at_least, require_length, require_source
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import Picture, read_picture, require_memory, write_error_map, write_png
+from lrnn_jax.io import Picture, read_picture, resize, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.typing import Field, Problem
 
@@ -76,6 +74,8 @@ class PictureProblem(Problem):
 
     def pictures(self, field: Field, truth: np.ndarray, bits: int, folder: Path) -> list[Path]:
         """`reconstruction.png` and `error.png`."""
+        from lrnn_jax.plotting import write_error_map
+
         value = self.pixels(field, truth.shape[:2])
         error = np.mean(np.abs(value - truth), axis=-1)
         return [
@@ -109,11 +109,7 @@ class PictureProblem(Problem):
     def _resized(self, pixels: np.ndarray) -> np.ndarray:
         if self.size is None:
             return pixels
-        width, height = self.size
-        num_values = width * height * pixels.shape[-1]
-        require_memory(f"size: {width} x {height} pixels", 3 * 8 * num_values)  # two copies
-        resized: Any = skimage.transform.resize(pixels, (height, width), anti_aliasing=True)
-        return np.clip(resized, 0, 1)
+        return np.clip(resize(pixels, self.size), 0, 1)
 
 
 def decoded_shape(size: tuple[int, ...]) -> tuple[int, int]:

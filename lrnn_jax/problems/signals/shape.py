@@ -29,7 +29,6 @@ from lrnn_jax.io import (
     read_volume,
     require_memory,
     write_ply,
-    write_slices,
 )
 from lrnn_jax.metrics import iou
 from lrnn_jax.problems.pointwise import Pointwise
@@ -114,6 +113,8 @@ class Shape(Problem):
 
     def render(self, field: Field, data: ShapeData, folder: Path) -> list[Path]:
         """`slices.png`, and `mesh.ply` unless the field has no surface."""
+        from lrnn_jax.plotting import write_slices
+
         del data
         truth = self.truth()
         values = _values(field, truth.shape)

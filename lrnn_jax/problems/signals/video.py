@@ -2,11 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
-import skimage.transform
 from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
@@ -14,7 +13,7 @@ from lrnn_jax.checks import require_at_least, require_length, require_source
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import PAN, Clip, read_video, write_frame_scores, write_video
+from lrnn_jax.io import PAN, Clip, read_video, resize, write_video
 from lrnn_jax.metrics import psnr, psnr_from_mse
 from lrnn_jax.problems.pointwise import Pointwise
 from lrnn_jax.typing import Field
@@ -85,10 +84,7 @@ class Video(Pointwise):
         video = read_video(self.source, self.frames)
         pixels = video.frames
         if self.size is not None:
-            width, height = self.size
-            resize: Any = skimage.transform.resize
-            small = [resize(frame, (height, width), anti_aliasing=True) for frame in pixels]
-            pixels = np.clip(np.stack(small), 0, 1)
+            pixels = np.clip(np.stack([resize(frame, self.size) for frame in pixels]), 0, 1)
         shape = pixels.shape[:3]
         return VideoData(
             x=_centres(shape),
@@ -108,6 +104,8 @@ class Video(Pointwise):
 
     def render(self, field: Field, data: VideoData, folder: Path) -> list[Path]:
         """`reconstruction.gif`, and `frames.png`: the PSNR of each frame."""
+        from lrnn_jax.plotting import write_frame_scores
+
         value, truth = _frames(predict(field, data.x), data.shape), _frames(data.y, data.shape)
         return [
             write_video(folder / "reconstruction.gif", Clip(value, data.rate)),

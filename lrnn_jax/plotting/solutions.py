@@ -15,9 +15,10 @@ from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
 from lrnn_jax.domains import Box
-from lrnn_jax.io import atomic, save_figure
+from lrnn_jax.io import atomic
+from lrnn_jax.plotting.figures import save_figure
 
-__all__ = ["Picture", "write", "write_values"]
+__all__ = ["SolutionGrid", "write_solution", "write_values"]
 
 _SIGNED, _SIZES = "RdBu_r", "magma"  # colours
 _PROFILES = 4
@@ -28,7 +29,7 @@ Panel = tuple[str, np.ndarray, str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Picture:
+class SolutionGrid:
     """A solution on a tensor grid.
 
     Attributes:
@@ -67,7 +68,7 @@ class Picture:
         return frames
 
 
-def write(picture: Picture, folder: Path) -> list[Path]:
+def write_solution(picture: SolutionGrid, folder: Path) -> list[Path]:
     """`solution.png`, `profiles.png` of one coordinate or one and time, `solution.gif` of time."""
     files = []
     if len(picture.shape) == 1:
@@ -80,7 +81,7 @@ def write(picture: Picture, folder: Path) -> list[Path]:
     return files
 
 
-def write_values(picture: Picture, path: Path, x: np.ndarray) -> Path:
+def write_values(picture: SolutionGrid, path: Path, x: np.ndarray) -> Path:
     """`.npz` with the arrays `x` and `u`, or a picture of the solution."""
     if path.suffix == ".npz":
         with atomic(path) as temporary:
@@ -89,7 +90,7 @@ def write_values(picture: Picture, path: Path, x: np.ndarray) -> Path:
     return _write_lines(picture, path) if len(picture.shape) == 1 else _write_maps(picture, path)
 
 
-def _write_maps(picture: Picture, path: Path) -> Path:
+def _write_maps(picture: SolutionGrid, path: Path) -> Path:
     """A row a component: solution, truth, |error|, |residual|."""
     rows = [_panels(picture, i) for i in range(len(picture.components))]
     if picture.residual is not None:
@@ -109,7 +110,7 @@ def _write_maps(picture: Picture, path: Path) -> Path:
     return save_figure(figure, path)
 
 
-def _panels(picture: Picture, i: int) -> list[Panel]:
+def _panels(picture: SolutionGrid, i: int) -> list[Panel]:
     name, value = picture.components[i], picture.value[:, i]
     panels = [(name, picture.planes(value), _SIGNED)]
     if picture.truth is not None:
@@ -126,7 +127,7 @@ def _tops(panels: list[Panel]) -> dict[str, float]:
     return tops | {title: shared for title, _, colours in panels if colours == _SIGNED}
 
 
-def _draw_plane(figure: Figure, axes: Any, picture: Picture, panel: Panel, top: float) -> None:
+def _draw_plane(figure: Figure, axes: Any, picture: SolutionGrid, panel: Panel, top: float) -> None:
     """One map; where time is one of two axes it runs to the right."""
     title, plane, colours = panel
     low, high, names = picture.domain.low, picture.domain.high, picture.names
@@ -149,7 +150,7 @@ def _draw_plane(figure: Figure, axes: Any, picture: Picture, panel: Panel, top: 
     figure.colorbar(image, ax=axes, format=numbers)
 
 
-def _cut(picture: Picture) -> str:
+def _cut(picture: SolutionGrid) -> str:
     """Where the plane of a picture of more than two coordinates lies."""
     fixed = picture.names[2:]
     low, high = picture.domain.low[2:], picture.domain.high[2:]
@@ -160,12 +161,12 @@ def _cut(picture: Picture) -> str:
     return "at " + ", ".join(places)
 
 
-def _coordinates(picture: Picture, axis: int) -> np.ndarray:
+def _coordinates(picture: SolutionGrid, axis: int) -> np.ndarray:
     low, high = picture.domain.low[axis], picture.domain.high[axis]
     return np.linspace(low, high, picture.shape[axis])
 
 
-def _write_lines(picture: Picture, path: Path) -> Path:
+def _write_lines(picture: SolutionGrid, path: Path) -> Path:
     """The solution of one coordinate as lines, its error below."""
     figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
     axes = figure.subplots(2 if picture.truth is not None else 1, sharex=True, squeeze=False)[:, 0]
@@ -182,7 +183,7 @@ def _write_lines(picture: Picture, path: Path) -> Path:
     return save_figure(figure, path)
 
 
-def _write_profiles(picture: Picture, path: Path) -> Path:
+def _write_profiles(picture: SolutionGrid, path: Path) -> Path:
     """The solution over space at a few times, the exact one dashed."""
     places = np.linspace(0, picture.shape[1] - 1, _PROFILES).round().astype(int)
     times, x = _coordinates(picture, 1), _coordinates(picture, 0)
@@ -202,7 +203,7 @@ def _write_profiles(picture: Picture, path: Path) -> Path:
     return save_figure(figure, path)
 
 
-def _write_animation(picture: Picture, path: Path) -> Path:
+def _write_animation(picture: SolutionGrid, path: Path) -> Path:
     """The first component over time: a line over one space axis, a map over two.
 
     What moves is drawn anew in each frame, on the one drawing of what stands still.
@@ -240,7 +241,7 @@ Moving = list[tuple[Artist, Callable[[np.ndarray], None], np.ndarray]]
 """What moves, what gives it values, and its values over time."""
 
 
-def _moving_line(picture: Picture, panel: Axes) -> Moving:
+def _moving_line(picture: SolutionGrid, panel: Axes) -> Moving:
     """The solution, and the exact one over it where it is known."""
     curves = [(picture.components[0], picture.value, {})]
     if picture.truth is not None:
@@ -256,7 +257,7 @@ def _moving_line(picture: Picture, panel: Axes) -> Moving:
     return moving
 
 
-def _moving_map(picture: Picture, panel: Axes) -> Moving:
+def _moving_map(picture: SolutionGrid, panel: Axes) -> Moving:
     """The solution over the plane."""
     low, high, top = picture.domain.low, picture.domain.high, _largest(picture)
     extent = (low[0], high[0], low[1], high[1])
@@ -269,6 +270,6 @@ def _moving_map(picture: Picture, panel: Axes) -> Moving:
     return [(shown, shown.set_data, frames)]
 
 
-def _largest(picture: Picture) -> float:
+def _largest(picture: SolutionGrid) -> float:
     """The largest size of the first component, above 0."""
     return max(float(np.abs(picture.value[:, 0]).max()), 1e-300)

@@ -1,18 +1,20 @@
-"""The picture of what a model has learned: one panel for each question, drawn from plain arrays."""
+"""Panels of the diagnostics figure of a run, drawn from plain arrays."""
 
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lrnn_jax.diagnostics.nested import LearnedActivation
-from lrnn_jax.diagnostics.products import Spectrum
-from lrnn_jax.diagnostics.variance import LayerVariance
+if TYPE_CHECKING:  # what is drawn is defined above this package
+    from lrnn_jax.diagnostics.nested import LearnedActivation
+    from lrnn_jax.diagnostics.products import Spectrum
+    from lrnn_jax.diagnostics.variance import LayerVariance
 
 __all__ = [
     "draw_activations",
@@ -20,11 +22,24 @@ __all__ = [
     "draw_relevance",
     "draw_spectrum",
     "draw_variance",
+    "make_panels",
 ]
 
 _BANDS = 3  # layers whose spread can be told apart in a picture
 _TICKED = 6  # components whose sums and differences can be told apart in a picture
 _START = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}
+
+
+def make_panels(panels: int, columns: int, wide_first: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of panels row by row; with `wide_first` the first spans all columns."""
+    cells = panels + (columns - 1) * wide_first
+    rows = math.ceil(cells / columns)
+    figure = Figure(figsize=(4.6 * columns, 3.1 * rows), dpi=120)
+    grid = figure.add_gridspec(rows, columns, hspace=0.45, wspace=0.3)
+    axes = [figure.add_subplot(grid[0, :])] if wide_first else []
+    start = columns if wide_first else 0
+    inner = [figure.add_subplot(grid[divmod(cell, columns)]) for cell in range(start, cells)]
+    return figure, axes + inner
 
 
 def draw_relevance(axes: Axes, shares: Sequence[Float[np.ndarray, "k r"]]) -> None:
@@ -63,7 +78,7 @@ def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int
     axes.legend(loc="upper right", ncols=2, fontsize=8)
 
 
-def draw_spectrum(axes: Axes, spectrum: Spectrum, title: str) -> None:
+def draw_spectrum(axes: Axes, spectrum: "Spectrum", title: str) -> None:
     """Amplitudes over frequencies, from 1e-4 of the largest, with a tick for each fundamental."""
     amplitudes, fundamentals = spectrum.amplitudes[1:], spectrum.fundamentals.ravel()
     axes.plot(spectrum.frequencies[1:], amplitudes, linewidth=0.8, label="the product")
@@ -90,8 +105,8 @@ def draw_spectrum(axes: Axes, spectrum: Spectrum, title: str) -> None:
 
 def draw_activations(
     axes: Axes,
-    learned: Sequence[LearnedActivation],
-    initial: Sequence[LearnedActivation],
+    learned: Sequence["LearnedActivation"],
+    initial: Sequence["LearnedActivation"],
     met: Float[np.ndarray, "g m"],
 ) -> None:
     """The activations of one layer over what they meet, beside their start."""
@@ -125,8 +140,8 @@ def draw_variance(
     axes: Axes,
     name: str,
     layers: Sequence[str],
-    final: LayerVariance,
-    initial: LayerVariance | None,
+    final: "LayerVariance",
+    initial: "LayerVariance | None",
 ) -> None:
     """The course of one variance, "output" or "gradient", over the layers."""
     courses = {"start": (initial, _START), "trained": (final, {"color": "C0"})}
@@ -150,7 +165,7 @@ def draw_variance(
     axes.legend(loc="upper center", ncols=2, fontsize=8)
 
 
-def _points(rho: LearnedActivation, ends: Float[np.ndarray, "2"]) -> Float[np.ndarray, "m"]:
+def _points(rho: "LearnedActivation", ends: Float[np.ndarray, "2"]) -> Float[np.ndarray, "m"]:
     """Where a piecewise linear curve must be evaluated to be drawn whole."""
     inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
     return np.concatenate([ends[:1], rho.knots[inside], ends[1:]])

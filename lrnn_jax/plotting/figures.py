@@ -12,7 +12,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lrnn_jax.io.files import atomic
+from lrnn_jax.io import atomic
 
 __all__ = [
     "save_figure",

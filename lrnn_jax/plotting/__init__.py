@@ -1,0 +1,26 @@
+"""Figures of fitted models: the only place that imports matplotlib.
+
+It is imported where a figure is drawn, because the import takes about half a second.
+"""
+
+from lrnn_jax.plotting.figures import (
+    save_figure,
+    write_confusion,
+    write_curves,
+    write_error_map,
+    write_frame_scores,
+    write_predictions,
+    write_slices,
+    write_sound_error,
+)
+
+__all__ = [
+    "save_figure",
+    "write_confusion",
+    "write_curves",
+    "write_error_map",
+    "write_frame_scores",
+    "write_predictions",
+    "write_slices",
+    "write_sound_error",
+]
