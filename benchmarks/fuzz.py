@@ -182,7 +182,7 @@ def _read_experiment(path: Path) -> Any:
 
 def _readers() -> dict[str, Callable[[Path], Any]]:
     from lrnn_jax import io as readers
-    from lrnn_jax.io import trees
+    from lrnn_jax.io.safetensors import load_tree
 
     return {
         "picture": lambda path: readers.read_picture(str(path)),
@@ -191,7 +191,7 @@ def _readers() -> dict[str, Callable[[Path], Any]]:
         "mesh": lambda path: readers.read_mesh(str(path)),
         "volume": lambda path: readers.read_volume(str(path)),
         "table": lambda path: readers.read_table_file(str(path), None),
-        "parameters": lambda path: trees.load_tree(path, _TREE),
+        "parameters": lambda path: load_tree(path, _TREE),
         "experiment": _read_experiment,
         "metrics": lambda path: _read_in_folder(path, "metrics.jsonl", lambda f: f.read_metrics()),
         "summary": lambda path: _read_in_folder(path, "summary.json", lambda f: f.is_finished(5)),

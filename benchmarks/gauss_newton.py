@@ -22,9 +22,9 @@ from jax.flatten_util import ravel_pytree
 
 import lrnn_jax as lj
 from lrnn_jax import pde
+from lrnn_jax.optimizers import levenberg_marquardt
 from lrnn_jax.residuals import row_scales
 from lrnn_jax.training.least_squares import FrozenLoss
-from lrnn_jax.training.optimizers import levenberg_marquardt
 
 try:
     import lineax  # pyright: ignore[reportMissingImports]

@@ -7,10 +7,25 @@
 (5, 1)
 """
 
-from lrnn_jax import domains, metrics, models, operators
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lrnn_jax import (
+    diagnostics,
+    domains,
+    inverse,
+    metrics,
+    models,
+    operators,
+    optimizers,
+    pde,
+    signals,
+    tabular,
+    training,
+    typing,
+)
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import BoundModel, predict
-from lrnn_jax.io.trees import count_parameters
 from lrnn_jax.models import (
     FFN,
     KAN,
@@ -36,18 +51,13 @@ from lrnn_jax.models import (
     lrnn_from_cp,
     lrnn_from_mlp,
 )
-from lrnn_jax.problems import (
-    Audio,
-    Classification,
-    Image,
-    Occupancy,
-    Regression,
-    SignedDistance,
-    Video,
-    inverse,
-    pde,
-)
+from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video
+from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training, fit, solve
+from lrnn_jax.trees import count_parameters
+
+if TYPE_CHECKING:
+    from lrnn_jax import flax, plotting
 
 __all__ = [
     "FFN",
@@ -82,15 +92,30 @@ __all__ = [
     "Wire",
     "Wire2D",
     "count_parameters",
+    "diagnostics",
     "domains",
     "fit",
+    "flax",
     "inverse",
     "lrnn_from_cp",
     "lrnn_from_mlp",
     "metrics",
     "models",
     "operators",
+    "optimizers",
     "pde",
+    "plotting",
     "predict",
+    "signals",
     "solve",
+    "tabular",
+    "training",
+    "typing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The packages that are imported on use: they take as long as all others together."""
+    if name in ("flax", "plotting"):
+        return importlib.import_module(f"lrnn_jax.{name}")
+    raise AttributeError(f"module 'lrnn_jax' has no attribute {name!r}")

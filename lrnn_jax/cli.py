@@ -34,7 +34,7 @@ from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
-from lrnn_jax.io.trees import load_tree
+from lrnn_jax.io.safetensors import load_tree
 from lrnn_jax.training import Training, precision_context
 
 __all__ = ["main"]

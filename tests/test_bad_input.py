@@ -23,7 +23,7 @@ import tifffile
 from lrnn_jax import Siren, cli
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS
 from lrnn_jax.io import write_png
-from lrnn_jax.io.trees import load_tree, save_tree
+from lrnn_jax.io.safetensors import load_tree, save_tree
 from lrnn_jax.training import Checkpoints, Training
 
 ROOT = os.geteuid() == 0

@@ -21,15 +21,15 @@ from lrnn_jax.cli import main
 from lrnn_jax.errors import suggest
 from lrnn_jax.experiments import MODELS, PROBLEMS, run
 from lrnn_jax.io import available_memory
-from lrnn_jax.problems import Image
-from lrnn_jax.training import Trainer, Training
-from lrnn_jax.training.optimizers import (
+from lrnn_jax.optimizers import (
     lbfgs,
     levenberg_marquardt,
     natural_gradient,
     soap,
     ssbroyden,
 )
+from lrnn_jax.signals import Image
+from lrnn_jax.training import Trainer, Training
 
 KINDS = [*MODELS.values(), *PROBLEMS.values(), Training]
 NUMBERS = [1e38, 1e-38, 1e300, -1e300, float("nan"), float("inf"), 10**400, -(2**63), 2**63, -0.0]

@@ -13,7 +13,7 @@ from lrnn_jax import InputError
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.metrics import mean_squared_error, psnr, psnr_from_mse, ssim
-from lrnn_jax.problems import Image
+from lrnn_jax.signals import Image
 
 HEIGHT, WIDTH = 9, 7
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)) / 255

@@ -11,15 +11,18 @@ ROOT = Path(__file__).parents[1] / "lrnn_jax"
 FLOORS = (
     ("errors",),
     ("checks", "typing"),
+    ("trees",),
     ("domains", "fields", "io", "kernels"),
-    ("metrics", "models", "operators", "plotting", "residuals"),
-    ("diagnostics", "problems", "training"),
-    ("experiments", "modules"),
+    ("metrics", "models", "operators", "plotting", "pointwise", "residuals"),
+    ("diagnostics", "optimizers", "pde", "signals", "tabular"),
+    ("inverse", "training"),
+    ("experiments", "flax"),
     ("cli",),
     ("__main__",),
 )
-# What may be imported where it is used: half a second, for the few who choose it.
-LAZY = {"lrnn_jax.kernels.pallas"}
+# Imported where it is used, because that takes 0.1 s or more and few need it.
+LAZY = {"imagecodecs", "imageio", "matplotlib", "PIL", "scipy", "skimage", "tifffile"}
+LAZY |= {"lrnn_jax.plotting", "lrnn_jax.kernels.pallas"}
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
@@ -58,23 +61,45 @@ def test_imports_go_down(path):
             assert FLOOR_OF[parts[1]] < FLOOR_OF[room], f"{path} imports {name}"
 
 
+def is_lazy(name: str) -> bool:
+    return any(name == lazy or name.startswith(f"{lazy}.") for lazy in LAZY)
+
+
+def modules_of(node: ast.AST) -> list[str]:
+    """The modules that a statement imports; none if it is no import."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_stand_at_the_top(path):
+def test_imports_stand_at_the_top_unless_they_are_lazy(path):
     tree = ast.parse(path.read_text())
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
-            inner = [
-                node
-                for node in ast.walk(function)
-                if isinstance(node, ast.Import)
-                or (isinstance(node, ast.ImportFrom) and node.module not in LAZY)
-            ]
-            assert not inner, f"{path}: {function.name} imports inside"
+            inner = [name for node in ast.walk(function) for name in modules_of(node)]
+            assert all(map(is_lazy, inner)), f"{path}: {function.name} imports {inner}"
+    if room_of(path) != "plotting" and path.name != "mat_script.py":
+        eager = [name for node in tree.body for name in modules_of(node) if is_lazy(name)]
+        assert not eager, f"{path} imports {eager} at the top: import it where it is used"
+
+
+def test_matplotlib_is_imported_by_plotting_alone():
+    users = {
+        room_of(path)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if any(name.split(".")[0] == "matplotlib" for name in modules_of(node))
+    }
+    assert users == {"plotting"}
 
 
 def test_every_init_only_re_exports():
     for path in ROOT.rglob("__init__.py"):
         for node in ast.parse(path.read_text()).body:
-            plain = isinstance(node, ast.ImportFrom | ast.Assign)
+            plain = isinstance(node, ast.Import | ast.ImportFrom | ast.Assign)
+            plain |= (
+                isinstance(node, ast.If) or getattr(node, "name", None) == "__getattr__"
+            )  # loaded on use
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             assert plain or docstring, f"{path}: line {node.lineno} does more than re-export"

@@ -16,15 +16,15 @@ from lrnn_jax import InputError, Training, pde
 from lrnn_jax.cli import main
 from lrnn_jax.experiments import Experiment, RunFolder, resume, start
 from lrnn_jax.experiments.progress import SilentDisplay
-from lrnn_jax.residuals import sum_of_parts
-from lrnn_jax.training import Trainer, make_problem_step
-from lrnn_jax.training.least_squares import FrozenLoss
-from lrnn_jax.training.optimizers import (
+from lrnn_jax.optimizers import (
     factorize_weights,
     lbfgs,
     levenberg_marquardt,
     natural_gradient,
 )
+from lrnn_jax.residuals import sum_of_parts
+from lrnn_jax.training import Trainer, make_problem_step
+from lrnn_jax.training.least_squares import FrozenLoss
 
 MODEL = lj.Siren(in_dim=2, out_dim=1, width=5, depth=1, omega0=2.0)
 PROBLEM = pde.Heat(points=30, boundary_points=7, initial_weight=10.0)

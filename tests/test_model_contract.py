@@ -39,8 +39,8 @@ from lrnn_jax import (
     count_parameters,
     models,
 )
-from lrnn_jax.io.trees import named_leaves
 from lrnn_jax.models.network import Network
+from lrnn_jax.trees import named_leaves
 from lrnn_jax.typing import Model
 
 SMALL = {"in_dim": 2, "out_dim": 3}

@@ -14,8 +14,9 @@ import pytest
 from flax import nnx
 
 from lrnn_jax import LRNN, InputError, Siren, count_parameters
-from lrnn_jax.io.trees import load_tree, named_leaves, save_tree
-from lrnn_jax.modules import LinenModule, NNXModule
+from lrnn_jax.flax import LinenModule, NNXModule
+from lrnn_jax.io.safetensors import load_tree, save_tree
+from lrnn_jax.trees import named_leaves
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from oracles import optimizers as oracle
 from scipy.optimize import least_squares
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.trees import load_tree, save_tree
-from lrnn_jax.training.optimizers import (
+from lrnn_jax.io.safetensors import load_tree, save_tree
+from lrnn_jax.optimizers import (
     Result,
     factorize_weights,
     lbfgs,
@@ -23,7 +23,7 @@ from lrnn_jax.training.optimizers import (
     ssbroyden,
     switch,
 )
-from lrnn_jax.training.optimizers.quasi_newton import broyden_update
+from lrnn_jax.optimizers.quasi_newton import broyden_update
 
 QUASI_NEWTON = {
     "lbfgs": lbfgs(),

@@ -15,7 +15,7 @@ from lrnn_jax import InputError, pde
 from lrnn_jax.experiments.spec import PROBLEMS
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.operators import laplacian, partial
-from lrnn_jax.problems.pde import solutions
+from lrnn_jax.pde import solutions
 from lrnn_jax.residuals import sum_of_parts
 
 EQUATIONS = {name: kind for name, kind in PROBLEMS.items() if issubclass(kind, pde.PDE)}

@@ -24,7 +24,7 @@ from test_images import encoded, png_by_hand, rotation, tiff
 from lrnn_jax import InputError
 from lrnn_jax.io import arrays, memory, read_mesh, read_picture, read_table_file, read_volume
 from lrnn_jax.io.quiet import quiet
-from lrnn_jax.io.trees import leaf_names, load_tree
+from lrnn_jax.io.safetensors import leaf_names, load_tree
 
 RNG = np.random.default_rng(0)
 SMALL = RNG.integers(0, 256, (32, 32, 3), np.uint8)

@@ -10,8 +10,8 @@ import pytest
 from oracles import evolution
 
 from lrnn_jax import InputError
-from lrnn_jax.problems.pde import references, solutions
-from lrnn_jax.problems.pde.references import (
+from lrnn_jax.pde import references, solutions
+from lrnn_jax.pde.references import (
     allen_cahn,
     burgers,
     etdrk4,

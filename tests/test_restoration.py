@@ -8,9 +8,9 @@ import scipy.ndimage
 
 import lrnn_jax as lj
 from lrnn_jax import InputError
+from lrnn_jax.inverse import Denoising, Frames, Inpainting, SuperResolution
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.metrics import psnr, ssim
-from lrnn_jax.problems.inverse import Denoising, Frames, Inpainting, SuperResolution
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 3)) / 255
 SMOOTH = (

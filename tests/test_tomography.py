@@ -11,9 +11,7 @@ import skimage.transform
 
 import lrnn_jax as lj
 from lrnn_jax import InputError
-from lrnn_jax.io import read_picture, write_png
-from lrnn_jax.metrics import psnr, ssim
-from lrnn_jax.problems.inverse import (
+from lrnn_jax.inverse import (
     CT,
     filtered_back_projection,
     radon,
@@ -21,6 +19,8 @@ from lrnn_jax.problems.inverse import (
     total_variation,
     view_angles,
 )
+from lrnn_jax.io import read_picture, write_png
+from lrnn_jax.metrics import psnr, ssim
 
 ANGLES = np.array([0.0, 12.3, 45.0, 90.0, 133.7, 180.0])
 

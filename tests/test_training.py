@@ -11,8 +11,8 @@ import pytest
 
 from lrnn_jax import LRNN, InputError, NestNet, Siren, Training, fit
 from lrnn_jax.fields import BoundModel, predict
-from lrnn_jax.io.trees import named_leaves
 from lrnn_jax.training import initial_state, make_advance, make_step
+from lrnn_jax.trees import named_leaves
 
 MODEL = LRNN(in_dim=1, out_dim=1, rank=3, components=2, activation="sin", omega0=3.0)
 ADAM = optax.adam(1e-2)

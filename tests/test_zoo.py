@@ -45,13 +45,13 @@ from lrnn_jax import (
     lrnn_from_mlp,
     operators,
 )
-from lrnn_jax.io.trees import named_leaves
 from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.features import gaussian_features, harmonics, positional_encoding
 from lrnn_jax.kernels.nested import lean_subnetwork, unroll
 from lrnn_jax.kernels.splines import b_splines, extend_knots
 from lrnn_jax.models.nestnet import prescribed_start
 from lrnn_jax.training import scale_subnetworks
+from lrnn_jax.trees import named_leaves
 
 KINDS = (
     *(LRNN, LRNNLayer, NestNet, NestedActivation, Siren, Spder, Finer, Gauss, ReluPE, FFN, MLP),

@@ -28,7 +28,7 @@ from lrnn_jax.experiments.spec import (
 )
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
-from lrnn_jax.io.trees import count_parameters, save_tree
+from lrnn_jax.io.safetensors import save_tree
 from lrnn_jax.training import (
     Checkpoints,
     Interval,
@@ -36,6 +36,7 @@ from lrnn_jax.training import (
     Trainer,
     precision_context,
 )
+from lrnn_jax.trees import count_parameters
 from lrnn_jax.typing import Params
 
 if sys.platform != "win32":

@@ -12,20 +12,13 @@ from typing import Any
 
 import tomli_w
 
+import lrnn_jax.inverse as inverse
 import lrnn_jax.models as models
+import lrnn_jax.pde as pde
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, read_bytes, write_bytes
-from lrnn_jax.problems import (
-    Audio,
-    Classification,
-    Image,
-    Occupancy,
-    Regression,
-    SignedDistance,
-    Video,
-    inverse,
-    pde,
-)
+from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video
+from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
 

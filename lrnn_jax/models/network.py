@@ -11,9 +11,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import require_points
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.trees import first_difference, named_leaves
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.kernels.initializers import draw, plan_size
+from lrnn_jax.trees import first_difference, named_leaves
 from lrnn_jax.typing import Key, Params
 
 __all__ = ["Layer", "Network"]

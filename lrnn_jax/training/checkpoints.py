@@ -6,7 +6,7 @@ import jax
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import io_errors
-from lrnn_jax.io.trees import leaf_names, load_tree, save_tree
+from lrnn_jax.io.safetensors import leaf_names, load_tree, save_tree
 from lrnn_jax.training.early_stopping import initial_best
 from lrnn_jax.training.loop import State
 

@@ -19,6 +19,7 @@ from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import require_memory
 from lrnn_jax.models.network import Network
 from lrnn_jax.models.separable import Spinn
+from lrnn_jax.optimizers import Result, result_of
 from lrnn_jax.training.early_stopping import initial_best
 from lrnn_jax.training.least_squares import (
     LeastSquares,
@@ -33,7 +34,6 @@ from lrnn_jax.training.loop import (
     make_advance,
     make_step,
 )
-from lrnn_jax.training.optimizers import Result, result_of
 from lrnn_jax.training.programs import Programs, structural_key
 from lrnn_jax.training.settings import Training
 from lrnn_jax.typing import Model, Params, Problem

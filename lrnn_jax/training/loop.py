@@ -18,8 +18,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.optimizers import Result, result_of
 from lrnn_jax.training.early_stopping import Best
-from lrnn_jax.training.optimizers import Result, result_of
 from lrnn_jax.training.programs import Programs, structural_key
 from lrnn_jax.typing import Data, Field, Key, Loss, ModelLike, Params, Terms
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import jax
 import optax
 
+import lrnn_jax.optimizers as optimizers
 from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
 from lrnn_jax.errors import InputError
-from lrnn_jax.training import optimizers
 from lrnn_jax.training.early_stopping import EarlyStopping
 from lrnn_jax.typing import Params
 

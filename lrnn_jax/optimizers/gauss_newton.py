@@ -20,7 +20,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from lrnn_jax.training.optimizers.stopping import (
+from lrnn_jax.optimizers.stopping import (
     Call,
     Result,
     first_of,

@@ -32,7 +32,7 @@ from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.metrics import psnr, psnr_from_mse, ssim
-from lrnn_jax.problems.signals.picture import PictureProblem, grey, pixel_centres
+from lrnn_jax.signals.picture import PictureProblem, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Terms
 
 __all__ = ["Denoising", "Frames", "Inpainting", "Measurements", "SuperResolution", "with_noise"]

@@ -12,10 +12,10 @@ from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.domains import Box
 from lrnn_jax.errors import InputError
 from lrnn_jax.operators import laplacian
-from lrnn_jax.problems.pde import solutions
-from lrnn_jax.problems.pde.conditions import Condition, PointField, dirichlet
-from lrnn_jax.problems.pde.equation import PDE, TestPoints, in_float64
-from lrnn_jax.problems.pde.solutions import Points, Values
+from lrnn_jax.pde import solutions
+from lrnn_jax.pde.conditions import Condition, PointField, dirichlet
+from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.solutions import Points, Values
 from lrnn_jax.typing import Field
 
 __all__ = ["Helmholtz", "Poisson"]

@@ -1,7 +1,7 @@
 """Differential equations as problems."""
 
 from lrnn_jax.domains import Box
-from lrnn_jax.problems.pde.conditions import (
+from lrnn_jax.pde.conditions import (
     Condition,
     dirichlet,
     initial,
@@ -10,10 +10,10 @@ from lrnn_jax.problems.pde.conditions import (
     neumann,
     periodic,
 )
-from lrnn_jax.problems.pde.custom import Equation
-from lrnn_jax.problems.pde.elliptic import Helmholtz, Poisson
-from lrnn_jax.problems.pde.equation import PDE, TestPoints
-from lrnn_jax.problems.pde.evolution import (
+from lrnn_jax.pde.custom import Equation
+from lrnn_jax.pde.elliptic import Helmholtz, Poisson
+from lrnn_jax.pde.equation import PDE, TestPoints
+from lrnn_jax.pde.evolution import (
     AllenCahn,
     Burgers,
     Convection,
@@ -22,7 +22,7 @@ from lrnn_jax.problems.pde.evolution import (
     ReactionDiffusion,
     Wave,
 )
-from lrnn_jax.problems.pde.flow import Kovasznay, TaylorGreen
+from lrnn_jax.pde.flow import Kovasznay, TaylorGreen
 
 __all__ = [
     "PDE",

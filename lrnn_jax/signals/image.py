@@ -10,8 +10,8 @@ from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.domains import in_precision
 from lrnn_jax.metrics import psnr_from_mse
-from lrnn_jax.problems.pointwise import Pointwise
-from lrnn_jax.problems.signals.picture import PictureProblem, pixel_centres
+from lrnn_jax.pointwise import Pointwise
+from lrnn_jax.signals.picture import PictureProblem, pixel_centres
 from lrnn_jax.typing import Field
 
 __all__ = ["Image", "ImageData"]

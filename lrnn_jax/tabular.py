@@ -28,7 +28,7 @@ from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
 from lrnn_jax.io import read_table_file, to_number, write_bytes
-from lrnn_jax.problems.pointwise import Pointwise
+from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["Classification", "Regression", "Rows"]

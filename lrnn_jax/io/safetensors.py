@@ -1,6 +1,5 @@
 """Parameters as safetensors files: named arrays and text, nothing that runs when it is loaded."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +10,13 @@ import safetensors.numpy
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import read_bytes, write_bytes
+from lrnn_jax.trees import first_difference, named_leaves
 
 __all__ = [
-    "count_parameters",
-    "first_difference",
     "leaf_names",
     "load_tree",
-    "named_leaves",
     "save_tree",
 ]
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their path, e.g. {"head/weight": ...}."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def count_parameters(params: Any) -> int:
-    """The real numbers in a tree of parameters; a complex one counts twice.
-
-    >>> count_parameters({"weight": np.zeros((2, 3)), "bias": np.zeros(3, complex)})
-    12
-    """
-    return sum(leaf.size * (1 + np.iscomplexobj(leaf)) for leaf in jax.tree.leaves(params))
-
-
-def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """What first sets two sets of leaves apart; None if nothing does.
-
-    Compared are names and shapes, and dtypes where the expected leaf has one.
-    """
-    for name, want in expected.items():
-        if name not in found:
-            return f"{name} is missing"
-        got, dtype = found[name], getattr(want, "dtype", None)
-        if np.shape(got) != want.shape or (dtype is not None and got.dtype != dtype):
-            return f"{name} is {_describe(got)}, expected {dtype or ''}{list(want.shape)}"
-    extra = [name for name in found if name not in expected]
-    return f"{extra[0]} is not a parameter of this model" if extra else None
-
-
-def _describe(leaf: Any) -> str:
-    return f"{getattr(leaf, 'dtype', '')}{list(np.shape(leaf))}"
 
 
 def save_tree(path: Path, tree: Any, made_by: str) -> Path:

@@ -12,16 +12,16 @@ from jaxtyping import Array, Float
 from lrnn_jax.checks import require_positive
 from lrnn_jax.domains import Box, Sampler, draw
 from lrnn_jax.operators import jacobian, laplacian
-from lrnn_jax.problems.pde import solutions
-from lrnn_jax.problems.pde.conditions import (
+from lrnn_jax.pde import solutions
+from lrnn_jax.pde.conditions import (
     Condition,
     PointField,
     dirichlet,
     initial,
     periodic,
 )
-from lrnn_jax.problems.pde.equation import PDE, TestPoints, in_float64
-from lrnn_jax.problems.pde.solutions import Points, Values
+from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.solutions import Points, Values
 from lrnn_jax.typing import Field, Key
 
 __all__ = ["Kovasznay", "TaylorGreen"]

@@ -23,8 +23,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
-from lrnn_jax.io.trees import named_leaves
-from lrnn_jax.training.optimizers.stopping import is_number, require, result_of
+from lrnn_jax.optimizers.stopping import is_number, require, result_of
+from lrnn_jax.trees import named_leaves
 from lrnn_jax.typing import Key, Params
 
 __all__ = ["FactorizedState", "factorize_weights"]

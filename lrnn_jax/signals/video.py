@@ -15,7 +15,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
 from lrnn_jax.io import PAN, Clip, read_video, resize, write_video
 from lrnn_jax.metrics import psnr, psnr_from_mse
-from lrnn_jax.problems.pointwise import Pointwise
+from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field
 
 __all__ = ["Video", "VideoData"]

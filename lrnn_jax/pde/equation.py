@@ -36,7 +36,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
-from lrnn_jax.problems.pde.conditions import Condition, PointField, Residual, require_inside
+from lrnn_jax.pde.conditions import Condition, PointField, Residual, require_inside
 from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
 from lrnn_jax.typing import Field, Key, Problem, Terms
 

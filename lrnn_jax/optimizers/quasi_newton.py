@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.training.optimizers.stopping import (
+from lrnn_jax.optimizers.stopping import (
     Call,
     Result,
     first_of,

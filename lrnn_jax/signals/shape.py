@@ -31,7 +31,7 @@ from lrnn_jax.io import (
     write_ply,
 )
 from lrnn_jax.metrics import iou
-from lrnn_jax.problems.pointwise import Pointwise
+from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["Occupancy", "ShapeData", "SignedDistance"]

@@ -1,20 +1,20 @@
 """Pictures found from measurements of them."""
 
-from lrnn_jax.problems.inverse.classical import total_variation
-from lrnn_jax.problems.inverse.radon import (
+from lrnn_jax.inverse.classical import total_variation
+from lrnn_jax.inverse.radon import (
     filtered_back_projection,
     radon,
     radon_adjoint,
     view_angles,
 )
-from lrnn_jax.problems.inverse.restoration import (
+from lrnn_jax.inverse.restoration import (
     Denoising,
     Frames,
     Inpainting,
     Measurements,
     SuperResolution,
 )
-from lrnn_jax.problems.inverse.tomography import CT, Sinogram
+from lrnn_jax.inverse.tomography import CT, Sinogram
 
 __all__ = [
     "CT",

@@ -12,7 +12,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from lrnn_jax.training.optimizers.stopping import (
+from lrnn_jax.optimizers.stopping import (
     is_number,
     real_parameters,
     require,

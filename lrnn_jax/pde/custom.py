@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from lrnn_jax.checks import require_at_least, require_flag
 from lrnn_jax.domains import Box
 from lrnn_jax.errors import InputError
-from lrnn_jax.problems.pde.conditions import Condition, PointField, Residual
-from lrnn_jax.problems.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.conditions import Condition, PointField, Residual
+from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
 from lrnn_jax.typing import Field
 
 __all__ = ["Equation"]

@@ -8,7 +8,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Int
 
-from lrnn_jax.training.optimizers.stopping import require, result_of
+from lrnn_jax.optimizers.stopping import require, result_of
 
 __all__ = ["SwitchState", "switch"]
 
@@ -42,7 +42,7 @@ def switch(
       InputError: `at` is not an integer >= 0.
 
     Example:
-      >>> from lrnn_jax.training.optimizers import lbfgs
+      >>> from lrnn_jax.optimizers import lbfgs
       >>> optimizer = switch(optax.adam(1e-3), lbfgs(), at=5000)
     """
     fits = isinstance(at, int) and not isinstance(at, bool) and at >= 0

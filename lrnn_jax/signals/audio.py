@@ -14,7 +14,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
 from lrnn_jax.io import CHORD, Sound, read_sound, write_wav
 from lrnn_jax.metrics import mean_squared_error, psnr_from_mse, rho_ag, snr
-from lrnn_jax.problems.pointwise import Pointwise
+from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field
 
 __all__ = ["Audio", "AudioData"]

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.problems.inverse.radon import radon, radon_adjoint
+from lrnn_jax.inverse.radon import radon, radon_adjoint
 
 __all__ = ["gradient", "total_variation"]
 

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.trees import first_difference, named_leaves
+from lrnn_jax.trees import first_difference, named_leaves
 from lrnn_jax.typing import Model, Params
 
 __all__ = ["LinenModule", "NNXModule"]

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.domains import Box
 from lrnn_jax.operators import partial
-from lrnn_jax.problems.pde import references, solutions
-from lrnn_jax.problems.pde.conditions import (
+from lrnn_jax.pde import references, solutions
+from lrnn_jax.pde.conditions import (
     Condition,
     PointField,
     dirichlet,
@@ -25,8 +25,8 @@ from lrnn_jax.problems.pde.conditions import (
     initial_velocity,
     periodic,
 )
-from lrnn_jax.problems.pde.equation import PDE, TestPoints, in_float64
-from lrnn_jax.problems.pde.solutions import Points, Values
+from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.solutions import Points, Values
 from lrnn_jax.typing import Field
 
 __all__ = [

@@ -21,12 +21,12 @@ from lrnn_jax.checks import (
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
+from lrnn_jax.inverse.classical import gradient
+from lrnn_jax.inverse.radon import filtered_back_projection, radon, view_angles
+from lrnn_jax.inverse.restoration import require_noise, with_noise
 from lrnn_jax.io import read_picture, resize, write_png
 from lrnn_jax.metrics import psnr, ssim
-from lrnn_jax.problems.inverse.classical import gradient
-from lrnn_jax.problems.inverse.radon import filtered_back_projection, radon, view_angles
-from lrnn_jax.problems.inverse.restoration import require_noise, with_noise
-from lrnn_jax.problems.signals.picture import decoded_shape, grey, pixel_centres
+from lrnn_jax.signals.picture import decoded_shape, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["CT", "Sinogram"]

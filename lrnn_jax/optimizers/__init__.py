@@ -14,22 +14,22 @@ A state is a tree of arrays whose shapes and dtypes never change; those of the s
 optimizers have a field `result`, see `Result`.
 """
 
-from lrnn_jax.training.optimizers.factorization import FactorizedState, factorize_weights
-from lrnn_jax.training.optimizers.gauss_newton import (
+from lrnn_jax.optimizers.factorization import FactorizedState, factorize_weights
+from lrnn_jax.optimizers.gauss_newton import (
     GaussNewtonState,
     LevenbergMarquardtState,
     levenberg_marquardt,
     natural_gradient,
 )
-from lrnn_jax.training.optimizers.phases import SwitchState, switch
-from lrnn_jax.training.optimizers.quasi_newton import (
+from lrnn_jax.optimizers.phases import SwitchState, switch
+from lrnn_jax.optimizers.quasi_newton import (
     LBFGSState,
     SSBroydenState,
     lbfgs,
     ssbroyden,
 )
-from lrnn_jax.training.optimizers.soap import SoapState, soap
-from lrnn_jax.training.optimizers.stopping import Result, result_of
+from lrnn_jax.optimizers.soap import SoapState, soap
+from lrnn_jax.optimizers.stopping import Result, result_of
 
 __all__ = [
     "FactorizedState",

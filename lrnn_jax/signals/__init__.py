@@ -1,0 +1,18 @@
+"""Signals to be represented by a field."""
+
+from lrnn_jax.signals.audio import Audio, AudioData
+from lrnn_jax.signals.image import Image, ImageData
+from lrnn_jax.signals.shape import Occupancy, ShapeData, SignedDistance
+from lrnn_jax.signals.video import Video, VideoData
+
+__all__ = [
+    "Audio",
+    "AudioData",
+    "Image",
+    "ImageData",
+    "Occupancy",
+    "ShapeData",
+    "SignedDistance",
+    "Video",
+    "VideoData",
+]
