@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.trees import first_difference, named_leaves
-from lrnn_jax.typing import Model, Params
+from lrnn_jax.typing import ModelLike, Params
 
 __all__ = ["LinenModule", "NNXModule"]
 
@@ -47,7 +47,7 @@ class NNXModule(nnx.Module):
       (4, 3)
     """
 
-    def __init__(self, model: Model, *, rngs: nnx.Rngs | None = None, params: Params = None):
+    def __init__(self, model: ModelLike, *, rngs: nnx.Rngs | None = None, params: Params = None):
         _require_model(model)
         if (rngs is None) == (params is None):
             given = "neither" if rngs is None else "both"
@@ -94,7 +94,7 @@ class LinenModule(nn.Module):
       (4, 3)
     """
 
-    model: Model
+    model: ModelLike
 
     def __post_init__(self) -> None:
         _require_model(self.model)
@@ -112,7 +112,7 @@ class LinenModule(nn.Module):
 
 
 def _require_model(model: Any) -> None:
-    if not isinstance(model, Model):
+    if not isinstance(model, ModelLike):
         raise InputError(f"model: expected one such as LRNN(in_dim=2, out_dim=1), got {model!r}")
     try:
         hash(model)
@@ -120,7 +120,7 @@ def _require_model(model: Any) -> None:
         raise InputError(f"model: expected a hashable one, got {model!r}: {error}") from error
 
 
-def _own(model: Model, params: Params) -> Params:
+def _own(model: ModelLike, params: Params) -> Params:
     """`params` with the model's structure, after a look at their names and shapes."""
     template = jax.eval_shape(model.init, jax.random.key(0))
     found, expected = named_leaves(nnx.as_pure(params)), named_leaves(template)

@@ -123,7 +123,10 @@ def test_balanced_weights_are_bounded_and_a_part_of_weight_zero_stays_out(balanc
         name="nothing", residual=lambda u: lambda x: 0 * u(x)
     )
     problem = pde.Equation(
-        box=box, equation=lambda u: u, holds=(nothing, pde.dirichlet(box, weight=0.0)), points=10
+        domain=box,
+        residual=lambda u: u,
+        conditions=(nothing, pde.dirichlet(box, weight=0.0)),
+        points=10,
     )
     model = lj.Siren(in_dim=1, out_dim=1, width=3, depth=1, omega0=1.0)
     training = Training(balance=balance, steps=1)
@@ -201,7 +204,7 @@ def test_every_optimizer_solves_a_small_equation(name, steps):
 def test_a_solution_says_why_it_stopped():
     training = Training(optimizer="levenberg_marquardt", steps=400, precision="float64")
     line = pde.Equation(
-        box=pde.Box((0.0,), (1.0,)), equation=lambda u: lambda x: u(x) - 2.0, points=5
+        domain=pde.Box((0.0,), (1.0,)), residual=lambda u: lambda x: u(x) - 2.0, points=5
     )
     found = lj.solve(lj.MLP(in_dim=1, out_dim=1, width=2, depth=1), line, training)
     assert len(found.history["loss"]) < 400

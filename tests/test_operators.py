@@ -18,12 +18,12 @@ from lrnn_jax import InputError
 from lrnn_jax.operators import (
     biharmonic,
     curl,
+    derivative,
     divergence,
     grad,
     jacobian,
     laplacian,
     material_derivative,
-    partial,
     time_derivative,
 )
 
@@ -69,7 +69,7 @@ def test_first_derivatives_of_a_wave(x64):
     close(grad(lambda x: wave(x)[None])(x), slope)
     close(jacobian(wave)(x), slope)
     close(jacobian(lambda x: jnp.stack([wave(x), x[0], 2.0]))(x), [slope, [1, 0], [0, 0]])
-    close(partial(wave, 1)(x), slope[1])
+    close(derivative(wave, 1)(x), slope[1])
     close(time_derivative(wave)(x), slope[1])
     close(time_derivative(wave, axis=0)(x), slope[0])
 
@@ -78,11 +78,11 @@ def test_higher_partial_derivatives_of_a_wave(x64):
     a, b = x = jnp.array([0.3, -0.7])
     expected = -8 * np.sin(2 * a) * 3 * b**2 / 2
     for axes in set(itertools.permutations((0, 0, 1))):
-        close(partial(wave, *axes)(x), expected)
-        nested = functools.reduce(partial, axes, wave)
+        close(derivative(wave, *axes)(x), expected)
+        nested = functools.reduce(derivative, axes, wave)
         close(nested(x), expected)
-    close(partial(wave, -2, -2, -2, -1, -1)(x), -8 * np.cos(2 * a) * 6 * b)
-    close(partial(lambda x: jnp.stack([wave(x), x[1]]), 1, 1)(x), [6 * np.sin(2 * a) * b, 0])
+    close(derivative(wave, -2, -2, -2, -1, -1)(x), -8 * np.cos(2 * a) * 6 * b)
+    close(derivative(lambda x: jnp.stack([wave(x), x[1]]), 1, 1)(x), [6 * np.sin(2 * a) * b, 0])
 
 
 def test_divergence_and_curl_of_polynomials(x64):
@@ -147,7 +147,7 @@ def test_operators_go_through_vmap_jit_and_grad(x64):
     @jax.jit
     def slope(frequency):
         u = lambda x: jnp.sin(frequency * x[0]) * x[1]  # noqa: E731
-        every = [partial(u, 0, 0), laplacian(u), time_derivative(u), lambda x: grad(u)(x)[1]]
+        every = [derivative(u, 0, 0), laplacian(u), time_derivative(u), lambda x: grad(u)(x)[1]]
         return [jnp.sum(jax.vmap(operator)(at)) for operator in every]
 
     found = jax.jacrev(slope)(2.0)
@@ -270,7 +270,7 @@ def test_a_nested_forward_laplacian_of_a_network(x64):
 
 def test_a_derivative_by_the_points_of_a_forward_laplacian(x64):
     u, x = field(SMOOTH["siren"](2)), points(1, 2)[0]
-    parts = [partial(laplacian(u, method="hessian"), axis) for axis in (0, 1)]
+    parts = [derivative(laplacian(u, method="hessian"), axis) for axis in (0, 1)]
     third, *expected = once(lambda x: [f(x) for f in (jacobian(laplacian(u)), *parts)])(x)
     close(third, jnp.stack(expected, axis=-1))
 
@@ -554,10 +554,10 @@ REFUSED = {
     "grad: expected one point of shape (d,), got ()": lambda: grad(wave)(1.0),
     "grad: expected a point of floats, got int32": lambda: grad(wave)(jnp.array([1, 2], jnp.int32)),
     "jacobian: expected u of one array, got a tuple": lambda: jacobian(lambda x: (x, x))(TWO),
-    "partial: expected at least one axis": lambda: partial(wave),
-    "partial: axis 2 is out of range for 2 coordinates": lambda: partial(wave, 0, 2)(TWO),
-    "partial: axis -3 is out of range for 2 coordinates": lambda: partial(wave, -3)(TWO),
-    "partial: expected axes that are integers, got 0.5": lambda: partial(wave, 0.5)(TWO),
+    "derivative: expected at least one axis": lambda: derivative(wave),
+    "derivative: axis 2 is out of range for 2 coordinates": lambda: derivative(wave, 0, 2)(TWO),
+    "derivative: axis -3 is out of range for 2 coordinates": lambda: derivative(wave, -3)(TWO),
+    "derivative: expected axes that are integers, got 0.5": lambda: derivative(wave, 0.5)(TWO),
     "divergence: expected u of 3 components for 3 coordinates, got shape (2,)": (
         lambda: divergence(pair)(THREE)
     ),

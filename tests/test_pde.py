@@ -14,7 +14,7 @@ import lrnn_jax as lj
 from lrnn_jax import InputError, pde
 from lrnn_jax.experiments.spec import PROBLEMS
 from lrnn_jax.fields import BoundModel
-from lrnn_jax.operators import laplacian, partial
+from lrnn_jax.operators import derivative, laplacian
 from lrnn_jax.pde import solutions
 from lrnn_jax.residuals import sum_of_parts
 
@@ -101,7 +101,7 @@ def test_an_ansatz_fulfils_its_conditions_for_any_network(name, x64):
         return jnp.stack([jnp.cos(3 * jnp.sum(x, -1) + i) for i in range(hard.out_dim)], -1)
 
     u = hard.solution(network)
-    built_in = [c for c in soft.conditions() if c.hard]
+    built_in = [c for c in soft.conditions if c.hard]
     data = soft.load()
     for condition in built_in:
         left = jax.vmap(condition.residual(u))(data[condition.name])
@@ -257,13 +257,13 @@ def test_dirichlet_covers_the_faces_in_turn(x64):
 
 def test_a_period_is_given_up_only_where_it_is_embedded():
     both = (pde.periodic(BOX, 0, 1), pde.periodic(BOX, 1, 1))
-    fields = {"box": BOX, "equation": lambda u: u, "holds": both, "period_of": (0,)}
+    fields = {"domain": BOX, "residual": lambda u: u, "conditions": both, "periodic_axes": (0,)}
     assert sorted(pde.Equation(**fields, harmonics=2).load()) == ["periodic_1", "residual"]
 
 
 @pytest.mark.parametrize("problem", [pde.ReactionDiffusion(), pde.KortewegDeVries()])
 def test_a_period_holds_for_all_derivatives_below_the_order(problem):
-    condition = next(c for c in problem.conditions() if c.name == "periodic_0")
+    condition = next(c for c in problem.conditions if c.name == "periodic_0")
     assert jax.eval_shape(condition.residual(lambda x: x[:1] ** 3), jnp.zeros(2)).shape == (
         problem.order,
     )
@@ -298,13 +298,13 @@ def oscillator(**fields):
     box = pde.Box((0.0,), (1.0,))
 
     def equation(u):
-        return lambda x: partial(u, 0, 0)(x) + 9.0 * u(x)
+        return lambda x: derivative(u, 0, 0)(x) + 9.0 * u(x)
 
     start = pde.dirichlet(box, 1.0, ((0, 0),))
     slope = pde.neumann(box, 0.0, ((0, 0),))
     return pde.Equation(
-        box=box, equation=equation, holds=(start, slope), points=40, boundary_points=1,
-        solution_is=lambda x: jnp.cos(3 * x), **fields,
+        domain=box, residual=equation, conditions=(start, slope), points=40, boundary_points=1,
+        exact=lambda x: jnp.cos(3 * x), **fields,
     )  # fmt: skip
 
 
@@ -319,7 +319,7 @@ def test_a_users_equation_is_solved():
 
 
 def test_an_unknown_solution_has_no_score():
-    problem = dataclasses.replace(oscillator(), solution_is=None)
+    problem = dataclasses.replace(oscillator(), exact=None)
     assert problem.evaluate(lambda x: x) == {}
 
 
@@ -335,46 +335,48 @@ BAD = {
     "adaptive: expected resample_every": lambda: pde.Heat(adaptive=True),
     "causal: expected a finite number": lambda: pde.Heat(causal="2"),
     "frequencies: expected two": lambda: pde.Helmholtz(frequencies=(3,)),
-    "box: expected a Box": lambda: pde.Equation(box=((0,), (1,)), equation=lambda u: u),
-    "holds: expected a tuple": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, holds=[pde.dirichlet(BOX)]
+    "domain: expected a Box": lambda: pde.Equation(domain=((0,), (1,)), residual=lambda u: u),
+    "conditions: expected a tuple": lambda: pde.Equation(
+        domain=BOX, residual=lambda u: u, conditions=[pde.dirichlet(BOX)]
     ),
-    "period_of: expected different axes": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, period_of=(5,)
+    "periodic_axes: expected different axes": lambda: pde.Equation(
+        domain=BOX, residual=lambda u: u, periodic_axes=(5,)
     ),
     "initial_weight: expected 1": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, initial_weight=10.0
+        domain=BOX, residual=lambda u: u, initial_weight=10.0
     ),
     "hard: expected True with": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, built_in=lambda v, x: v(x)
+        domain=BOX, residual=lambda u: u, ansatz=lambda v, x: v(x)
     ),
     "boundary: expected a weight >= 0": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, holds=(pde.dirichlet(BOX, weight=-1.0),)
+        domain=BOX, residual=lambda u: u, conditions=(pde.dirichlet(BOX, weight=-1.0),)
     ).load(),
     "boundary: point .* lies outside": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, holds=(pde.dirichlet(pde.Box((0, -1), (9, 1))),)
+        domain=BOX, residual=lambda u: u, conditions=(pde.dirichlet(pde.Box((0, -1), (9, 1))),)
     ).load(),
     "expected one array, got several": lambda: pde.Equation(
-        box=BOX, equation=lambda u: lambda x: (u(x), u(x))
+        domain=BOX, residual=lambda u: lambda x: (u(x), u(x))
     ).load(),
-    "solution_is: expected shape": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, solution_is=lambda x: x[..., 0]
+    "exact: expected shape": lambda: pde.Equation(
+        domain=BOX, residual=lambda u: u, exact=lambda x: x[..., 0]
     ).load(),
     r"no face \(2, 0\)": lambda: pde.dirichlet(BOX, faces=((2, 0),)),
     r"values of shape \(1, o\)": lambda: pde.measured(BOX, [[1.0, 0.0]], [1.0]),
     r"residual: expected shape \(\) or \(k,\)": lambda: pde.Equation(
-        box=BOX, equation=lambda u: lambda x: jax.jacfwd(u)(x), components=2
+        domain=BOX, residual=lambda u: lambda x: jax.jacfwd(u)(x), component_names=("u1", "u2")
     ).load(),
     r"value of shape \(\) or \(1,\) at a point, got \(2,\)": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, holds=(pde.dirichlet(BOX, lambda x: x),)
+        domain=BOX, residual=lambda u: u, conditions=(pde.dirichlet(BOX, lambda x: x),)
     ).load(),
     "residual: fails for u": lambda: pde.Equation(
-        box=BOX, equation=lambda u: lambda x: u(x)[3] + x @ jnp.ones(3)
+        domain=BOX, residual=lambda u: lambda x: u(x)[3] + x @ jnp.ones(3)
     ).load(),
-    "conditions of different names": lambda: pde.Equation(
-        box=BOX, equation=lambda u: u, holds=(pde.dirichlet(BOX), pde.dirichlet(BOX))
+    "conditions: expected different names": lambda: pde.Equation(
+        domain=BOX, residual=lambda u: u, conditions=(pde.dirichlet(BOX), pde.dirichlet(BOX))
     ),
-    r"hard: expected True with a": lambda: pde.Equation(box=BOX, equation=lambda u: u, hard=True),
+    r"hard: expected True with a": lambda: pde.Equation(
+        domain=BOX, residual=lambda u: u, hard=True
+    ),
     "hard: Kovasznay has no ansatz": lambda: pde.Kovasznay(hard=True),
     "causal: expected 0": lambda: pde.Poisson(causal=1.0),
     "harmonics: expected 0": lambda: pde.Poisson(harmonics=1),
@@ -412,7 +414,7 @@ def test_pictures_open_and_time_moves(name, tmp_path):
     assert ("solution.gif" in files) == problem.time
 
 
-def test_a_solution_is_decoded_at_any_resolution(tmp_path):
+def test_a_exact_decoded_at_any_resolution(tmp_path):
     problem = pde.Heat()
     path = problem.decode(lambda x: x[..., :1], (5, 3), tmp_path / "values.npz")
     with np.load(path) as stored:

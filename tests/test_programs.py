@@ -230,9 +230,9 @@ def test_an_equation_that_is_written_anew_compiles_nothing():
     def problem():
         box = pde.Box((0.0,), (1.0,))
         return pde.Equation(
-            box=box,
-            equation=lambda u: lambda x: lj.operators.partial(u, 0, 0)(x) + 1,
-            holds=(pde.dirichlet(box, 0.0),),
+            domain=box,
+            residual=lambda u: lambda x: lj.operators.derivative(u, 0, 0)(x) + 1,
+            conditions=(pde.dirichlet(box, 0.0),),
             points=8,
         )
 

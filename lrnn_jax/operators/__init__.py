@@ -3,11 +3,11 @@
 from lrnn_jax.operators.derivatives import (
     biharmonic,
     curl,
+    derivative,
     divergence,
     grad,
     jacobian,
     material_derivative,
-    partial,
     time_derivative,
 )
 from lrnn_jax.operators.laplacians import Method, laplacian
@@ -16,11 +16,11 @@ __all__ = [
     "Method",
     "biharmonic",
     "curl",
+    "derivative",
     "divergence",
     "grad",
     "jacobian",
     "laplacian",
     "material_derivative",
-    "partial",
     "time_derivative",
 ]

@@ -22,11 +22,11 @@ from lrnn_jax.operators.points import PointField, as_point, checked, direction, 
 __all__ = [
     "biharmonic",
     "curl",
+    "derivative",
     "divergence",
     "grad",
     "jacobian",
     "material_derivative",
-    "partial",
     "time_derivative",
 ]
 
@@ -80,12 +80,12 @@ def jacobian(u: PointField) -> PointField:
     return at
 
 
-def partial(u: PointField, *axes: int) -> PointField:
+def derivative(u: PointField, *axes: int) -> PointField:
     """x -> d^n u / dx_a dx_b ... along n axes, by n nested forward passes.
 
     Args:
       u: (d,) -> () or (k,).
-      axes: at least one; an axis may be repeated: `partial(u, 0, 0)` is d^2 u / dx_0^2.
+      axes: at least one; an axis may be repeated: `derivative(u, 0, 0)` is d^2 u / dx_0^2.
 
     Returns:
       A callable of the same shapes as u.
@@ -94,17 +94,17 @@ def partial(u: PointField, *axes: int) -> PointField:
       InputError: no axis; when called, an axis out of range or x not one point.
 
     Example:
-      >>> partial(lambda x: x[0] ** 2 * x[1], 0, 1)(jnp.array([2.0, 3.0])).item()
+      >>> derivative(lambda x: x[0] ** 2 * x[1], 0, 1)(jnp.array([2.0, 3.0])).item()
       4.0
     """
     if not axes:
-        raise InputError("partial: expected at least one axis")
+        raise InputError("derivative: expected at least one axis")
 
     def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
-        x = as_point("partial", x)
-        result = checked("partial", u)
+        x = as_point("derivative", x)
+        result = checked("derivative", u)
         for axis in axes:
-            result = _along(result, direction(x, *require_axes("partial", (axis,), x.size)))
+            result = _along(result, direction(x, *require_axes("derivative", (axis,), x.size)))
         return result(x)
 
     return at

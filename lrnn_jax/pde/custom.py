@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from lrnn_jax.checks import require_at_least, require_flag
 from lrnn_jax.domains import Box
 from lrnn_jax.errors import InputError
-from lrnn_jax.pde.conditions import Condition, PointField, Residual
+from lrnn_jax.pde.conditions import Condition, Residual
 from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
 from lrnn_jax.typing import Field
 
@@ -25,69 +25,85 @@ class Equation(PDE):
     """Any equation residual(u)(x) = 0 in a box, with any conditions.
 
     Args:
-      box: the domain; time, where there is one, is the last coordinate.
-      equation: u -> (x -> what must vanish), u a function of one point (d,) -> (o,); operators are
+      domain: a `Box`.
+      residual: u -> (x -> what must vanish), u a function of one point (d,) -> (o,); operators are
         in `lrnn_jax.operators`.
-      holds: conditions, made by `dirichlet`, `neumann`, `initial`, `initial_velocity`, `periodic`
-        and `measured` of `lrnn_jax.pde`.
-      components: of the solution, o.
-      evolves: the last coordinate is time.
-      derivatives: the highest in the equation; a model that has fewer is refused.
-      period_of: coordinates that the solution is periodic in.
-      solution_is: the exact solution, a function of points (*n, d) -> (*n, o), where it is known.
-      built_in: (v, x) -> u that fulfils the conditions for any network v, for `hard`.
+      conditions: made by `dirichlet`, `neumann`, `initial`, `initial_velocity`, `periodic` and
+        `measured` of `lrnn_jax.pde`.
+      component_names: of the o components of the solution.
+      time: whether the last coordinate is time.
+      order: the highest derivative in the residual; a model that has fewer is refused.
+      periodic_axes: coordinates that the solution is periodic in.
+      exact: the exact solution, a function of points (*n, d) -> (*n, o), where it is known.
+      ansatz: (v, x) -> u that fulfils the conditions for any network v, for `hard`.
 
     Raises:
       InputError: a field is out of its range.
 
     Example:
       >>> from lrnn_jax import pde
-      >>> from lrnn_jax.operators import partial
+      >>> from lrnn_jax.operators import derivative
       >>> box = pde.Box((0.0,), (1.0,))
-      >>> growth = lambda u: lambda x: partial(u, 0)(x) - u(x)
-      >>> problem = Equation(box=box, equation=growth, holds=(pde.dirichlet(box, 1.0, ((0, 0),)),))
+      >>> problem = Equation(
+      ...     domain=box,
+      ...     residual=lambda u: lambda x: derivative(u, 0)(x) - u(x),
+      ...     conditions=(pde.dirichlet(box, 1.0, faces=((0, 0),)),),
+      ... )
       >>> sorted(problem.load())
       ['boundary', 'residual']
     """
 
-    box: Box
-    equation: Residual
-    holds: tuple[Condition, ...] = ()
-    components: int = 1
-    evolves: bool = False
-    derivatives: int = 2
-    period_of: tuple[int, ...] = ()
-    solution_is: Callable[[Array], Array] | None = None
-    built_in: Callable[[Field, Array], Array] | None = None
+    # The names of `Declarations`; field() hides their defaults from `dataclasses`.
+    domain: Box = dataclasses.field()
+    residual: Residual = dataclasses.field()
+    conditions: tuple[Condition, ...] = ()
+    component_names: tuple[str, ...] = ("u",)
+    time: bool = False
+    order: int = 2
+    periodic_axes: tuple[int, ...] = ()
+    exact: Callable[[Array], Array] | None = None
+    ansatz: Callable[[Field, Array], Array] | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "components")
-        require_at_least(self, 0, "derivatives")
-        require_flag(self, "evolves")
-        if not isinstance(self.box, Box):
-            raise InputError(f"box: expected a Box, got {self.box!r}")
-        self._check_holds()
-        axes = set(range(self.box.dim))
-        if len(set(self.period_of)) < len(self.period_of) or not set(self.period_of) <= axes:
+        require_at_least(self, 0, "order")
+        require_flag(self, "time")
+        if not isinstance(self.domain, Box):
+            raise InputError(f"domain: expected a Box, got {self.domain!r}")
+        names = self.component_names
+        several = isinstance(names, tuple) and names and all(isinstance(n, str) for n in names)
+        if not several or len(set(names)) < len(names):
+            raise InputError(f"component_names: expected a tuple of different names, got {names!r}")
+        self._check_given_conditions()
+        axes = set(range(self.domain.dim))
+        if len(set(self.periodic_axes)) < len(self.periodic_axes) or (
+            not set(self.periodic_axes) <= axes
+        ):
             raise InputError(
-                f"period_of: expected different axes of {sorted(axes)}, got {self.period_of}"
+                f"periodic_axes: expected different axes of {sorted(axes)}, "
+                f"got {self.periodic_axes}"
             )
         for name in ("initial_weight", "boundary_weight"):
             if getattr(self, name) != 1:
                 raise InputError(f"{name}: expected 1; give the condition itself a weight")
-        if self.hard != (self.built_in is not None):
-            raise InputError("hard: expected True with a function built_in(v, x), False without")
+        if self.hard != (self.ansatz is not None):
+            raise InputError("hard: expected True with a function ansatz(v, x), False without")
         super().__post_init__()
 
-    def _check_holds(self) -> None:
-        """Conditions of different names."""
-        several = isinstance(self.holds, tuple)
-        if not (several and all(isinstance(one, Condition) for one in self.holds)):
-            raise InputError("holds: expected a tuple of conditions, as pde.dirichlet(...) gives")
-        names = [condition.name for condition in self.holds]
+    def _check_given_conditions(self) -> None:
+        """They are conditions of different names.
+
+        Raises:
+          InputError: they are not.
+        """
+        several = isinstance(self.conditions, tuple)
+        if not (several and all(isinstance(one, Condition) for one in self.conditions)):
+            raise InputError(
+                "conditions: expected a tuple of conditions, as pde.dirichlet(...) gives"
+            )
+        names = [condition.name for condition in self.conditions]
         if len(set(names)) < len(names):
             raise InputError(
-                f"holds: expected conditions of different names, got {names}; rename one with "
+                f"conditions: expected different names, got {names}; rename one with "
                 "._replace(name=...)"
             )
 
@@ -96,59 +112,21 @@ class Equation(PDE):
         self.truth()
         return super().load()
 
-    @property
-    def domain(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The box."""
-        return self.box
-
-    @property
-    def component_names(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """u, or u1, u2, ..."""
-        count = self.components
-        return ("u",) if count == 1 else tuple(f"u{i + 1}" for i in range(count))
-
-    @property
-    def time(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the last coordinate is time."""
-        return self.evolves
-
-    @property
-    def order(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The highest derivative."""
-        return self.derivatives
-
-    @property
-    def periodic_axes(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The coordinates of `period_of`."""
-        return self.period_of
-
-    def residual(self, u: PointField) -> Callable[[Float[Array, "d"]], Float[Array, "..."]]:
-        """The equation."""
-        return self.equation(u)
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """Those given."""
-        return self.holds
-
-    def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n o"]:
-        """`built_in`."""
-        return v(x) if self.built_in is None else self.built_in(v, x)
-
     def test_points(self) -> TestPoints:
         """A grid of up to three coordinates; of more, 10,000 points at random."""
-        if self.box.dim in _SIDES:
-            counts = (_SIDES[self.box.dim],) * self.box.dim
-            return TestPoints(self.box.mesh(counts), counts)
-        low, high = np.array(self.box.low), np.array(self.box.high)
-        unit = np.random.default_rng(0).uniform(size=(_SCATTERED, self.box.dim))
+        if self.domain.dim in _SIDES:
+            counts = (_SIDES[self.domain.dim],) * self.domain.dim
+            return TestPoints(self.domain.mesh(counts), counts)
+        low, high = np.array(self.domain.low), np.array(self.domain.high)
+        unit = np.random.default_rng(0).uniform(size=(_SCATTERED, self.domain.dim))
         return TestPoints(low + unit * (high - low), None)
 
     def truth(self) -> Float[np.ndarray, "m o"] | None:
         """The exact solution, where it is known."""
-        if self.solution_is is None:
+        if self.exact is None:
             return None
-        value = in_float64(self.solution_is, self.test_points().x)
-        expected = (len(value), self.components)
+        value = in_float64(self.exact, self.test_points().x)
+        expected = (len(value), self.out_dim)
         if value.shape != expected:
-            raise InputError(f"solution_is: expected shape {expected}, got {value.shape}")
+            raise InputError(f"exact: expected shape {expected}, got {value.shape}")
         return value

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +82,7 @@ class Poisson(PDE):
         curvature = laplacian(u)
         return lambda x: curvature(x) + self.forcing(x)
 
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """u = 0 on all faces."""
         return (dirichlet(self.domain, weight=self.boundary_weight),)
@@ -128,7 +129,7 @@ class Helmholtz(PDE):
             raise InputError(f"frequencies: expected two integers, got {self.frequencies!r}")
         super().__post_init__()
 
-    domain: ClassVar[Box] = Box((-1.0, -1.0), (1.0, 1.0))
+    domain = Box((-1.0, -1.0), (1.0, 1.0))
 
     def exact(self, x: Points) -> Values:
         """The solution."""
@@ -140,6 +141,7 @@ class Helmholtz(PDE):
         rate = jnp.pi**2 * (self.frequencies[0] ** 2 + self.frequencies[1] ** 2)
         return lambda x: curvature(x) + square * u(x) - (square - rate) * self.exact(x)
 
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """u = 0 on all faces."""
         return (dirichlet(self.domain, weight=self.boundary_weight),)

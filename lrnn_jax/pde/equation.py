@@ -22,7 +22,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,8 +54,39 @@ class TestPoints(NamedTuple):
     shape: tuple[int, ...] | None
 
 
+class Declarations(Problem):
+    """What an equation says about itself; no fields, so that a config file has none of them.
+
+    Attributes:
+      domain: the box that the equation holds in.
+      time: whether the last coordinate is time.
+      order: the highest derivative in the residual.
+      periodic_axes: the coordinates that the solution is periodic in.
+      component_names: what plots call the components of the solution.
+    """
+
+    domain: Box
+    time: bool = False
+    order: int = 2
+    periodic_axes: tuple[int, ...] = ()
+    component_names: tuple[str, ...] = ("u",)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Boundary and initial conditions, and data."""
+        return ()
+
+    def residual(self, u: PointField) -> Callable[[Float[Array, "d"]], Float[Array, "..."]]:
+        """x -> the left side of the equation less its right side, for u: (d,) -> (o,)."""
+        raise NotImplementedError
+
+    def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n o"]:
+        """u(x) that fulfils the hard conditions for any network v."""
+        return v(x)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PDE(Problem, abc.ABC):
+class PDE(Declarations, abc.ABC):
     """A differential equation with conditions, as a problem to fit a network to.
 
     Args:
@@ -80,21 +111,6 @@ class PDE(Problem, abc.ABC):
       boundary_weight: factor of the boundary conditions.
       point_seed: of the points that are drawn before training, >= 0.
     """
-
-    domain: ClassVar[Box]
-    """The box that the equation holds in."""
-
-    time: ClassVar[bool] = False
-    """Whether the last coordinate is time."""
-
-    order: ClassVar[int] = 2
-    """The highest derivative in the residual."""
-
-    periodic_axes: ClassVar[tuple[int, ...]] = ()
-    """The coordinates that the solution is periodic in."""
-
-    component_names: ClassVar[tuple[str, ...]] = ("u",)
-    """What plots call the components."""
 
     points: int = 1000
     boundary_points: int = 200
@@ -123,7 +139,7 @@ class PDE(Problem, abc.ABC):
                 raise InputError(f"{name}: expected 0 for an equation without time")
         if self.harmonics and not self.periodic_axes:
             raise InputError("harmonics: expected 0 for an equation without a periodic coordinate")
-        if self.hard and type(self).ansatz is PDE.ansatz:
+        if self.hard and type(self).ansatz is Declarations.ansatz:
             raise InputError(f"hard: {type(self).__name__} has no ansatz for its conditions")
         if self.adaptive and not self.resample_every:
             raise InputError("adaptive: expected resample_every >= 1, which draws the new points")
@@ -132,16 +148,6 @@ class PDE(Problem, abc.ABC):
                 f"points: the grid has {len(self._inner_points())} inner points, got {self.points}"
             )
 
-    # What an equation says about itself
-
-    @abc.abstractmethod
-    def residual(self, u: PointField) -> Callable[[Float[Array, "d"]], Float[Array, "k"]]:
-        """x -> the left side of the equation less its right side."""
-
-    @abc.abstractmethod
-    def conditions(self) -> tuple[Condition, ...]:
-        """Boundary and initial conditions, and data."""
-
     @abc.abstractmethod
     def test_points(self) -> TestPoints:
         """Where the solution is scored."""
@@ -149,10 +155,6 @@ class PDE(Problem, abc.ABC):
     @abc.abstractmethod
     def truth(self) -> Float[np.ndarray, "m o"] | None:
         """The solution at the test points, in float64; None: unknown."""
-
-    def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n o"]:
-        """u(x) that fulfils the hard conditions whatever the network v is."""
-        return v(x)
 
     # The solution around a network
 
@@ -303,7 +305,7 @@ class PDE(Problem, abc.ABC):
         """The conditions that are not fulfilled by construction."""
         return tuple(
             condition
-            for condition in self.conditions()
+            for condition in self.conditions
             if not (self.hard and condition.hard)
             and not (self.harmonics and condition.periodic in self.periodic_axes)
         )
@@ -358,7 +360,7 @@ class PDE(Problem, abc.ABC):
         Raises:
           InputError: one is none, takes the equation's name, or has no weight.
         """
-        for condition in self.conditions():
+        for condition in self.conditions:
             if not isinstance(condition, Condition):
                 raise InputError(
                     f"conditions: expected what pde.dirichlet(...) and its like give, "

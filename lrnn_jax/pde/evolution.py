@@ -6,7 +6,7 @@ Where a solution has no closed form it is computed by `references`, whose accura
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.checks import require_at_least, require_choice, require_positive
 from lrnn_jax.domains import Box
-from lrnn_jax.operators import partial
+from lrnn_jax.operators import derivative
 from lrnn_jax.pde import references, solutions
 from lrnn_jax.pde.conditions import (
     Condition,
@@ -53,7 +53,7 @@ class Evolution(PDE):
     where w(x) is `vanishing`.
     """
 
-    time: ClassVar[bool] = True
+    time = True
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """u0, the solution at t = 0."""
@@ -73,6 +73,7 @@ class Evolution(PDE):
         """u0 of a point (x, t)."""
         return self.start(x[_X])
 
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """u0; and the period of u and its derivatives in x, or zero at both ends."""
         if self.periodic_axes:
@@ -112,9 +113,9 @@ class Convection(Evolution):
     neural networks", NeurIPS 2021 (arXiv 2109.01050).
     """
 
-    order: ClassVar[int] = 1
-    domain: ClassVar[Box] = Box((0.0, 0.0), (2 * math.pi, 1.0))
-    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+    order = 1
+    domain = Box((0.0, 0.0), (2 * math.pi, 1.0))
+    periodic_axes = (0,)
 
     beta: float = 30.0
     start_value: Literal["sin", "one_plus_sin"] = "sin"
@@ -137,6 +138,7 @@ class Convection(Evolution):
         """u_t + beta u_x, one derivative along (beta, 1)."""
         return lambda x: jax.jvp(u, (x,), (jnp.array([self.beta, 1.0], x.dtype),))[1]
 
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """u0 and the period, on grids."""
         at_start = self.domain.mesh((256, 1), (False, True))
@@ -169,7 +171,7 @@ class Heat(Evolution):
       InputError: a field is out of its range.
     """
 
-    domain: ClassVar[Box] = Box((0.0, 0.0), (1.0, 1.0))
+    domain = Box((0.0, 0.0), (1.0, 1.0))
 
     diffusivity: float = 0.1
     frequency: int = 2
@@ -193,7 +195,7 @@ class Heat(Evolution):
 
     def residual(self, u: PointField) -> PointResidual:
         """u_t - alpha u_xx."""
-        u_t, u_xx = partial(u, _T), partial(u, _X, _X)
+        u_t, u_xx = derivative(u, _T), derivative(u, _X, _X)
         return lambda x: u_t(x) - self.diffusivity * u_xx(x)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
@@ -217,7 +219,7 @@ class Wave(Evolution):
     c = 2.
     """
 
-    domain: ClassVar[Box] = Box((0.0, 0.0), (1.0, 1.0))
+    domain = Box((0.0, 0.0), (1.0, 1.0))
 
     speed: float = 2.0
 
@@ -240,9 +242,10 @@ class Wave(Evolution):
 
     def residual(self, u: PointField) -> PointResidual:
         """u_tt - c^2 u_xx."""
-        u_tt, u_xx = partial(u, _T, _T), partial(u, _X, _X)
+        u_tt, u_xx = derivative(u, _T, _T), derivative(u, _X, _X)
         return lambda x: u_tt(x) - self.speed**2 * u_xx(x)
 
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """u0, rest, and zero at both ends."""
         return (
@@ -271,7 +274,7 @@ class Burgers(Evolution):
     References: Raissi, Perdikaris and Karniadakis, JCP 2019: nu = 0.01 / pi.
     """
 
-    domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
+    domain = Box((-1.0, 0.0), (1.0, 1.0))
 
     viscosity: float = 0.01 / math.pi
 
@@ -289,7 +292,7 @@ class Burgers(Evolution):
 
     def residual(self, u: PointField) -> PointResidual:
         """u_t + u u_x - nu u_xx."""
-        u_t, u_x, u_xx = partial(u, _T), partial(u, _X), partial(u, _X, _X)
+        u_t, u_x, u_xx = derivative(u, _T), derivative(u, _X), derivative(u, _X, _X)
         return lambda x: u_t(x) + u(x) * u_x(x) - self.viscosity * u_xx(x)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
@@ -314,8 +317,8 @@ class AllenCahn(Evolution):
     References: Raissi, Perdikaris and Karniadakis, JCP 2019: D = 1e-4, r = 5.
     """
 
-    domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
-    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+    domain = Box((-1.0, 0.0), (1.0, 1.0))
+    periodic_axes = (0,)
 
     diffusion: float = 1e-4
     reaction: float = 5.0
@@ -330,7 +333,7 @@ class AllenCahn(Evolution):
 
     def residual(self, u: PointField) -> PointResidual:
         """u_t - D u_xx - r (u - u^3)."""
-        u_t, u_xx = partial(u, _T), partial(u, _X, _X)
+        u_t, u_xx = derivative(u, _T), derivative(u, _X, _X)
         return lambda x: u_t(x) - self.diffusion * u_xx(x) - self.reaction * (u(x) - u(x) ** 3)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
@@ -357,9 +360,9 @@ class KortewegDeVries(Evolution):
     References: Zabusky and Kruskal, PRL 1965; eta = 1, mu = 0.022 as in arXiv 2308.08468.
     """
 
-    order: ClassVar[int] = 3
-    domain: ClassVar[Box] = Box((-1.0, 0.0), (1.0, 1.0))
-    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+    order = 3
+    domain = Box((-1.0, 0.0), (1.0, 1.0))
+    periodic_axes = (0,)
 
     eta: float = 1.0
     mu: float = 0.022
@@ -374,7 +377,7 @@ class KortewegDeVries(Evolution):
 
     def residual(self, u: PointField) -> PointResidual:
         """u_t + eta u u_x + mu^2 u_xxx."""
-        u_t, u_x, u_xxx = partial(u, _T), partial(u, _X), partial(u, _X, _X, _X)
+        u_t, u_x, u_xxx = derivative(u, _T), derivative(u, _X), derivative(u, _X, _X, _X)
         return lambda x: u_t(x) + self.eta * u(x) * u_x(x) + self.mu**2 * u_xxx(x)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
@@ -399,8 +402,8 @@ class ReactionDiffusion(Evolution):
     ask equal values of both ends alone, which other solutions have too; here slopes are equal too.
     """
 
-    domain: ClassVar[Box] = Box((0.0, 0.0), (2 * math.pi, 1.0))
-    periodic_axes: ClassVar[tuple[int, ...]] = (0,)
+    domain = Box((0.0, 0.0), (2 * math.pi, 1.0))
+    periodic_axes = (0,)
 
     diffusion: float = 3.0
     rate: float = 5.0
@@ -415,7 +418,7 @@ class ReactionDiffusion(Evolution):
 
     def residual(self, u: PointField) -> PointResidual:
         """u_t - nu u_xx - rho u (1 - u)."""
-        u_t, u_xx = partial(u, _T), partial(u, _X, _X)
+        u_t, u_xx = derivative(u, _T), derivative(u, _X, _X)
         return lambda x: u_t(x) - self.diffusion * u_xx(x) - self.rate * u(x) * (1 - u(x))
 
     def truth(self) -> Float[np.ndarray, "m 1"]:

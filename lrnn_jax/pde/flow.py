@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +43,8 @@ class Kovasznay(PDE):
     References: Kovasznay 1948; Jin et al., "NSFnets", JCP 2021 (arXiv 2003.06496): Re = 40.
     """
 
-    domain: ClassVar[Box] = Box((-0.5, -0.5), (1.0, 1.5))
-    component_names: ClassVar[tuple[str, ...]] = ("u1", "u2", "p")
+    domain = Box((-0.5, -0.5), (1.0, 1.5))
+    component_names = ("u1", "u2", "p")
 
     reynolds: float = 40.0
 
@@ -61,6 +60,7 @@ class Kovasznay(PDE):
         """Momentum along x and y, and the divergence."""
         return _navier_stokes(u, 1 / self.reynolds, steady=True)
 
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """The solution on all faces."""
         return (dirichlet(self.domain, self.exact, weight=self.boundary_weight),)
@@ -89,10 +89,10 @@ class TaylorGreen(PDE):
     References: Taylor, "On the decay of vortices in a viscous fluid", Phil. Mag. 1923.
     """
 
-    time: ClassVar[bool] = True
-    domain: ClassVar[Box] = Box((0.0, 0.0, 0.0), (2 * math.pi, 2 * math.pi, 1.0))
-    periodic_axes: ClassVar[tuple[int, ...]] = (0, 1)
-    component_names: ClassVar[tuple[str, ...]] = ("u1", "u2", "p")
+    time = True
+    domain = Box((0.0, 0.0, 0.0), (2 * math.pi, 2 * math.pi, 1.0))
+    periodic_axes = (0, 1)
+    component_names = ("u1", "u2", "p")
 
     viscosity: float = 0.1
 
@@ -108,6 +108,7 @@ class TaylorGreen(PDE):
         """Momentum along x and y, and the divergence."""
         return _navier_stokes(u, self.viscosity, steady=False)
 
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """The start, both periods, and the pressure at the origin."""
         return (
