@@ -161,15 +161,20 @@ def _decode(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     del options
-    for title, registry in (("models", MODELS), ("problems", PROBLEMS)):
+    specs = {"models": MODELS, "problems": PROBLEMS}
+    texts = {title: {n: _summary(k) for n, k in known.items()} for title, known in specs.items()}
+    texts["configs"] = {name: _first_line(path) for name, path in configs().items()}
+    width = max(len(name) for lines in texts.values() for name in lines)
+    for title, lines in texts.items():
         print(f"{title}:")
-        for name, kind in registry.items():
-            print(f"  {name:<22}{_summary(kind)}")
-    print("configs:")
-    for name, path in configs().items():
-        first = path.read_text(encoding="utf-8").splitlines()[0]
-        print(f"  {name:<22}{first.removeprefix('# ')}")
+        for name, text in lines.items():
+            print(f"  {name:<{width}}  {text}")
     return 0
+
+
+def _first_line(config: Path) -> str:
+    """The comment that a config begins with."""
+    return config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
 def _summary(kind: type) -> str:

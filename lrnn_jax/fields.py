@@ -16,7 +16,7 @@ __all__ = ["BoundModel", "precision_of", "predict"]
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class BoundModel:
     """The field u(x) = model.apply(params, x).
 

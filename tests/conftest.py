@@ -21,7 +21,7 @@ jax.config.update("jax_disable_most_optimizations", QUICKLY)
 jax.config.update("jax_debug_key_reuse", True)
 
 # Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
-CHECKED = ("kernels", "domains", "training.loop", "training.predict")
+CHECKED = ("kernels", "domains", "training.loop", "fields")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 
 

@@ -51,7 +51,9 @@ BAD = {
     "one.gif has one frame": "video one.gif",
     "problem.views: expected an integer >= 1": "ct phantom --problem.views 0",
     "problem.known: expected a number between": "inpainting camera --problem.known 2",
-    "scale: 512 x 512 pixels are no multiple of 5": "frames camera --problem.scale 5",
+    "scale: 512 x 512 pixels are no multiple of 5": (
+        "multi_frame_super_resolution camera --problem.scale 5"
+    ),
     "batch: the loss of CT takes all its data": "ct phantom --training.batch 4",
     "needs a problem of squared residuals": "audio chord --training.optimizer levenberg_marquardt",
 }

@@ -180,7 +180,7 @@ def test_adaptive_points_gather_where_the_residual_is(x64):
     def equation(u):
         return lambda x: u(x) * jnp.exp(-50 * (x[0] - 0.5) ** 2)
 
-    fields = {"box": pde.Box((0.0,), (1.0,)), "equation": equation, "points": 400}
+    fields = {"domain": pde.Box((0.0,), (1.0,)), "residual": equation, "points": 400}
     fields["resample_every"] = 1
     one = lambda x: jnp.ones((*x.shape[:-1], 1))  # noqa: E731
 

@@ -14,7 +14,8 @@ import pytest
 from test_compilation import compilations
 
 import lrnn_jax as lj
-from lrnn_jax import optimizers, pde, scale_subnetworks
+from lrnn_jax import optimizers, pde
+from lrnn_jax.training import scale_subnetworks
 from lrnn_jax.training.programs import Programs, structural_key
 
 X = jnp.linspace(-1, 1, 16)[:, None]

@@ -8,7 +8,7 @@ import scipy.ndimage
 
 import lrnn_jax as lj
 from lrnn_jax import InputError
-from lrnn_jax.inverse import Denoising, Frames, Inpainting, SuperResolution
+from lrnn_jax.inverse import Denoising, Inpainting, MultiFrameSuperResolution, SuperResolution
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.metrics import psnr, ssim
 
@@ -24,7 +24,7 @@ KINDS = {
     "denoising": Denoising,
     "inpainting": Inpainting,
     "super_resolution": SuperResolution,
-    "frames": Frames,
+    "multi_frame_super_resolution": MultiFrameSuperResolution,
 }
 
 
@@ -141,7 +141,7 @@ def test_blocks_are_means_of_the_pixels_that_their_points_lie_in(stored):
         np.testing.assert_allclose(in_unit(found), own, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [SuperResolution, Frames])
+@pytest.mark.parametrize("kind", [SuperResolution, MultiFrameSuperResolution])
 def test_sides_are_multiples_of_the_scale(stored, kind):
     with pytest.raises(InputError, match="8 x 12 pixels are no multiple of 5: take a size of 5 10"):
         kind(source=stored(), scale=5).load()
@@ -152,7 +152,7 @@ def test_sides_are_multiples_of_the_scale(stored, kind):
 
 def test_the_first_frame_is_that_of_super_resolution(stored):
     path = stored()
-    one = Frames(source=path, frames=1).load()
+    one = MultiFrameSuperResolution(source=path, frames=1).load()
     alone = SuperResolution(source=path).load()
     np.testing.assert_allclose(one.x, alone.x, atol=1e-6)
     np.testing.assert_allclose(one.y, alone.y, atol=1e-6)
@@ -160,7 +160,7 @@ def test_the_first_frame_is_that_of_super_resolution(stored):
 
 def test_frames_hold_the_picture_at_their_points(stored):
     """Interpolated between pixel centres, none of them outside."""
-    problem = Frames(source=stored(SMOOTH), frames=5, shift=2.0, turn=9.0)
+    problem = MultiFrameSuperResolution(source=stored(SMOOTH), frames=5, shift=2.0, turn=9.0)
     data = problem.load()
     assert np.abs(data.x).max() < 1
     assert len(data.y) > 24
@@ -172,7 +172,7 @@ def test_frames_hold_the_picture_at_their_points(stored):
 
 def test_frames_move_rigidly_and_in_pixels(stored):
     """Points of a block keep their distances, although the picture is not square."""
-    data = Frames(source=stored(SMOOTH), frames=6, shift=3.0, turn=30.0).load()
+    data = MultiFrameSuperResolution(source=stored(SMOOTH), frames=6, shift=3.0, turn=30.0).load()
     places = np.float64(data.x) * [12, 8]
     side = np.linalg.norm(places[:, 1] - places[:, 0], axis=-1)
     corner = np.linalg.norm(places[:, 15] - places[:, 0], axis=-1)
@@ -222,7 +222,7 @@ def test_what_is_drawn_can_be_read(stored, tmp_path, kind):
     assert read_picture(str(path)).pixels.shape == (12, 8, 1)
 
 
-@pytest.mark.parametrize("kind", ["inpainting", "super_resolution", "frames"])
+@pytest.mark.parametrize("kind", ["inpainting", "super_resolution", "multi_frame_super_resolution"])
 def test_a_short_fit_beats_its_start_by_3_db(kind):
     problem = KINDS[kind](source="camera", size=(32, 32))
     model = lj.Siren(in_dim=2, out_dim=1, width=24, depth=2, omega0=8.0)
@@ -258,10 +258,10 @@ def test_chunks_change_nothing_but_rounding():
         (Inpainting, {"known": 0.0}, "known: expected a number between 0 and 1"),
         (Inpainting, {"known": 1.0}, "known: expected a number between 0 and 1"),
         (SuperResolution, {"scale": 1}, "scale: expected an integer >= 2"),
-        (Frames, {"frames": 0}, "frames: expected an integer >= 1"),
-        (Frames, {"shift": -1.0}, "shift: expected a finite number >= 0"),
-        (Frames, {"turn": 200.0}, "turn: expected degrees from 0 to 180"),
-        (Frames, {"size": (0, 4)}, "size: expected an integer >= 1"),
+        (MultiFrameSuperResolution, {"frames": 0}, "frames: expected an integer >= 1"),
+        (MultiFrameSuperResolution, {"shift": -1.0}, "shift: expected a finite number >= 0"),
+        (MultiFrameSuperResolution, {"turn": 200.0}, "turn: expected degrees from 0 to 180"),
+        (MultiFrameSuperResolution, {"size": (0, 4)}, "size: expected an integer >= 1"),
     ],
 )
 def test_impossible_fields_are_named(kind, fields, message):

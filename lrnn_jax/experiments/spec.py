@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import importlib
 import inspect
 import re
 import tomllib
@@ -71,7 +72,7 @@ PROBLEMS: dict[str, type] = {
     "denoising": inverse.Denoising,
     "inpainting": inverse.Inpainting,
     "super_resolution": inverse.SuperResolution,
-    "frames": inverse.Frames,
+    "multi_frame_super_resolution": inverse.MultiFrameSuperResolution,
     "ct": inverse.CT,
     "regression": Regression,
     "classification": Classification,
@@ -123,12 +124,12 @@ def table_of(experiment: Experiment) -> Table:
     """The experiment with every default written out; a field that is None is left out.
 
     Raises:
-      InputError: a field holds a Python function, which no file can name.
+      InputError: a value or a class has no form in a file, such as a Python function.
     """
     return {
-        "model": _section(experiment.model, MODELS),
-        "problem": _section(experiment.problem, PROBLEMS),
-        "training": _section(experiment.training, {}),
+        "model": _section("model", experiment.model, MODELS),
+        "problem": _section("problem", experiment.problem, PROBLEMS),
+        "training": _section("training", experiment.training, {}),
     }
 
 
@@ -234,29 +235,77 @@ def _check_sections(table: Table) -> None:
 
 
 def _kind(section: str, table: Table, registry: dict[str, type]) -> type:
+    """The class that `kind` names: one of the registry, or "module:Class" of the user's own."""
     kind = table.get(section, {}).get("kind", next(iter(registry)))
-    if not isinstance(kind, str) or kind not in registry:
+    if isinstance(kind, str) and kind in registry:
+        return registry[kind]
+    if isinstance(kind, str) and ":" in kind:
+        return _imported(section, kind)
+    raise InputError(f"{section}.kind: unknown {section} {kind!r}; {suggest(str(kind), registry)}")
+
+
+def _imported(section: str, path: str) -> type:
+    """The dataclass at an import path "module:Class".
+
+    Raises:
+      InputError: there is none.
+    """
+    module, _, names = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for name in names.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{section}.kind: cannot import {path!r}: {error}") from error
+    protocol = {"model": Model, "problem": Problem}[section]
+    members = [name for name in dir(protocol) if not name.startswith("_")]
+    missing = [name for name in members if not hasattr(found, name)]
+    fields = getattr(found, "__dataclass_fields__", {})
+    missing = [name for name in missing if name not in fields]
+    if not isinstance(found, type) or not dataclasses.is_dataclass(found) or missing:
         raise InputError(
-            f"{section}.kind: unknown {section} {kind!r}; {suggest(str(kind), registry)}"
+            f"{section}.kind: {path!r} is no dataclass with the members of "
+            f"lrnn_jax.typing.{protocol.__name__}"
         )
-    return registry[kind]
+    return found
 
 
-def _section(spec: Any, registry: dict[str, type]) -> Table:
-    kinds = {cls: name for name, cls in registry.items()}
+def _name(cls: type, section: str, registry: dict[str, type]) -> str:
+    """What `kind` calls a class.
+
+    Raises:
+      InputError: it cannot be imported by a name.
+    """
+    known = {kind: name for name, kind in registry.items()}
+    if cls in known:
+        return known[cls]
+    if "<" in cls.__qualname__ or not dataclasses.is_dataclass(cls):
+        raise InputError(
+            f"{section}: a file cannot name {cls.__qualname__}: make it a dataclass at the top "
+            "level of a module"
+        )
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _section(section: str, spec: Any, registry: dict[str, type]) -> Table:
+    """The fields of a spec as TOML has them; one that is None is left out.
+
+    Raises:
+      InputError: a value has no form in TOML.
+    """
+    kind = {"kind": _name(type(spec), section, registry)} if registry else {}
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
-    for name, value in fields.items():
-        if callable(value):
-            raise InputError(
-                f"{name}: a Python function cannot be written to a file, got {value!r}"
-            )
-    plain = {n: _list(v) for n, v in fields.items() if v is not None}
-    return {"kind": kinds[type(spec)], **plain} if registry else plain
+    return kind | {n: _to_toml(n, value) for n, value in fields.items() if value is not None}
 
 
-def _list(value: Any) -> Any:
-    """A tuple as a list, and the tuples in it."""
-    return list(map(_list, value)) if isinstance(value, tuple) else value
+def _to_toml(name: str, value: Any) -> Any:
+    """A number, a string or a flag as it is, and a tuple of them as a list."""
+    if isinstance(value, tuple):
+        return [_to_toml(name, entry) for entry in value]
+    if not isinstance(value, bool | int | float | str):
+        what = "a Python function" if callable(value) else f"a {type(value).__name__}"
+        raise InputError(f"{name}: {what} cannot be written to a file, got {value!r}")
+    return value
 
 
 def _decode(section: str, table: Table, kind: type) -> Any:

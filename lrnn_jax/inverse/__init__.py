@@ -9,9 +9,9 @@ from lrnn_jax.inverse.radon import (
 )
 from lrnn_jax.inverse.restoration import (
     Denoising,
-    Frames,
     Inpainting,
     Measurements,
+    MultiFrameSuperResolution,
     SuperResolution,
 )
 from lrnn_jax.inverse.tomography import CT, Sinogram
@@ -19,9 +19,9 @@ from lrnn_jax.inverse.tomography import CT, Sinogram
 __all__ = [
     "CT",
     "Denoising",
-    "Frames",
     "Inpainting",
     "Measurements",
+    "MultiFrameSuperResolution",
     "Sinogram",
     "SuperResolution",
     "filtered_back_projection",

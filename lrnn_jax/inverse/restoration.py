@@ -35,7 +35,14 @@ from lrnn_jax.metrics import psnr, psnr_from_mse, ssim
 from lrnn_jax.signals.picture import PictureProblem, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Terms
 
-__all__ = ["Denoising", "Frames", "Inpainting", "Measurements", "SuperResolution", "with_noise"]
+__all__ = [
+    "Denoising",
+    "Inpainting",
+    "Measurements",
+    "MultiFrameSuperResolution",
+    "SuperResolution",
+    "with_noise",
+]
 
 _MOST_PHOTONS = 1e15  # beyond, counts are no integers of 64 bits
 _SLACK = 1e-3  # of a pixel, for points in single precision
@@ -223,7 +230,7 @@ class SuperResolution(Restoration):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Frames(Restoration):
+class MultiFrameSuperResolution(Restoration):
     """A picture from several frames of fewer pixels, each shifted and turned by a known amount.
 
     A pixel of a frame is the mean over scale x scale points, between the pixels of the picture
@@ -325,7 +332,7 @@ def block_points(shape: tuple[int, int], scale: int) -> Float[np.ndarray, "n s 2
     return rearrange(points, "(h p) (w q) d -> (h w) (p q) d", p=scale, q=scale)
 
 
-def _single(frames: Frames) -> SuperResolution:
+def _single(frames: MultiFrameSuperResolution) -> SuperResolution:
     """The problem of the first frame alone."""
     return SuperResolution(
         source=frames.source, crop=frames.crop, size=frames.size, scale=frames.scale

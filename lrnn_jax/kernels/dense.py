@@ -7,17 +7,17 @@ from jaxtyping import Array, Float
 __all__ = ["affine", "dot", "layer_norm"]
 
 
-def dot(x: jax.Array, weight: jax.Array, rounded: bool = False) -> jax.Array:
+def dot(x: jax.Array, weight: jax.Array, bf16_operands: bool = False) -> jax.Array:
     """x W with full float32 products: no TF32 or bfloat16 passes on an accelerator.
 
     Args:
       x: (..., i).
       weight: (i, ...).
-      rounded: the operands are rounded to bfloat16, which an accelerator multiplies many times
-        faster, and so is the cotangent, an operand of the backward products; all sums are float32,
-        and the gradients are not rounded again.
+      bf16_operands: the operands are rounded to bfloat16, which an accelerator multiplies many
+        times faster, and so is the cotangent, an operand of the backward products; all sums are
+        float32, and the gradients are not rounded again.
     """
-    if rounded:
+    if bf16_operands:
         x, weight = _to_bfloat16(x), _to_bfloat16(weight)
         algorithm = jax.lax.DotAlgorithmPreset.BF16_BF16_F32
         return _with_rounded_cotangent(jnp.dot(x, weight, precision=algorithm))
@@ -28,10 +28,10 @@ def affine(
     x: Float[Array, "*n i"],
     weight: Float[Array, "i o"],
     bias: Float[Array, "o"] | None,
-    rounded: bool = False,
+    bf16_operands: bool = False,
 ) -> Float[Array, "*n o"]:
-    """x W + b, `rounded` as in `dot`."""
-    y = dot(x, weight, rounded)
+    """x W + b, `bf16_operands` as in `dot`."""
+    y = dot(x, weight, bf16_operands)
     return y if bias is None else y + bias
 
 

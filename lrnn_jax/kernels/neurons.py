@@ -56,7 +56,7 @@ def folded(neurons: Neurons) -> Neurons:
 
 
 def lean_neurons(
-    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, rounded: bool = False
+    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, bf16_operands: bool = False
 ) -> Float[Array, "*n r"]:
     """phi(x), of which the backward pass keeps z and the products, and of several units none.
 
@@ -64,12 +64,12 @@ def lean_neurons(
       neurons: the parameters.
       x: the layer's input.
       tau: the inner activation.
-      rounded: the matrix product's operands are rounded to bfloat16.
+      bf16_operands: the matrix product's operands are rounded to bfloat16.
     """
     neurons = folded(neurons)
     _, k, r = neurons.weight.shape
     row = {name: leaf.reshape(*leaf.shape[:-2], k * r) for name, leaf in neurons._asdict().items()}
-    z = affine(x, row["weight"], row["bias"], rounded).astype(jnp.result_type(x, *neurons))
+    z = affine(x, row["weight"], row["bias"], bf16_operands).astype(jnp.result_type(x, *neurons))
     if neurons.slope.shape[0] == 1:
         g = row["amplitude"][0] * tau(z)
     else:

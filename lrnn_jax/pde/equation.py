@@ -399,7 +399,7 @@ class PDE(Declarations, abc.ABC):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PDESolution:
     """u(x) in the coordinates of an equation, around a network; a pytree if the network is one.
 

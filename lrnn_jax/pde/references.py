@@ -226,8 +226,8 @@ def allen_cahn(
     x: Float[ArrayLike, " x"],
     t: Float[ArrayLike, " t"],
     *,
-    diffusion: float = 1e-4,
-    reaction: float = 5.0,
+    diffusion: float,
+    reaction: float,
     modes: int = 1024,
     steps: int = 800,
 ) -> Float[np.ndarray, "x t"]:
@@ -280,8 +280,8 @@ def korteweg_de_vries(
     x: Float[ArrayLike, " x"],
     t: Float[ArrayLike, " t"],
     *,
-    eta: float = 1.0,
-    mu: float = 0.022,
+    eta: float,
+    mu: float,
     modes: int = 192,
     steps: int = 12_000,
 ) -> Float[np.ndarray, "x t"]:
@@ -338,8 +338,8 @@ def reaction_diffusion(
     x: Float[ArrayLike, " x"],
     t: Float[ArrayLike, " t"],
     *,
-    diffusion: float = 5.0,
-    rate: float = 5.0,
+    diffusion: float,
+    rate: float,
     modes: int = 128,
     steps: int = 2000,
 ) -> Float[np.ndarray, "x t"]:
@@ -388,7 +388,7 @@ def reaction_diffusion(
 
 
 def burgers(
-    x: Float[ArrayLike, " x"], t: Float[ArrayLike, " t"], *, viscosity: float = 0.01 / math.pi
+    x: Float[ArrayLike, " x"], t: Float[ArrayLike, " t"], *, viscosity: float
 ) -> Float[np.ndarray, "x t"]:
     """u_t + u u_x = nu u_xx on [-1, 1], u(-1) = u(1) = 0, from u(x, 0) = -sin(pi x).
 

@@ -45,7 +45,7 @@ Values = Float[Array, "*batch o"] | Float[np.ndarray, "*batch o"]
 # Steady -------------------------------------------------------------------------------------------
 
 
-def poisson(x: Points, *, frequency: float = 1.0) -> Values:
+def poisson(x: Points, *, frequency: float) -> Values:
     """prod_i sin(n pi x_i), so -Laplacian u = d (n pi)^2 u; zero on the faces of [-1, 1]^d.
 
     Args:
@@ -56,7 +56,7 @@ def poisson(x: Points, *, frequency: float = 1.0) -> Values:
     return xp.prod(xp.sin(frequency * np.pi * points), axis=-1, keepdims=True)
 
 
-def poisson_chirp(x: Points, *, frequency: float = 1.0) -> Values:
+def poisson_chirp(x: Points, *, frequency: float) -> Values:
     """sin(n pi x) sin(n pi y^2), whose waves shorten as 1 / y; zero on the sides of [0, 1]^2.
 
     -Laplacian u = (n pi)^2 (1 + 4 y^2) u - 2 n pi sin(n pi x) cos(n pi y^2).
@@ -70,7 +70,7 @@ def poisson_chirp(x: Points, *, frequency: float = 1.0) -> Values:
     return (xp.sin(rate * first) * xp.sin(rate * second**2))[..., None]
 
 
-def helmholtz(x: Points, *, frequencies: tuple[float, float] = (1.0, 4.0)) -> Values:
+def helmholtz(x: Points, *, frequencies: tuple[float, float]) -> Values:
     """sin(a_1 pi x) sin(a_2 pi y): Laplacian u + k^2 u = (k^2 - pi^2 (a_1^2 + a_2^2)) u for any k.
 
     It vanishes on the sides of [-1, 1]^2 for integers a_1, a_2.
@@ -87,7 +87,7 @@ def helmholtz(x: Points, *, frequencies: tuple[float, float] = (1.0, 4.0)) -> Va
     return waves[..., None]
 
 
-def kovasznay(x: Points, *, reynolds: float = 40.0) -> Values:
+def kovasznay(x: Points, *, reynolds: float) -> Values:
     """The steady flow behind a row of bars, (u, v, p):
 
         u = 1 - e^{lambda x} cos(2 pi y),  v = lambda / (2 pi) e^{lambda x} sin(2 pi y),
@@ -115,7 +115,7 @@ def kovasznay(x: Points, *, reynolds: float = 40.0) -> Values:
 # In time ------------------------------------------------------------------------------------------
 
 
-def convection(x: Points, *, speed: float = 30.0) -> Values:
+def convection(x: Points, *, speed: float) -> Values:
     """sin(x - beta t): u_t + beta u_x = 0, of period 2 pi in x.
 
     Args:
@@ -129,7 +129,7 @@ def convection(x: Points, *, speed: float = 30.0) -> Values:
     return xp.sin(place - speed * time)[..., None]
 
 
-def heat(x: Points, *, diffusivity: float = 1.0, frequency: float = 1.0) -> Values:
+def heat(x: Points, *, diffusivity: float, frequency: float) -> Values:
     """exp(-alpha k^2 pi^2 t) sin(k pi x): u_t = alpha u_xx; zero at x = 0, 1 for an integer k.
 
     Args:
@@ -142,7 +142,7 @@ def heat(x: Points, *, diffusivity: float = 1.0, frequency: float = 1.0) -> Valu
     return (xp.exp(-diffusivity * rate**2 * time) * xp.sin(rate * place))[..., None]
 
 
-def wave(x: Points, *, speed: float = 2.0) -> Values:
+def wave(x: Points, *, speed: float) -> Values:
     """sin(pi x) cos(c pi t) + 1/2 sin(4 pi x) cos(4 c pi t): u_tt = c^2 u_xx.
 
     Zero at x = 0, 1; at rest for t = 0.
@@ -161,7 +161,7 @@ def wave(x: Points, *, speed: float = 2.0) -> Values:
     return (slow + fast / 2)[..., None]
 
 
-def taylor_green(x: Points, *, viscosity: float = 0.01) -> Values:
+def taylor_green(x: Points, *, viscosity: float) -> Values:
     """Decaying vortices (u, v, p), of period 2 pi in x and y:
 
         u = sin(x) cos(y) F,  v = -cos(x) sin(y) F,  p = (cos(2 x) + cos(2 y)) F^2 / 4,
