@@ -5,6 +5,7 @@ import functools
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -288,3 +289,42 @@ def test_what_is_dropped_is_freed():
     assert maps_equal <= maps + 30
     assert mb_distinct <= megabytes + 40
     assert mb_equal <= mb_distinct + 10
+
+
+SETTINGS = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, lrnn_jax as lj
+from test_compilation import compilations
+
+model = lj.Siren(in_dim=2, out_dim=1, width=4, depth=1)
+problem = lj.Image(source="camera", size=(6, 6))
+
+def loops(**context):
+    with compilations() as names:
+        found = lj.solve(model, problem, lj.Training(steps=2))
+    (device,) = jax.tree.leaves(found.params)[0].devices()
+    return sum("advance" in name for name in names), device.id
+
+print(loops(), loops())
+with jax.default_device(jax.devices()[1]):
+    print(loops(), loops())
+with jax.default_matmul_precision("bfloat16"):
+    print(loops(), loops())
+with jax.enable_x64(True):  # `solve` sets the precision of its settings
+    print(loops())
+print(loops())
+"""
+
+
+def test_a_program_is_of_its_device_and_of_jax_settings():
+    """Another device or matmul precision compiles anew, an earlier one does not."""
+    found = subprocess.run(
+        [sys.executable, "-c", SETTINGS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    expected = ["(1, 0) (0, 0)", "(1, 1) (0, 1)", "(1, 0) (0, 0)", "(0, 0)", "(0, 0)"]
+    assert found.stdout.splitlines() == expected
