@@ -1,4 +1,4 @@
-"""Files in and out: pictures, sound, solids, tables, atomic writing."""
+"""Reading and writing files: images, sound, video, solids, tables; atomic writing."""
 
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, exists, io_errors, read_bytes, write_bytes

@@ -1,4 +1,4 @@
-"""NumPy and MATLAB files: arrays by name, of a size that is known before it is allocated."""
+"""Read arrays from NumPy and MATLAB files. The size is checked before memory is allocated."""
 
 import ast
 import io
@@ -23,19 +23,19 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def read_npy(content: bytes, source: str) -> np.ndarray:
-    """The array of an .npy file.
+    """Return the array of an .npy file.
 
     Raises:
-      InputError: it is damaged, holds Python objects, or does not fit into memory.
+      InputError: the file is damaged, holds Python objects, or does not fit into memory.
     """
     return _array(io.BytesIO(content), len(content), source)
 
 
 def read_npz(content: bytes, source: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name.
+    """Return the arrays of an .npz file as a dict by name.
 
     Raises:
-      InputError: it is damaged, holds Python objects, or does not fit into memory.
+      InputError: the file is damaged, holds Python objects, or does not fit into memory.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -43,21 +43,21 @@ def read_npz(content: bytes, source: str) -> dict[str, np.ndarray]:
             require_memory(source, sum(member.file_size for member in members))
             arrays = {}
             for member in members:
-                with archive.open(member) as file:  # decompresses what is read, no more
+                with archive.open(member) as file:  # decompresses only what is read
                     name = member.filename.removesuffix(".npy")
                     arrays[name] = _array(file, member.file_size, source)
             return arrays
     except InputError:
         raise
-    except Exception as error:  # of zipfile, zlib and others; all mean the same here
+    except Exception as error:  # zipfile and zlib raise many types; treat all as a damaged file
         raise InputError(f"cannot read {source}: damaged, or no NPZ ({_reason(error)})") from error
 
 
 def _array(file: Any, size: int, source: str) -> np.ndarray:
-    """An array of .npy format whose header says what the `size` bytes of the file hold."""
+    """Return an array in .npy format after checking its header against the file's `size` bytes."""
     try:
         dtype, shape, fortran = _header(file)
-    except Exception as error:  # NumPy's own are of several kinds
+    except Exception as error:  # NumPy raises several types
         raise InputError(
             f"cannot read {source}: damaged, or no NumPy array ({_reason(error)})"
         ) from error
@@ -75,7 +75,7 @@ def _array(file: Any, size: int, source: str) -> np.ndarray:
 
 
 def _header(file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], bool]:
-    """(dtype, shape, whether the order is Fortran's) of versions 1 to 3 of the format."""
+    """Return (dtype, shape, fortran_order) of an .npy header, format versions 1 to 3."""
     version = np.lib.format.read_magic(file)
     length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
     if version not in ((1, 0), (2, 0), (3, 0)) or length > 2**16:
@@ -89,18 +89,18 @@ def _header(file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], bool]:
 
 
 def read_volume_of_mat(content: bytes, source: str) -> np.ndarray:
-    """The one numeric array with three axes of a MATLAB file of version 4 to 7.
+    """Return the only numeric three-axis array of a MATLAB file of version 4 to 7.
 
-    SciPy reads it, in a process of its own: damaged files can crash its reader.
+    SciPy reads the file in a separate process, because a damaged file can crash its reader.
 
     Raises:
-      InputError: the file is damaged, of version 7.3, or too large for memory, or it has no such
-        array or several.
+      InputError: the file is damaged, of version 7.3, or too large for memory, or it does not have
+        exactly one such array.
     """
     if content[512:520] == _HDF5 or content.startswith(_HDF5):
         raise InputError(f"{source} is a MATLAB file of version 7.3: save it with -v7")
     free = available_memory()
-    # The child holds the file, SciPy's array and its bytes; then this process does.
+    # Half: first the child process and then this one hold the array and its bytes.
     limit = "none" if free is None else str(free // 2)
     command = [sys.executable, "-I", str(_MAT_SCRIPT), limit]
     try:

@@ -1,4 +1,4 @@
-"""Containers of sound and video: which one a file is, and whether it is as long as it says."""
+"""Detect audio and video container formats, and check that a file is not cut short."""
 
 import struct
 
@@ -6,7 +6,7 @@ from lrnn_jax.errors import InputError
 
 __all__ = ["require_container", "require_whole"]
 
-_UNKNOWN = (0, 2**32 - 1)  # the size that a stream writes before it knows its end
+_UNKNOWN = (0, 2**32 - 1)  # the size field of a stream whose length is not known yet
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _CONTAINERS = {
@@ -18,17 +18,17 @@ _CONTAINERS = {
     b"\x30\x26\xb2\x75": "asf",
     b"YUV4": "yuv4mpegpipe",
 }
-_PACKET = 188  # bytes of an MPEG transport stream
+_PACKET = 188  # bytes of a packet of an MPEG transport stream
 _WAVE64 = b"riff\x2e\x91\xcf\x11"
 
 
 def require_container(content: bytes, source: str) -> str:
-    """FFmpeg's name of the container of a video, which is whole.
+    """Return FFmpeg's name of a video's container, after checking that the file is complete.
 
-    Playlists and scripts, which name other files, are no containers.
+    Playlists and scripts are rejected, because they refer to other files.
 
     Raises:
-      InputError: it is empty, none of the containers that are read, or cut short.
+      InputError: the file is empty, cut short, or not in a supported container.
     """
     if not content:
         raise InputError(f"{source} is empty")
@@ -43,10 +43,12 @@ def require_container(content: bytes, source: str) -> str:
 
 
 def require_whole(content: bytes, source: str) -> None:
-    """Check the sizes that the container declares; those it leaves open are not checked.
+    """Check that a file is as long as its container declares.
+
+    Sizes that the container does not declare are not checked.
 
     Raises:
-      InputError: the file is empty, or shorter than it says.
+      InputError: the file is empty, or shorter than declared.
     """
     if not content:
         raise InputError(f"{source} is empty")
@@ -69,7 +71,7 @@ def _container(content: bytes) -> str | None:
 
 
 def _declared(content: bytes) -> int:
-    """The bytes that the file should have, at least; 0 where it does not say."""
+    """Return the minimum number of bytes that the file declares; 0 if it declares none."""
     start = content[:4]
     if content[:8] == _WAVE64:
         return struct.unpack_from("<Q", content, 16)[0]
@@ -101,7 +103,7 @@ def _sized(content: bytes, code: str, place: int, header: int) -> int:
 
 
 def _riff(content: bytes) -> int:
-    """An AVI beyond 1 GB (OpenDML) goes on with further RIFF chunks."""
+    """Return the size of a RIFF file. An AVI over 1 GB (OpenDML) has several RIFF chunks."""
     end = _sized(content, "<I", 4, 8)
     while 0 < end < len(content) and content[end : end + 4] == b"RIFF":
         size = _sized(content, "<I", end + 4, 8)
@@ -119,12 +121,15 @@ def _caf(content: bytes) -> int:
             return 0
         place += 12 + size
         if content[place - 12 - size : place - 8 - size] == b"data":
-            return place  # what follows the samples may be padding
+            return place  # the bytes after the samples may be padding
     return place
 
 
 def _boxes(content: bytes) -> int:
-    """ISO media: a box of size 0 reaches to the end; without `moov` nothing can be decoded."""
+    """Return the size of an ISO media file.
+
+    A box of size 0 extends to the end of the file. Without a `moov` box nothing can be decoded.
+    """
     place, names = 0, set()
     while place < len(content):
         size, name = struct.unpack_from(">I4s", content, place)
@@ -149,7 +154,7 @@ def _ogg(content: bytes) -> int:
 
 
 def _mp3(content: bytes) -> int:
-    """The first frame may tell the bytes from its start, behind the mark of an encoder."""
+    """Return the size of an MP3 file, from the Xing or Info header in its first frame, if any."""
     start = 0
     if content[:3] == b"ID3":
         size = 0
@@ -160,7 +165,7 @@ def _mp3(content: bytes) -> int:
         place = content.find(mark, start, start + 64)
         if place >= 0:
             flags = content[place + 7]
-            if flags & 2:  # bytes, behind the number of frames if that is there
+            if flags & 2:  # number of bytes, after the number of frames if present
                 return start + struct.unpack_from(">I", content, place + 8 + 4 * (flags & 1))[0]
     return 0
 
@@ -173,7 +178,7 @@ def _flv(content: bytes) -> int:
 
 
 def _gif(content: bytes) -> int:
-    """Blocks up to the trailer, one byte."""
+    """Return the size of a GIF: its blocks up to the trailer, which is one byte."""
     place = 13 + _colours(content[10])
     while content[place] != 0x3B:
         if content[place] == 0x2C:
@@ -181,7 +186,7 @@ def _gif(content: bytes) -> int:
         elif content[place] == 0x21:
             place += 2
         else:
-            return 0  # damaged: the decoder says so
+            return 0  # damaged: the decoder reports it
         while content[place]:
             place += 1 + content[place]
         place += 1
@@ -193,12 +198,12 @@ def _colours(flags: int) -> int:
 
 
 def _matroska(content: bytes) -> int:
-    """The segment's size, or, where it is unknown, those of the elements in it."""
+    """Return the end of the segment or, if its size is unknown, of the elements in it."""
     place = 0
     while place < len(content):
         code, place = _number(content, place, keep=True)
         size, start = _number(content, place)
-        if size is None:  # an unknown size: go into the element
+        if size is None:  # unknown size: descend into the element
             place = start
             continue
         place = start + size
@@ -208,7 +213,7 @@ def _matroska(content: bytes) -> int:
 
 
 def _number(content: bytes, place: int, keep: bool = False) -> tuple[int | None, int]:
-    """EBML's number of variable length, None if all ones, and the place behind it."""
+    """Return an EBML variable-length number (None if all ones) and the position after it."""
     length = 9 - content[place].bit_length()
     if length > 8:
         return 0, place + 1

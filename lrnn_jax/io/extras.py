@@ -1,4 +1,4 @@
-"""Optional dependencies."""
+"""Import of optional dependencies."""
 
 import importlib
 from typing import Any
@@ -9,14 +9,14 @@ __all__ = ["extra"]
 
 
 def extra(module: str, name: str) -> Any:
-    """A module of the optional dependencies `name`.
+    """Import a module of the extra `name`, a group of optional dependencies.
 
     Raises:
-      InputError: it is not installed.
+      InputError: the module is not installed.
     """
     try:
         return importlib.import_module(module)
-    except (ImportError, OSError) as error:  # OSError: the library behind it is missing
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing
         raise InputError(
             f"{module.split('.')[0]} is needed: pip install 'lrnn-jax[{name}]' ({error})"
         ) from error

@@ -1,4 +1,4 @@
-"""Reading a regular file, and writing one whole or not at all."""
+"""Read regular files, and write files atomically."""
 
 import contextlib
 import errno
@@ -13,12 +13,12 @@ from lrnn_jax.io.memory import require_memory
 
 __all__ = ["atomic", "exists", "io_errors", "read_bytes", "write_bytes"]
 
-_LONGEST_SUFFIX = 32  # characters; the suffixes that formats are chosen by are shorter
+_LONGEST_SUFFIX = 32  # characters; the suffixes of all file formats are shorter
 
 
 @contextlib.contextmanager
 def io_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turns what the system or a codec refuses into one line: "cannot write PATH: No space ..."."""
+    """Convert errors of the system or a codec to InputError: "cannot write PATH: No space ..."."""
     try:
         yield
     except InputError:
@@ -29,21 +29,21 @@ def io_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything at `path`.
+    """Return whether `path` exists.
 
     Raises:
-      InputError: the system will not say (a name that is too long, no permission).
+      InputError: the system cannot determine it (the name is too long, no permission).
     """
     with io_errors(path, "look at"):
         return path.exists()
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a regular file that fits into memory.
+    """Return the content of a regular file.
 
     Raises:
-      InputError: the file is missing, a folder, a device or a pipe, which may have no end, larger
-        than the memory that is free, or the operating system refuses.
+      InputError: the file is missing, a folder, a device or a pipe (which may never end), is
+        larger than the free memory, or the operating system denies access.
     """
     with io_errors(path, "read"):
         status = path.stat()
@@ -55,17 +55,18 @@ def read_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path that replaces `path` when the block ends, and vanishes if it fails.
+    """Yield a temporary path that replaces `path` when the block ends.
 
-    The temporary name keeps the suffix of `path`, which many writers choose their format by; no
-    two calls get the same name. File and folder are synchronised with the disk: after a power
-    failure, `path` has its old content or its new one.
+    If the block fails, the temporary file is deleted. The temporary name keeps the suffix of
+    `path`, because many writers choose the format by the suffix. No two calls get the same name.
+    The file and its folder are synchronised with the disk: after a power failure, `path` has
+    either its old or its new content.
 
     Raises:
-      InputError: the operating system refuses (disk full, no permission, no such folder).
+      InputError: the operating system cannot write (disk full, no permission, no such folder).
     """
     with io_errors(path, "write"):
-        # The stem may be as long as the system allows, so the name is made without it.
+        # The stem may have the maximum length, so the temporary name does not contain it.
         suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
         temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
         try:
@@ -78,13 +79,13 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _synchronise(path: Path) -> None:
-    """Waits until the content of a file is on the disk."""
+    """Wait until the content of a file is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _synchronise_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can do that."""
+    """Wait until the names in a folder are on the disk, if the system supports it."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     try:
@@ -94,14 +95,14 @@ def _synchronise_folder(path: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        # Some network file systems synchronise no folder; one that may be written but not listed
-        # cannot be opened. The file itself is complete.
+        # Some network file systems cannot synchronise a folder, and a folder with write but without
+        # read permission cannot be opened. The file itself is complete.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Writes `content` to `path` whole or not at all, and returns the path."""
+    """Write `content` to `path` atomically, and return the path."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     return path

@@ -1,4 +1,4 @@
-"""Pictures in and out: grey, grey + alpha, RGB, RGBA; 8 and 16 bits, and float TIFF."""
+"""Read and write images: grey, grey + alpha, RGB, RGBA; 8 and 16 bits, and float TIFF."""
 
 import dataclasses
 import io
@@ -18,40 +18,43 @@ from lrnn_jax.io.quiet import quiet
 __all__ = ["SAMPLES", "Picture", "read_picture", "resize", "write_png"]
 
 SAMPLES = {"astronaut": "astronaut", "camera": "camera", "phantom": "shepp_logan_phantom"}
-"""Pictures that are installed with scikit-image: photographs in RGB and grey, 512 x 512, public
-domain, and the phantom of Shepp and Logan, 400 x 400, grey; each with its name in
-`skimage.data`."""
+"""Sample images that are installed with scikit-image, each with its name in `skimage.data`.
+
+A photograph in RGB and one in grey, 512 x 512, public domain; the Shepp-Logan phantom, 400 x 400,
+grey."""
 
 _CHANNELS = (1, 2, 3, 4)
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by the colour type in the header
+_PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # number of channels by the colour type in the header
 _EXPANDED = ("P", "PA", "CMYK", "YCbCr")
 _TIFF_BITS = (1, 8, 16, 32, 64)
 _TIFF_COMPRESSIONS = (
     *("NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCITT_T4", "CCITT_T6", "LZW", "JPEG"),
     *("ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD"),
 )
-"""Those whose decoders tifffile tells the size, and JPEG; others take the size from the data."""
+"""JPEG, and the compressions to whose decoders tifffile passes the size.
+
+Other decoders take the size from the data."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Pixels in [0, 1], shape (height, width, channels), and the bits of a channel they came in."""
+    """An image: pixels in [0, 1], and the number of bits per channel of its source."""
 
     pixels: Float[np.ndarray, "height width channels"]
     bits: int
 
 
 def read_picture(source: str) -> Picture:
-    """A picture from a file, or one of SAMPLES by its name.
+    """Read an image from a file, or one of SAMPLES by its name.
 
     Args:
-      source: the name of a sample, or a path. Palettes are expanded, black-and-white becomes grey,
-        CMYK becomes RGB, and a camera's rotation mark is applied. 8 and 16 bits map 0..255 and
-        0..65535 to [0, 1]; a float TIFF must lie in [0, 1].
+      source: the name of a sample, or a path. Palettes are expanded, black-and-white is
+        converted to grey and CMYK to RGB, and the EXIF orientation is applied. 8 and 16 bits map
+        0..255 and 0..65535 to [0, 1]; a float TIFF must have values in [0, 1].
 
     Raises:
-      InputError: the file is missing, unreadable, no single picture, or holds unusable values.
+      InputError: the file is missing, unreadable or not a single image, or has invalid values.
     """
     if source in SAMPLES:
         import skimage.data
@@ -63,14 +66,14 @@ def read_picture(source: str) -> Picture:
         pixels = _decode(content, path)
     except InputError:
         raise
-    except Exception as error:  # each codec has exceptions of its own; all mean the same here
+    except Exception as error:  # codecs raise many types; treat all as a damaged file
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(f"cannot read {source}: damaged, or no picture ({reason})") from error
     return _picture(pixels, source)
 
 
 def _decode(content: bytes, path: Path) -> np.ndarray:
-    """The pixels of a file as they should be seen, or an error: never something else."""
+    """Decode an image in its display orientation; raise an error if that is not possible."""
     if content.startswith(_PNG) and content[24:25] == b"\x10":
         if b"eXIf" in content:
             raise InputError(f"{path} is a 16-bit PNG with a rotation mark: save it without one")
@@ -84,15 +87,15 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
     reader = _pillow_reader(content)
     if reader is None:
         raise InputError(f"cannot read {path}: expected a PNG, JPEG, GIF, BMP, WebP or TIFF file")
-    with quiet("PIL"):  # what Pillow warns of, it reads all the same
+    with quiet("PIL"):  # Pillow reads files in spite of its warnings
         return _decode_by_pillow(reader(io.BytesIO(content)), path)
 
 
 def _pillow_reader(content: bytes) -> Callable[[io.BytesIO], Any] | None:
-    """The reader of Pillow for a file by its first bytes, if it loses no bits.
+    """Return the Pillow reader for the first bytes of a file; None if there is no lossless one.
 
-    It is called directly: `PIL.Image.open` would offer the file to forty others, one of which
-    starts Ghostscript, and refuse more than 179 million pixels, whatever memory there is.
+    The reader is called directly. `PIL.Image.open` would try forty other readers, one of which
+    starts Ghostscript, and would reject more than 179 million pixels regardless of free memory.
     """
     from PIL import (
         BmpImagePlugin,
@@ -131,16 +134,16 @@ def _decode_by_pillow(image: Any, path: Path) -> np.ndarray:
 
 
 def _require_pixels(path: Path, values: int, itemsize: int, more: int = 0) -> None:
-    """Memory for decoded values, two copies of them, and their float64; and `more` bytes.
+    """Check the memory for decoded values, two copies, their float64 array, and `more` bytes.
 
     Raises:
-      InputError: there is not enough.
+      InputError: there is not enough free memory.
     """
     require_memory(path, values * (8 + 3 * itemsize) + more)
 
 
 def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
-    """A TIFF of one upright page in grey or RGB, of 1, 8 or 16 bits or floats."""
+    """Decode a TIFF with one page in normal orientation, grey or RGB, 1, 8 or 16 bits or float."""
     import tifffile
 
     with quiet("tifffile"), tifffile.TiffFile(io.BytesIO(content)) as file:
@@ -172,10 +175,12 @@ def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
 
 
 def _check_jpeg_segments(content: bytes, page: Any, path: Path) -> None:
-    """The JPEG streams of a TIFF are complete and no larger than its strips or tiles.
+    """Check that the JPEG streams of a TIFF are complete and fit into its strips or tiles.
+
+    Otherwise a decoder would fill in missing data, or allocate the size that a stream declares.
 
     Raises:
-      InputError: a decoder would fill in what is missing, or allocate what a stream asks for.
+      InputError: a stream is cut short, or larger than its strip or tile.
     """
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else page.shape[:2]
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
@@ -188,10 +193,10 @@ def _check_jpeg_segments(content: bytes, page: Any, path: Path) -> None:
 
 
 def _jpeg_size(stream: bytes) -> tuple[int, int]:
-    """(height, width) that a JPEG stream declares.
+    """Return the (height, width) that a JPEG stream declares.
 
     Raises:
-      ValueError: it declares none.
+      ValueError: the stream declares no size.
     """
     at = 2
     while at + 9 <= len(stream) and stream[at] == 0xFF:
@@ -244,7 +249,7 @@ def _to_unit(pixels: np.ndarray, source: str) -> np.ndarray:
 def write_png(
     path: Path, pixels: Float[np.ndarray, "height width channels"], bits: int = 8
 ) -> Path:
-    """Writes pixels in [0, 1], clipped and rounded, as a PNG of 8 or 16 bits a channel.
+    """Write pixels in [0, 1], clipped and rounded, as a PNG with 8 or 16 bits per channel.
 
     Raises:
       InputError: the file cannot be written, or a value is not finite.
@@ -262,7 +267,7 @@ def write_png(
 def resize(
     pixels: Float[np.ndarray, "height width *c"], size: tuple[int, int]
 ) -> Float[np.ndarray, "new_height new_width *c"]:
-    """Pixels resampled to `size` (width, height), with a low-pass filter where that shrinks them.
+    """Resample an image to `size` (width, height), with a low-pass filter when shrinking.
 
     Raises:
       InputError: there is not enough memory for the result.

@@ -1,9 +1,10 @@
-"""Reads a MATLAB file from standard input, in a process that may crash; see arrays.py.
+"""Read a MATLAB file from standard input, in a process that may crash; see arrays.py.
 
     python mat_script.py LIMIT < FILE
 
-LIMIT is the number of bytes of memory that it may take, or "none". Standard output is a line of
-JSON, {"error", "memory", "found"}, and the one numeric array with three axes in .npy format.
+LIMIT is the number of bytes of memory that the process may take, or "none". Standard output is a
+line of JSON, {"error", "memory", "found"}, followed by the only numeric three-axis array in .npy
+format.
 """
 
 import io
@@ -19,7 +20,7 @@ if sys.platform != "win32":
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Lets this process take `num_bytes` more address space."""
+    """Limit this process to `num_bytes` more address space."""
     status = Path("/proc/self/statm")
     if sys.platform != "win32" and status.exists():
         used = resource.getpagesize() * int(status.read_text().split()[0])
@@ -27,7 +28,7 @@ def limit_memory(num_bytes: int) -> None:
 
 
 def main() -> None:
-    """Answers on standard output."""
+    """Read the file and write the result to standard output."""
     if sys.argv[1] != "none":
         limit_memory(int(sys.argv[1]))
     answer, array = {"error": "", "memory": False, "found": ""}, None
@@ -43,7 +44,7 @@ def main() -> None:
             array = file.getbuffer()
     except MemoryError:
         answer["memory"] = True
-    except Exception as error:  # SciPy's reader has several; all mean the same to the caller
+    except Exception as error:  # SciPy raises many types; treat all as a damaged file
         answer["error"] = (str(error).splitlines() or [type(error).__name__])[0][:100]
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     if array is not None:

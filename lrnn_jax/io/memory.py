@@ -1,4 +1,4 @@
-"""How much memory a reader may take: the machine's, the container's and the process's limits."""
+"""Limits on the memory of readers: those of the machine, the container and the process."""
 
 import sys
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def _machine_room(root: Path) -> Iterator[int]:
 
 
 def _control_group_rooms(root: Path) -> Iterator[int]:
-    """The limit less the use of the process's memory control group and of each that contains it."""
+    """Yield limit - usage of the process's memory control group and of each group around it."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, group = line.split(":", 2)
         if controllers == "":
@@ -72,7 +72,7 @@ def _control_group_rooms(root: Path) -> Iterator[int]:
         for level in (folder, *folder.parents):
             limit, used = (_number(level / name) for name in names[:2])
             if limit is not None and used is not None:
-                # The kernel reclaims file pages that nobody uses before it refuses memory.
+                # The kernel reclaims unused file pages before an allocation fails.
                 yield limit - used + _fields(level / "memory.stat").get(names[2], 0)
             if level == mount:
                 break
@@ -89,7 +89,7 @@ def _process_rooms(root: Path) -> Iterator[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a system file; none where it does not exist or may not be read."""
+    """Return the lines of a system file; an empty list if it cannot be read."""
     try:
         return path.read_text().splitlines()
     except OSError:
@@ -97,12 +97,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """{name: number} of lines such as "MemAvailable:  123 kB" and "inactive_file 123"."""
+    """Parse lines such as "MemAvailable:  123 kB" and "inactive_file 123" to {name: number}."""
     rows = (line.replace(":", " ").split() for line in _lines(path))
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 
 
 def _number(path: Path) -> int | None:
-    """The number that a system file holds; None for "max" and where there is no such file."""
+    """Return the number in a system file; None for "max" and if there is no such file."""
     text = "".join(_lines(path)).strip()
     return int(text) if text.isdigit() else None

@@ -1,4 +1,4 @@
-"""Libraries that say more than the refusal which follows."""
+"""Suppress the output of libraries; the reader raises its own error."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ __all__ = ["quiet"]
 
 @contextlib.contextmanager
 def quiet(library: str) -> Iterator[None]:
-    """Keeps back what a library warns, logs and prints while it reads a file.
+    """Suppress a library's warnings, log messages and printed output.
 
     Args:
       library: the name of its logger, whose level is restored afterwards.

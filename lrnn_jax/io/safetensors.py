@@ -1,4 +1,4 @@
-"""Parameters as safetensors files: named arrays and text, nothing that runs when it is loaded."""
+"""Save and load parameters as safetensors files, which hold named arrays and text, no code."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ __all__ = [
 
 
 def save_tree(path: Path, tree: Any, made_by: str) -> Path:
-    """Writes a tree of arrays, and text about it as the metadata "lrnn_jax", whole or not at all.
+    """Write a tree of arrays atomically, with `made_by` as the metadata entry "lrnn_jax".
 
-    Equal arrays and texts give equal files: safetensors writes several entries of metadata in
-    an order of its own, so there is one.
+    Equal arrays and texts give equal files. There is only one metadata entry, because safetensors
+    does not fix the order of several.
 
     Raises:
       InputError: the file cannot be written.
@@ -33,11 +33,11 @@ def save_tree(path: Path, tree: Any, made_by: str) -> Path:
 
 
 def load_tree(path: Path, template: Any) -> Any:
-    """Reads a tree of arrays like `template` (arrays, or their shapes and dtypes).
+    """Read a tree of arrays with the structure of `template` (arrays, or shapes and dtypes).
 
     Raises:
-      InputError: the file is missing, is not a safetensors file, or belongs to another model; the
-        message then names the first leaf that differs.
+      InputError: the file is missing, is not a safetensors file, or belongs to another model; in
+        the last case the message names the first leaf that differs.
     """
     found = _read(path)
     expected = named_leaves(template)
@@ -48,7 +48,7 @@ def load_tree(path: Path, template: Any) -> Any:
 
 
 def leaf_names(path: Path) -> list[str]:
-    """The names of the leaves of a file.
+    """Return the names of the leaves of a file.
 
     Raises:
       InputError: the file is missing, or is not a safetensors file.

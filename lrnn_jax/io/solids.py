@@ -1,4 +1,4 @@
-"""Solids in and out: volumes of voxels, closed surfaces of triangles."""
+"""Read and write solids: voxel volumes and closed triangle meshes."""
 
 import io
 from pathlib import Path
@@ -17,27 +17,28 @@ from lrnn_jax.io.quiet import quiet
 __all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "write_ply"]
 
 VOLUMES = (".npy", ".npz", ".mat")
-"""The suffixes of volumes; all others are meshes."""
+"""File suffixes of volumes; all other files are meshes."""
 
 MESHES = ("stl", "obj", "ply", "off", "glb")
-"""The formats of meshes, by their suffix: those that hold a surface in one file."""
+"""Mesh formats, by file suffix: those that store a surface in a single file."""
 
-_MESH_BYTES = 64  # that trimesh takes for each byte of a binary file, at most
+_MESH_BYTES = 64  # memory that trimesh needs for each byte of a binary file, at most
 
 
 def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
-    """Which voxels of a NumPy or MATLAB file are inside: those above half of the largest value.
+    """Read a NumPy or MATLAB volume as a mask of the voxels above half of the largest value.
 
-    Cut to the box that holds them. A file of several arrays holds one with three axes.
+    The mask is cropped to the bounding box of these voxels. A file with several arrays must have
+    exactly one with three axes.
 
     Raises:
-      InputError: the file is missing, damaged or too large, has no array of three axes or several,
-        or all its voxels are alike.
+      InputError: the file is missing, damaged or too large, does not have exactly one array with
+        three axes, or its voxels are all inside or all outside.
     """
     path = Path(source)
     content = read_bytes(path)
     values = _volume(content, path.suffix.lower(), source)
-    require_memory(source, 4 * values.size)  # masks of what is finite and inside
+    require_memory(source, 4 * values.size)  # boolean masks: finite, inside
     if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
         raise InputError(f"{source} holds {values.dtype}: expected numbers")
     if not values.size:
@@ -54,7 +55,7 @@ def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
 
 
 def read_mesh(source: str) -> Any:
-    """A closed surface as a trimesh.Trimesh, moved and scaled into [-0.9, 0.9]^3.
+    """Read a closed surface as a trimesh.Trimesh, translated and scaled into [-0.9, 0.9]^3.
 
     Raises:
       InputError: the file is missing or damaged, or the surface is not closed; trimesh is not
@@ -62,7 +63,7 @@ def read_mesh(source: str) -> Any:
     """
     path = Path(source)
     content = read_bytes(path)
-    # trimesh imports the last two only where it needs them, and fails there.
+    # Import all three here: trimesh imports the last two only on use, and would fail later.
     trimesh, *_ = (extra(module, "mesh") for module in ("trimesh", "rtree", "charset_normalizer"))
     kind = path.suffix[1:].lower()
     if kind not in MESHES:
@@ -73,11 +74,11 @@ def read_mesh(source: str) -> Any:
 
 
 def _mesh(trimesh: Any, content: bytes, kind: str, source: str) -> Any:
-    """The closed surface that a file holds, moved and scaled."""
+    """Return the closed surface in a file, translated and scaled."""
     try:
-        # From memory and without materials: nothing that the file names is opened.
+        # Load from memory and without materials, so that no file it refers to is opened.
         mesh = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", skip_materials=True)
-    except Exception as error:  # each format has exceptions of its own; all mean the same here
+    except Exception as error:  # formats raise many types; treat all as a damaged file
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise InputError(f"cannot read {source}: damaged, or no mesh ({reason})") from error
     if not len(mesh.faces):
@@ -97,10 +98,13 @@ def _mesh(trimesh: Any, content: bytes, kind: str, source: str) -> Any:
 def level_set(
     values: Float[np.ndarray, "a b c"], level: float, outside: float
 ) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]] | None:
-    """Where voxels cross a level, by marching cubes: vertices in [-1, 1]^3 and triangles.
+    """Extract a level set by marching cubes: vertices in [-1, 1]^3 and triangles.
 
-    Each axis of the volume spans [-1, 1], voxels at the centres of equal parts; all beyond has the
-    value `outside`, so that surfaces are closed. None where nothing crosses the level.
+    Each axis of the volume spans [-1, 1], with the voxels at the centres of equal intervals. The
+    volume is padded with the value `outside`, so that surfaces are closed.
+
+    Returns:
+      (vertices, faces), or None if no voxels cross the level.
     """
     from skimage.measure import marching_cubes
 
@@ -115,7 +119,7 @@ def level_set(
 def write_ply(
     path: Path, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
 ) -> Path:
-    """Writes triangles as a binary PLY, which every viewer of meshes opens.
+    """Write triangles as a binary PLY file, which all mesh viewers can open.
 
     Raises:
       InputError: the file cannot be written.
@@ -134,7 +138,7 @@ def write_ply(
 
 
 def _volume(content: bytes, suffix: str, source: str) -> np.ndarray:
-    """The one array with three axes of a NumPy or MATLAB file."""
+    """Return the only array with three axes of a NumPy or MATLAB file."""
     if suffix == ".mat":
         return read_volume_of_mat(content, source)
     arrays = {"": read_npy(content, source)} if suffix == ".npy" else read_npz(content, source)

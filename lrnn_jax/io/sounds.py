@@ -1,4 +1,4 @@
-"""Sound in and out: WAV, FLAC and what else libsndfile reads, any rate, any number of channels."""
+"""Read sound (any format of libsndfile, sample rate, number of channels), and write WAV."""
 
 import dataclasses
 import io
@@ -16,14 +16,14 @@ from lrnn_jax.io.memory import require_memory
 __all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
 
 CHORD = "chord"
-"""The name of a sound that is computed: two seconds of C major with four partials, at 8 kHz."""
+"""Name of a synthetic sound: two seconds of a C major chord with four partials, at 8 kHz."""
 
 _WAV_FORMATS = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """Samples in [-1, 1] (floats may go beyond), samples a second, and how the file kept them."""
+    """A sound: samples in [-1, 1] (floats may exceed it), sample rate in Hz, file subtype."""
 
     samples: Float[np.ndarray, "n channels"]
     rate: int
@@ -31,13 +31,13 @@ class Sound:
 
 
 def read_sound(source: str) -> Sound:
-    """A sound from a file, or CHORD by its name.
+    """Read a sound from a file, or generate CHORD by its name.
 
     Raises:
-      InputError: the file is missing, cut short, no sound, too large, or holds unusable values;
-        soundfile is not installed.
+      InputError: the file is missing, cut short, not a sound file or too large, or has invalid
+        values; or soundfile is not installed.
     """
-    soundfile = extra("soundfile", "audio")  # asked for first: what is fitted is written with it
+    soundfile = extra("soundfile", "audio")  # first, because writing the result needs it too
     if source == CHORD:
         return _chord()
     path = Path(source)
@@ -45,7 +45,7 @@ def read_sound(source: str) -> Sound:
     require_whole(content, source)
     try:
         info = soundfile.info(_Content(content))
-        # float64 samples, and the mask of those that are finite
+        # float64 samples, and the mask of finite samples
         require_memory(source, (8 + 1) * info.frames * info.channels)
         samples, rate = soundfile.read(_Content(content), always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -57,7 +57,9 @@ def read_sound(source: str) -> Sound:
 
 
 def write_wav(path: Path, sound: Sound) -> Path:
-    """Writes a WAV in the sound's own format, 16 bits where WAV has none; integers are clipped.
+    """Write a WAV file in the subtype of `sound`, or 16 bits if WAV does not support it.
+
+    Integer formats are clipped.
 
     Raises:
       InputError: the file cannot be written, or a value is not finite.
@@ -73,12 +75,12 @@ def write_wav(path: Path, sound: Sound) -> Path:
 
 
 class _Content(io.BytesIO):
-    """Stays where it is where a damaged file sends libsndfile to before its start."""
+    """BytesIO that ignores seeks before its start, which libsndfile requests on damaged files."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         try:
             return super().seek(offset, whence)
-        except (ValueError, OverflowError):  # libsndfile compares the place and reports an error
+        except (ValueError, OverflowError):  # libsndfile compares the position and reports an error
             return self.tell()
 
 
@@ -95,7 +97,7 @@ def _check(samples: np.ndarray, source: str) -> None:
 
 
 def _chord() -> Sound:
-    """C4, E4, G4 with partials 1/k that die away."""
+    """Generate C4, E4 and G4 with partials of amplitude 1/k and exponential decay."""
     rate = 8000
     t = np.arange(2 * rate) / rate
     pitches, partials = np.array([261.63, 329.63, 392.00]), np.arange(1, 5)

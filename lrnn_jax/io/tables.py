@@ -1,4 +1,4 @@
-"""Tables in: CSV with a header, NPZ of two arrays, and the sets that come with scikit-learn."""
+"""Read tables: CSV with a header, NPZ with two arrays, and datasets of scikit-learn."""
 
 import csv
 import io
@@ -19,20 +19,20 @@ from lrnn_jax.io.memory import require_memory
 __all__ = ["BUNDLED", "Table", "read_table_file", "to_number"]
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
-"""Sets that are installed with scikit-learn; 'diabetes' has a number for a target, all others
-classes."""
+"""Datasets that are installed with scikit-learn. The target of 'diabetes' is a number; the targets
+of all others are classes."""
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
-_BYTES = 40  # that Python takes for each character of a CSV, at most
+_BYTES = 40  # memory that Python needs for each character of a CSV, at most
 
 
 class Table(NamedTuple):
-    """Rows of numbers and what is to be told from them.
+    """Features and targets of a dataset.
 
     Attributes:
       x: features (n, f).
-      y: the target of each row, a number or the text of a class.
-      names: of the features.
+      y: the target of each row, a number or the name of a class.
+      names: names of the features.
     """
 
     x: Float[np.ndarray, "n f"]
@@ -41,16 +41,16 @@ class Table(NamedTuple):
 
 
 def read_table_file(source: str, target: str | None) -> Table:
-    """A table from a file, or one of BUNDLED by its name.
+    """Read a table from a file, or one of BUNDLED by its name.
 
     Args:
-      source: the name of a bundled set, or a path: .csv with a header, or .npz with x (n, f) and
-        y (n,).
-      target: the column of a CSV to tell; None: its last.
+      source: the name of a bundled dataset, or a path: .csv with a header, or .npz with x (n, f)
+        and y (n,).
+      target: name of the target column of a CSV; None: the last column.
 
     Raises:
-      InputError: the file is missing, damaged or too large, a field of a feature is no finite
-        number, or there is no such column; scikit-learn is not installed.
+      InputError: the file is missing, damaged or too large, a feature value is not a finite
+        number, there is no such column, or scikit-learn is not installed.
     """
     bundled, suffix = source in BUNDLED, Path(source).suffix.lower()
     if target is not None and (bundled or suffix == ".npz"):
@@ -125,9 +125,10 @@ def _from_csv(content: bytes, source: str, target: str | None) -> Table:
 
 
 def to_number(text: str) -> float | None:
-    """A decimal number in ASCII; None where the text is none, or is too large for float64.
+    """Parse a decimal number in ASCII; None if the text is not one, or overflows float64.
 
-    Python's `float` also takes underscores, the digits of all scripts, "nan" and "inf".
+    Unlike this function, Python's `float` also accepts underscores, the digits of all scripts,
+    "nan" and "inf".
 
     >>> to_number("-1.5e3"), to_number("1_10"), to_number("1e999")
     (-1500.0, None, None)

@@ -1,4 +1,4 @@
-"""Video in and out: a folder of frames, GIF, MP4 and what else FFmpeg reads."""
+"""Read and write videos: a folder of frames, GIF, MP4 and other containers, through FFmpeg."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ from lrnn_jax.io.memory import require_memory
 __all__ = ["PAN", "Clip", "read_video", "write_video"]
 
 PAN = "pan"
-"""The name of a video that needs no file: a window that moves over scikit-image's camera man."""
+"""Name of a synthetic video: a window that moves over scikit-image's cameraman image."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 # FFmpeg's names of the demuxers, as `format_whitelist` compares them.
@@ -35,22 +35,24 @@ _DEMUXERS = {
     "asf": "asf",
     "yuv4mpegpipe": "yuv4mpegpipe",
 }
-_RATE = 12.0  # frames a second where the source does not say
+_RATE = 12.0  # frames per second if the source does not state it
 
 
 class Clip(NamedTuple):
-    """Frames in [0, 1], shape (t, height, width, channels), and how many a second."""
+    """A video: frames in [0, 1], and the frame rate in frames per second."""
 
     frames: Float[np.ndarray, "t height width c"]
     rate: float
 
 
 def read_video(source: str, count: int | None = None) -> Clip:
-    """The first `count` frames of a video, of a folder of pictures in the order of names, or PAN.
+    """Read the first `count` frames of a video file, of a folder of images, or of PAN.
+
+    The images of a folder are sorted by name.
 
     Raises:
-      InputError: it is missing, damaged, too large, of one frame, or of frames of several sizes;
-        a film needs PyAV, which is not installed.
+      InputError: the source is missing, damaged or too large, has only one frame, or has frames of
+        different sizes; or PyAV, which video files other than GIF need, is not installed.
     """
     if source == PAN:
         video = _pan()
@@ -64,9 +66,9 @@ def read_video(source: str, count: int | None = None) -> Clip:
 
 
 def write_video(path: Path, video: Clip) -> Path:
-    """Writes frames, clipped and rounded to 8 bits, as a GIF or, by its suffix, as a film.
+    """Write frames, clipped and rounded to 8 bits, as a GIF or, for another suffix, as H.264 video.
 
-    A film has no transparency, and sides that are even: a last row or column is repeated.
+    H.264 video has no transparency and needs even sides: an odd last row or column is repeated.
 
     Raises:
       InputError: the file cannot be written, or a value is not finite.
@@ -85,18 +87,18 @@ def write_video(path: Path, video: Clip) -> Path:
             extra("av", "video")
             colours = counts[..., : 1 if counts.shape[-1] < 3 else 3]  # without transparency
             frames = np.broadcast_to(colours, (*counts.shape[:3], 3))
-            even = tuple((0, side % 2) for side in counts.shape[1:3])  # what the codec asks for
+            even = tuple((0, side % 2) for side in counts.shape[1:3])  # the codec needs even sides
             frames = np.pad(frames, ((0, 0), *even, (0, 0)), mode="edge")
             options: dict[str, Any] = {"codec": "libx264", "fps": max(1, round(video.rate))}
             try:
                 imageio.imwrite(temporary, frames, plugin="pyav", **options)
-            except Exception as error:  # the encoder has exceptions of its own
+            except Exception as error:  # the encoder raises its own types
                 raise InputError(f"cannot write {path}: {error}") from error
     return path
 
 
 def _pan() -> Clip:
-    """16 frames of 64 x 64 pixels."""
+    """Generate 16 frames of 64 x 64 pixels."""
     picture = read_picture("camera").pixels[..., 0]
     places = [(80 + 3 * t, 180 + 5 * t) for t in range(16)]
     frames = [picture[row : row + 64, column : column + 64, None] for row, column in places]
@@ -132,11 +134,11 @@ def _film(path: Path, count: int | None) -> Clip:
                     f"{frames[0].shape}"
                 )
             frames.append(frame)
-            # The stacked copy and its float64 values; the frames themselves are allocated.
+            # The stacked copy and its float64 values; the frames themselves are already allocated.
             require_memory(path, (1 + 8) * frame.nbytes * len(frames))
     except InputError:
         raise
-    except Exception as error:  # each decoder has exceptions of its own; all mean the same here
+    except Exception as error:  # decoders raise many types; treat all as a damaged file
         reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
         raise InputError(f"cannot read {path}: damaged, or no video ({reason})") from error
     if not frames:
@@ -157,9 +159,9 @@ def _gif(content: bytes, container: str, source: str) -> tuple[float, Iterator[n
 
 
 def _stream(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
-    """Opened from memory with a demuxer named: FFmpeg has no address to open others from."""
+    """Open a video from memory with a fixed demuxer, so that FFmpeg cannot open other files."""
     av = extra("av", "video")
-    av.logging.set_level(av.logging.PANIC)  # the exception says it
+    av.logging.set_level(av.logging.PANIC)  # the exception has the message
     options = {"format_whitelist": _DEMUXERS[container], "protocol_whitelist": "none"}
     file = av.open(io.BytesIO(content), format=container, container_options=options)
     if not file.streams.video:
