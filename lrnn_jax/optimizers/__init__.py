@@ -1,17 +1,19 @@
-"""Optimizers that optax lacks, as optax transformations: second-order ones, SOAP and phases.
+"""Optax transformations that optax does not provide: second-order methods, SOAP, `switch`.
 
-Each is called with what it needs, and ignores the rest:
+All are called in the same way. Each uses the arguments that it needs and ignores the others:
 
     updates, state = opt.update(
         grads, state, params, value=loss, value_fn=value_fn, linearise_fn=linearise_fn
     )
     params = optax.apply_updates(params, updates)
 
-`value_fn(params)` is the loss, `value` the loss at `params`, and `linearise_fn(params)` the
-residuals r, shape (N,), whose squares sum to the loss, and their Jacobian J, shape (N, P), by the
-parameters in the order of `jax.flatten_util.ravel_pytree`. The loss may change between two calls.
-A state is a tree of arrays whose shapes and dtypes never change; those of the second-order
-optimizers have a field `result`, see `Result`.
+* `value_fn(params)` returns the loss, and `value` is the loss at `params`.
+* `linearise_fn(params)` returns the residuals r, shape (N,), whose squares sum to the loss, and
+  their Jacobian J, shape (N, P), with respect to the parameters in the order of
+  `jax.flatten_util.ravel_pytree`.
+
+The loss may change between two calls. The state is a pytree of arrays whose shapes and dtypes never
+change. The states of the second-order optimizers have a field `result`, see `Result`.
 """
 
 from lrnn_jax.optimizers.factorization import FactorizedState, factorize_weights

@@ -1,14 +1,14 @@
-"""Random weight factorization as a wrapper of an optimizer.
+"""Random weight factorization, as a wrapper around an optimizer.
 
-    W = V diag(exp(s)),   s ~ N(mean, deviation^2) at the start,
+    W = V diag(exp(s)),   s ~ N(mean, deviation^2) at initialisation,
 
-for every matrix W of a network, whose columns are its neurons. The wrapped optimizer updates V and
-s; the parameters that the network sees, and that are stored and exported, are always W. By the
-chain rule, with the gradient G of the loss with respect to W,
+for every matrix W of a network; its columns are the neurons. The wrapped optimizer updates V and s.
+The parameters that the network uses, and that are stored and exported, are always W. By the chain
+rule, with the gradient G of the loss with respect to W,
 
-    dL/dV = G diag(exp(s)),   dL/ds_j = sum_i G_ij W_ij,
+    dL/dV = G diag(exp(s)),   dL/ds_j = sum_i G_ij W_ij.
 
-and each row of the Jacobian of the residuals transforms like G, so Gauss-Newton methods can be
+Each row of the Jacobian of the residuals transforms like G, so that Gauss-Newton methods can be
 wrapped as well.
 
 References: Wang, Wang, Seidman and Perdikaris, "Random Weight Factorization Improves the Training
@@ -31,13 +31,13 @@ __all__ = ["FactorizedState", "factorize_weights"]
 
 
 class FactorizedState(NamedTuple):
-    """The state of `factorize_weights`.
+    """State of `factorize_weights`.
 
     Attributes:
-      result: that of the wrapped optimizer, a `Result`.
-      factors: {"direction": the parameters with each matrix W replaced by V, "scale": s of each
-        matrix by its name}.
-      inner: the state of the wrapped optimizer, over the factors.
+      result: the `Result` of the wrapped optimizer.
+      factors: {"direction": the parameters with each matrix W replaced by V, "scale": a dict from
+        the name of each matrix to its s}.
+      inner: the state of the wrapped optimizer, whose parameters are the factors.
     """
 
     result: Int[Array, ""]
@@ -51,24 +51,25 @@ def factorize_weights(
     mean: float = 0.5,
     deviation: float = 0.1,
 ) -> optax.GradientTransformationExtraArgs:
-    """Updates the factors V and s of each matrix W = V diag(exp(s)) instead of W.
+    """Wrap an optimizer so that it updates the factors V and s of each W = V diag(exp(s)).
 
-    A matrix is a leaf of two or more axes whose name does not end in "bias". Of a stack (i, k, r)
-    each of the k r columns has its own s. Other leaves are updated as they are. The columns have to
-    lie along the first axis, which is not so for a `Spinn`, whose first axis is the coordinate.
+    A matrix is a leaf with two or more axes whose name does not end in "bias". In a stack of shape
+    (i, k, r), each of the k r columns has its own entry of s. Other leaves are updated unchanged.
+    The entries of a column must lie along the first axis. A `Spinn` is therefore not supported: its
+    first axis is the coordinate.
 
     Args:
       optimizer: any optax transformation.
-      key: draws s in `init`.
-      mean: of s at the start.
-      deviation: standard deviation of s at the start, >= 0.
+      key: random key from which `init` draws s.
+      mean: mean of the initial s.
+      deviation: standard deviation of the initial s, >= 0.
 
     Returns:
-      An optax transformation whose state is a `FactorizedState`. It hands `value`, `grad`,
-      `value_fn`, `residual_fn` and `linearise_fn` on as functions of the factors.
+      An optax transformation whose state is a `FactorizedState`. It passes `value` to the wrapped
+      optimizer, and converts `grad`, `value_fn`, `residual_fn` and `linearise_fn` to the factors.
 
     Raises:
-      InputError: a number is out of its range; in `init`, there is no matrix.
+      InputError: an argument is out of range; in `init`, the parameters contain no matrix.
 
     Example:
       >>> optimizer = factorize_weights(optax.adam(1e-3), jax.random.key(0))
@@ -90,8 +91,9 @@ def factorize_weights(
         arguments = {name: _of_factors(name, extra[name], pull_back) for name in extra}
         steps, inner = wrapped.update(pull_back(updates), state.inner, factors, **arguments)
         factors = optax.apply_updates(factors, steps)
-        # The difference to the merged factors and not to the last update: its rounding error would
-        # accumulate, and the parameters would drift away from their factors.
+        # Return the difference between the merged factors and the parameters, not the update
+        # mapped through the chain rule: its rounding errors would accumulate, and the parameters
+        # would drift away from their factors.
         difference = jax.tree.map(jnp.subtract, _merge(factors), params)
         return difference, FactorizedState(result_of(inner), factors, inner)
 
@@ -99,13 +101,13 @@ def factorize_weights(
 
 
 def _pull_back(factors: Params) -> Any:
-    """The map from a gradient with respect to the parameters to one with respect to the factors."""
+    """Return the map from a gradient by the parameters to a gradient by the factors."""
     transpose = jax.vjp(_merge, factors)[1]
     return lambda gradient: transpose(gradient)[0]
 
 
 def _of_factors(name: str, argument: Any, pull_back: Any) -> Any:
-    """An extra argument of `update`, as the wrapped optimizer takes it."""
+    """Convert an extra argument of `update` for the wrapped optimizer."""
     if argument is None or name == "value":
         return argument
     if name == "grad":
@@ -118,7 +120,7 @@ def _of_factors(name: str, argument: Any, pull_back: Any) -> Any:
 
 
 def _linearise(linearise: Any, factors: Params) -> tuple[Array, Array]:
-    """The residuals, and their Jacobian with respect to the factors."""
+    """Return the residuals and their Jacobian with respect to the factors."""
     params = _merge(factors)
     residuals, jacobian = linearise(params)
     unravel, pull_back = ravel_pytree(params)[1], _pull_back(factors)
@@ -127,7 +129,7 @@ def _linearise(linearise: Any, factors: Params) -> tuple[Array, Array]:
 
 
 def _factorize(params: Params, key: Key, mean: float, deviation: float) -> Params:
-    """Factors of the parameters, with s drawn and V such that W stays as it is."""
+    """Draw s and return the factors whose product is the given parameters."""
     matrices = {
         name: leaf
         for name, leaf in named_leaves(params).items()
@@ -143,12 +145,12 @@ def _factorize(params: Params, key: Key, mean: float, deviation: float) -> Param
 
 
 def _merge(factors: Params) -> Params:
-    """The parameters W of the factors."""
+    """Return the parameters W of the factors."""
     return _scaled(factors["direction"], factors["scale"])
 
 
 def _scaled(params: Params, exponents: dict[str, Array]) -> Params:
-    """Each named leaf times exp of its exponents, the others as they are."""
+    """Multiply each named leaf by exp of its exponents; leave the other leaves unchanged."""
     scaled = [
         leaf * jnp.exp(exponents[name]) if name in exponents else leaf
         for name, leaf in named_leaves(params).items()

@@ -1,13 +1,14 @@
 """Optimizers for sums of squares: Levenberg-Marquardt and the energy natural gradient.
 
-Letters: r residuals, shape (N,), whose squares sum to the loss; J their Jacobian, (N, P); g = J'r,
-half the gradient; N residuals, P parameters. Both solve for a damped Gauss-Newton step
+Notation: N residuals r, shape (N,), whose squares sum to the loss; P parameters; J the Jacobian of
+r, shape (N, P); g = J'r, half the gradient; ' the transpose. Both optimizers solve for a damped
+Gauss-Newton step
 
     d = -(J'J + mu I)^-1 J'r = -J' (J J' + mu I)^-1 r,   mu = damping * trace(J'J) / min(N, P)
 
-in the space of the parameters, a matrix P x P, or of the residuals, N x N. The damping is relative
-to the mean eigenvalue that is not zero, so that units of the loss and of the parameters do not
-matter, and is the same in both spaces.
+either in parameter space, with a P x P matrix, or in residual space, with an N x N matrix. The
+damping is relative to the mean of the min(N, P) eigenvalues that the two matrices have in common.
+It therefore does not depend on the units of the loss, and has the same meaning in both spaces.
 """
 
 from collections.abc import Callable
@@ -45,11 +46,11 @@ __all__ = [
     "natural_gradient",
 ]
 
-MOST_DAMPING = 1e10
-HALVINGS = 30
-SUFFICIENT = 1e-4
-DIFFERENCE = 0.1
-MOST_BEND = 0.75
+MOST_DAMPING = 1e10  # the search for a damping fails beyond this
+HALVINGS = 30  # of the step length in one update of `natural_gradient`
+SUFFICIENT = 1e-4  # Armijo's constant: the required share of the decrease that the slope predicts
+DIFFERENCE = 0.1  # step of the finite difference along d, as a share of d
+MOST_BEND = 0.75  # largest |a| / |d| of an accepted step
 
 Space = Literal["auto", "parameter", "residual"]
 
@@ -59,8 +60,8 @@ class LevenbergMarquardtState(NamedTuple):
 
     Attributes:
       result: a `Result`.
-      damping: with which the next update begins.
-      growth: the factor of the damping at the next rejection.
+      damping: the first damping that the next update tries.
+      growth: factor by which the next rejection multiplies the damping.
     """
 
     result: Int[Array, ""]
@@ -73,8 +74,8 @@ class GaussNewtonState(NamedTuple):
 
     Attributes:
       result: a `Result`.
-      damping: of the last update.
-      rate: the step length of the last update, 0 for none.
+      damping: the damping of the last update.
+      rate: the step length of the last update; 0 if no step was taken.
     """
 
     result: Int[Array, ""]
@@ -95,39 +96,42 @@ def levenberg_marquardt(
 
         params <- params + d + a / 2,   (J'J + mu I) d = -J'r,   (J'J + mu I) a = -J'r_dd
 
-    for the loss F = |r|^2, where r_dd is the second derivative of r along d, from the residuals at
-    params + d / 10. The acceleration a follows a bent valley where d alone would leave it: losses
-    of PDEs need several times fewer updates for it. With
+    The loss is F = |r|^2, and r_dd is the second derivative of r along d, approximated by a finite
+    difference with the residuals at params + d / 10. The acceleration a lets the step follow a
+    curved valley that d alone would leave. With it, losses of PDEs need several times fewer
+    updates. With
 
         rho = (F - F(params + d + a / 2)) / (F - |r + J d|^2)
 
-    the step is taken if rho > 0 and |a| <= 3/4 |d|, and the damping is multiplied by
-    max(1/3, 1 - (2 rho - 1)^3). Otherwise the damping is multiplied by 2, then 4, then 8 and so
-    on, up to `tries` steps in one update from one J and one product J'J or J J'; if none is taken
-    the parameters stay, and the next update begins with the damping reached. A step where the loss
-    is not finite, or where the matrix has no Cholesky factor, is not taken.
+    the step is accepted if rho > 0 and |a| <= 3/4 |d|, and the damping is multiplied by
+    max(1/3, 1 - (2 rho - 1)^3). Otherwise the step is rejected and the damping is multiplied by 2,
+    then by 4, 8 and so on. One update tries up to `tries` steps, all from the same J and the same
+    product J'J or J J'. If none is accepted, the parameters do not change, and the next update
+    begins with the last damping. A step is also rejected if the loss is not finite or if the
+    matrix has no Cholesky factor.
 
-    An update takes about N P min(N, P) operations and min(N, P)^3 / 3 for each damping tried, and
-    each of these evaluates the residuals twice.
+    An update takes about N P min(N, P) operations, and min(N, P)^3 / 3 for each damping tried. Each
+    damping tried evaluates the residuals twice.
 
     Args:
-      damping: of the first update, in [1e-16, 1e10], relative: see the module.
-      space: of the matrix; 'auto' takes 'residual' if N < P.
+      damping: damping of the first update, in [1e-16, 1e10], relative to the mean eigenvalue as
+        described in the module.
+      space: space of the matrix; 'auto' chooses 'residual' if N < P, else 'parameter'.
       acceleration: whether to add a / 2.
-      tries: dampings tried in one update, >= 1.
-      gradient_tolerance: stops where no entry of the gradient 2 J'r is larger, >= 0; None is the
-        rounding unit of the parameters: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stops where the loss is no larger, >= 0.
+      tries: largest number of dampings tried in one update, >= 1.
+      gradient_tolerance: stop if no entry of the gradient 2 J'r is larger in absolute value, >= 0;
+        None is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
+      loss_tolerance: stop if the loss is not larger, >= 0.
 
     Returns:
-      An optax transformation whose state is a `LevenbergMarquardtState`; `update` needs
-      `value_fn` and `linearise_fn`, and takes the loss from `value` or, without one, from r. It
-      takes r alone from `residual_fn(params)` if that is given. The gradients that it is given are
-      not used.
+      An optax transformation whose state is a `LevenbergMarquardtState`. `update` requires
+      `value_fn` and `linearise_fn`. It takes the loss from `value`, or computes it from r if
+      `value` is not given. If `residual_fn(params)` is given, `update` uses it where it needs r
+      without J. The gradients passed to `update` are not used.
 
     Raises:
-      InputError: an argument is out of its range; in `init`, a parameter is not real; in
-        `update`, `value_fn` or `linearise_fn` is missing.
+      InputError: an argument is out of range; in `init`, a parameter is not real; in `update`,
+        `value_fn` or `linearise_fn` is missing.
 
     Example:
       >>> residuals = lambda x: jnp.stack([x[0] - 1, 10 * (x[1] - x[0] ** 2)])
@@ -141,11 +145,11 @@ def levenberg_marquardt(
 
     References:
       Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", SIAM Journal
-      on Applied Mathematics 11 (1963). The damping: Madsen, Nielsen and Tingleff, "Methods for
-      non-linear least squares problems", 2nd edition (2004), algorithm 3.16; here it is relative
-      to the mean eigenvalue of each update, where theirs is scaled once, by the largest entry of
-      the diagonal. The acceleration: Transtrum and Sethna, "Improvements to the Levenberg-
-      Marquardt algorithm for nonlinear least-squares minimization", arXiv 1201.5885.
+      on Applied Mathematics 11 (1963). Damping: Madsen, Nielsen and Tingleff, "Methods for
+      non-linear least squares problems", 2nd edition (2004), algorithm 3.16. Deviation: here the
+      damping is relative to the mean eigenvalue at each update; theirs is scaled once, by the
+      largest entry of the diagonal. Acceleration: Transtrum and Sethna, "Improvements to the
+      Levenberg-Marquardt algorithm for nonlinear least-squares minimization", arXiv 1201.5885.
     """
     require_count("tries", tries, 1)
     flag = isinstance(acceleration, bool)
@@ -176,32 +180,33 @@ def natural_gradient(
     gradient_tolerance: float | None = None,
     loss_tolerance: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Energy natural gradient descent: Gauss-Newton directions with a little damping, and halving.
+    """Energy natural gradient descent: lightly damped Gauss-Newton steps with backtracking.
 
         params <- params + rate d,   (J'J + mu I) d = -J'r,   rate = 1, 1/2, 1/4, ..., 2^-30
 
-    The first rate is taken for which F = |r|^2 falls by 1e-4 of what its slope promises. Where
-    the matrix has no Cholesky factor or d does not descend, as its rounding errors may have it at
-    so small a damping, the damping is multiplied by 10 until it has and does.
+    The step uses the first rate that satisfies Armijo's condition: F = |r|^2 falls by at least 1e-4
+    of the decrease that its slope predicts. With a small damping, rounding errors can leave the
+    matrix without a Cholesky factor, or make d not a descent direction. The damping is then
+    multiplied by 10 until there is a factor and d is a descent direction.
 
-    An update takes about N P min(N, P) operations and min(N, P)^3 / 3 for each damping tried.
+    An update takes about N P min(N, P) operations, and min(N, P)^3 / 3 for each damping tried.
 
     Args:
-      damping: in [1e-16, 1e10], relative: see the module. It is taken no smaller than the rounding
-        unit of the parameters, 1.2e-7 in float32.
-      space: of the matrix; 'auto' takes 'residual' if N < P.
-      gradient_tolerance: stops where no entry of the gradient 2 J'r is larger, >= 0; None is the
-        rounding unit of the parameters: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stops where the loss is no larger, >= 0.
+      damping: in [1e-16, 1e10], relative to the mean eigenvalue as described in the module. A value
+        below the machine epsilon of the parameters' dtype (1.2e-7 in float32) is raised to it.
+      space: space of the matrix; 'auto' chooses 'residual' if N < P, else 'parameter'.
+      gradient_tolerance: stop if no entry of the gradient 2 J'r is larger in absolute value, >= 0;
+        None is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
+      loss_tolerance: stop if the loss is not larger, >= 0.
 
     Returns:
-      An optax transformation whose state is a `GaussNewtonState`; `update` needs `value_fn` and
-      `linearise_fn`, and takes the loss from `value` or, without one, from r. The gradients that
-      it is given are not used.
+      An optax transformation whose state is a `GaussNewtonState`. `update` requires `value_fn` and
+      `linearise_fn`. It takes the loss from `value`, or computes it from r if `value` is not given.
+      The gradients passed to `update` are not used.
 
     Raises:
-      InputError: an argument is out of its range; in `init`, a parameter is not real; in
-        `update`, `value_fn` or `linearise_fn` is missing.
+      InputError: an argument is out of range; in `init`, a parameter is not real; in `update`,
+        `value_fn` or `linearise_fn` is missing.
 
     Example:
       >>> residuals = lambda x: 3 * x - 6
@@ -215,9 +220,9 @@ def natural_gradient(
 
     References:
       Mueller and Zeinhofer, "Achieving high accuracy with PINNs via energy natural gradient
-      descent", ICML 2023, arXiv 2302.13163; in the space of the residuals: Guzman-Cordero et al.,
-      arXiv 2505.12149. Deviations: damping instead of a pseudo-inverse, whose cut-off decides
-      whether the method stalls, and the first sufficient rate instead of the best of 31.
+      descent", ICML 2023, arXiv 2302.13163; in residual space: Guzman-Cordero et al., arXiv
+      2505.12149. Deviations: damping instead of a pseudo-inverse, whose cut-off decides whether the
+      method stalls; the first sufficient rate instead of the best of 31 rates.
     """
     _require_system(damping, space)
     tolerances = require_tolerances(gradient_tolerance, loss_tolerance)
@@ -239,7 +244,7 @@ def natural_gradient(
 
 
 class _System(NamedTuple):
-    """One linearisation; `gram` is J'J or J J', `scale` its mean eigenvalue that is not zero."""
+    """One linearisation: `gram` is J'J or J J', and `scale` is trace(J'J) / min(N, P)."""
 
     value: Float[Array, ""]
     residual: Float[Array, "n"]
@@ -251,7 +256,7 @@ class _System(NamedTuple):
 
 
 def _linearise(call: Call, space: Space) -> _System:
-    """The systems at the parameters of a call, whatever the damping."""
+    """Linearise at the parameters of a call; the result is shared by all dampings."""
     dtype = jnp.result_type(*jax.tree.leaves(call.params))
     residual, jacobian = (jnp.asarray(part, dtype) for part in call.linearise_fn(call.params))
     total = jnp.dot(residual, residual) if call.value is None else jnp.asarray(call.value, dtype)
@@ -271,15 +276,17 @@ def _linearise(call: Call, space: Space) -> _System:
 def _solver(
     system: _System, damping: Float[Array, ""]
 ) -> Callable[[Float[Array, "n"]], Float[Array, "p"]]:
-    """v -> -(J'J + mu I)^-1 J'v, with one round of refinement by products with J.
+    """Return the map v -> -(J'J + mu I)^-1 J'v, with one step of iterative refinement.
 
-    The refinement recovers what the product of J with itself has rounded away. Without a Cholesky
-    factor the result is NaN.
+    The refinement computes its residual from products with J, and so recovers the digits that were
+    lost to rounding when J'J or J J' was formed. The result is NaN if there is no Cholesky factor.
     """
     mu, jacobian = damping * system.scale, system.jacobian
     shifted = system.gram + mu * jnp.eye(len(system.gram), dtype=mu.dtype)
     factor = (lax.linalg.cholesky(shifted, symmetrize_input=False), True)
 
+    # `missing` is the residual of the linear system. It applies J twice and does not use `gram`,
+    # which has the rounding errors that the refinement is to correct.
     def by_residuals(vector: Array) -> Array:
         solution = jax.scipy.linalg.cho_solve(factor, vector)
         missing = vector - times(jacobian, times(solution, jacobian)) - mu * solution
@@ -299,7 +306,18 @@ class _Options(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """The dampings tried in one update: the next one, the last step and what it brought."""
+    """State of the loop over dampings in one update.
+
+    Attributes:
+      tries: number of dampings tried.
+      damping: the next damping to try, or the damping of the accepted step.
+      growth: factor of the damping at the next rejection.
+      updates: the last step, d + a / 2.
+      fall: decrease of the loss by the last step.
+      predicted: decrease that the linearisation predicts for the last step.
+      promise: `predicted` of the first step tried.
+      taken: whether the last step was accepted.
+    """
 
     tries: Int[Array, ""]
     damping: Float[Array, ""]
@@ -314,7 +332,7 @@ class _Trial(NamedTuple):
 def _damped_update(
     system: _System, state: LevenbergMarquardtState, call: Call, options: _Options
 ) -> tuple[Params, LevenbergMarquardtState]:
-    """One update of `levenberg_marquardt` that has not stopped."""
+    """Compute one update of `levenberg_marquardt` while it has not stopped."""
     params, unravel = call.params, ravel_pytree(call.params)[1]
 
     def attempt(last: _Trial) -> _Trial:
@@ -350,9 +368,10 @@ def _damped_update(
 def _bend(
     system: _System, call: Call, solve: Callable[[Array], Array], step: Float[Array, "p"]
 ) -> Float[Array, "p"]:
-    """The geodesic acceleration a of a step d: solve(r_dd), r_dd by a finite difference.
+    """Return the geodesic acceleration a = solve(r_dd) of a step d.
 
-    It is 0 for a step too short for its bend to stand out from rounding errors.
+    r_dd is approximated by a finite difference. The result is 0 if the step is so short that
+    rounding errors would dominate the difference.
     """
     flat, unravel = ravel_pytree(call.params)
     ahead = unravel(flat + DIFFERENCE * step)
@@ -365,7 +384,7 @@ def _bend(
 
 
 def _after(end: _Trial, value: Float[Array, ""]) -> LevenbergMarquardtState:
-    """The state after an update: Nielsen's damping, and whether to stop."""
+    """Return the state after an update: Nielsen's damping, and whether to stop."""
     ratio = jnp.clip(end.fall / end.predicted, 0, 1)
     eased = end.damping * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
     damping = jnp.where(end.taken, jnp.maximum(eased, rounding(eased)), end.damping)
@@ -379,7 +398,7 @@ def _after(end: _Trial, value: Float[Array, ""]) -> LevenbergMarquardtState:
 def _searched_update(
     system: _System, damping: Float[Array, ""], call: Call
 ) -> tuple[Params, GaussNewtonState]:
-    """One update of `natural_gradient` that has not stopped."""
+    """Compute one update of `natural_gradient` while it has not stopped."""
     params, unravel = call.params, ravel_pytree(call.params)[1]
     damping, direction = _descent(system, damping)
     slope = 2 * jnp.dot(system.gradient, direction)
@@ -415,7 +434,7 @@ def _searched_update(
 def _descent(
     system: _System, damping: Float[Array, ""]
 ) -> tuple[Float[Array, ""], Float[Array, "p"]]:
-    """The first damping, of `damping` times a power of 10, and its direction, which descends."""
+    """Raise the damping by powers of 10 until d is a descent direction; return both."""
 
     def fails(last):
         damping, direction = last
@@ -431,10 +450,10 @@ def _descent(
 
 
 def _require_system(damping: float, space: str) -> None:
-    """The damping and the space are in their range.
+    """Check the damping and the space.
 
     Raises:
-      InputError: one is not.
+      InputError: one is out of range.
     """
     fits = is_number(damping) and 1e-16 <= damping <= MOST_DAMPING
     require("damping", damping, fits, f"a number from 1e-16 to {MOST_DAMPING:g}")

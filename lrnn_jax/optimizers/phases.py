@@ -1,4 +1,4 @@
-"""Two optimizers, one after the other."""
+"""`switch`: train with one optimizer first, and with another one afterwards."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,14 @@ __all__ = ["SwitchState", "switch"]
 
 
 class SwitchState(NamedTuple):
-    """The updates so far, the stop code of the active phase, and the states of both phases."""
+    """State of `switch`.
+
+    Attributes:
+      count: number of updates; it stays at `at` + 1 after the switch.
+      result: the `Result` of the active optimizer.
+      first: state of the first optimizer.
+      second: state of the second optimizer.
+    """
 
     count: Int[Array, ""]
     result: Int[Array, ""]
@@ -25,15 +32,16 @@ class SwitchState(NamedTuple):
 def switch(
     first: optax.GradientTransformation, second: optax.GradientTransformation, at: int
 ) -> optax.GradientTransformationExtraArgs:
-    """The first `at` updates by `first`, all later ones by `second`.
+    """Use `first` for the first `at` updates and `second` for all later ones.
 
-    The state of `second` is made anew from the parameters at the switch, so that nothing in it is
-    older. The state of `first` is kept after the switch, unused. A switch may stand in a switch.
+    `second` is initialised with the parameters at the switch, so that its state contains nothing
+    from before. The state of `first` is kept after the switch but is not used. Switches can be
+    nested.
 
     Args:
       first: any optax transformation.
       second: any optax transformation.
-      at: updates by `first`, >= 0.
+      at: number of updates by `first`, >= 0.
 
     Returns:
       An optax transformation whose state is a `SwitchState`.
@@ -71,6 +79,7 @@ def switch(
             return _like(step, like), result_of(inner), state.first, inner
 
         step, *rest = lax.cond(state.count < at, by_first, by_second)
+        # The count stops at at + 1, so that it cannot overflow.
         count = jnp.minimum(state.count, at) + 1
         return step, SwitchState(count, *rest)
 
@@ -78,5 +87,5 @@ def switch(
 
 
 def _like(tree, other):
-    """The leaves of a tree in the dtypes of another."""
+    """Cast the leaves of a tree to the dtypes of another tree."""
     return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), tree, other)
