@@ -1,6 +1,6 @@
 """Prints docs/api.md: every public name once, with the first sentence of its docstring.
 
-    python docs/api.py > docs/api.md
+python docs/api.py > docs/api.md
 """
 
 import importlib
@@ -40,7 +40,9 @@ def public_names() -> dict[str, dict[str, Any]]:
     for path in PACKAGES:
         package = importlib.import_module(path)
         things = {name: getattr(package, name) for name in sorted(package.__all__)}
-        new = {n: t for n, t in things.items() if (n, id(t)) not in seen and not inspect.ismodule(t)}
+        new = {
+            n: t for n, t in things.items() if (n, id(t)) not in seen and not inspect.ismodule(t)
+        }
         seen |= {(name, id(thing)) for name, thing in new.items()}
         listed[path] = new
     return listed

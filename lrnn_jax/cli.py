@@ -28,7 +28,7 @@ from lrnn_jax.experiments import (
     start,
     unusable,
 )
-from lrnn_jax.experiments.doctor import report
+from lrnn_jax.experiments.doctor import check_installation
 from lrnn_jax.experiments.output import tolerant_output
 from lrnn_jax.experiments.progress import display_for
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
@@ -188,7 +188,7 @@ def _summary(kind: type) -> str:
 def _doctor(options: argparse.Namespace) -> int:
     del options
     sound = True
-    for line, fine in report():
+    for line, fine in check_installation():
         print(line)
         sound = sound and fine
     return 0 if sound else _UNSOUND

@@ -13,10 +13,10 @@ from jaxtyping import Array, ArrayLike, Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.typing import Key
 
-__all__ = ["Box", "Sampler", "draw", "draw_on_faces", "grid", "in_precision"]
+__all__ = ["Box", "Sampler", "grid", "in_precision", "sample_box", "sample_faces"]
 
 Sampler = Literal["uniform", "latin_hypercube", "sobol"]
-"""How points are drawn from a box; see `draw`."""
+"""How points are drawn from a box; see `sample_box`."""
 
 Face = tuple[int, int]
 """(axis, side) of a box: side 0 is at its low end, 1 at its high end."""
@@ -131,7 +131,7 @@ class Box:
         return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.dim)
 
 
-def draw(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Array, "n d"]:
+def sample_box(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Array, "n d"]:
     """n points of a box, in JAX's default float; pure, so it can stand inside a training step.
 
     Args:
@@ -169,7 +169,7 @@ def draw(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Arra
     return low + unit * (high - low)
 
 
-def draw_on_faces(
+def sample_faces(
     box: Box, key: Key, n: int, faces: tuple[Face, ...], sampler: Sampler = "uniform"
 ) -> Float[Array, "n d"]:
     """n points on faces of a box, which take turns; each face is drawn from by itself.
@@ -181,7 +181,9 @@ def draw_on_faces(
         raise InputError(f"boundary_points: expected one for each of {len(faces)} faces, got {n}")
     points = jnp.zeros((n, box.dim))
     for turn, (axis, side) in enumerate(faces):
-        own = draw(box, jax.random.fold_in(key, turn), len(range(turn, n, len(faces))), sampler)
+        own = sample_box(
+            box, jax.random.fold_in(key, turn), len(range(turn, n, len(faces))), sampler
+        )
         end = (box.low, box.high)[side][axis]
         points = points.at[turn :: len(faces)].set(own.at[:, axis].set(end))
     return points

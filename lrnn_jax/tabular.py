@@ -105,7 +105,7 @@ class Tabular(Problem, abc.ABC):
         path = Path(self.source)
         about = path.stat() if path.is_file() else None
         state = about and (about.st_mtime_ns, about.st_size)
-        return _kept(self, state, in_precision(0.0).dtype)
+        return _cached_split(self, state, in_precision(0.0).dtype)
 
     @abc.abstractmethod
     def read(self) -> Split:
@@ -121,7 +121,7 @@ class Tabular(Problem, abc.ABC):
         return self.split().parts["training"]
 
     @abc.abstractmethod
-    def told(self, values: np.ndarray, split: Split) -> np.ndarray:
+    def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
         """What the field's values say: numbers in the target's unit, or the texts of classes."""
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
@@ -131,8 +131,8 @@ class Tabular(Problem, abc.ABC):
         split = self.split()
         lines: list[tuple[Any, ...]] = []
         for name, part in split.parts.items():
-            said = self.told(predict(field, part.x), split)
-            true = self.told(self._certain(part.y), split)
+            said = self.predictions(predict(field, part.x), split)
+            true = self.predictions(self._certain(part.y), split)
             lines += zip(split.rows[name], [name] * len(said), true, said, strict=True)
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -163,7 +163,7 @@ class Tabular(Problem, abc.ABC):
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(problem: Tabular, state: Hashable, dtype: np.dtype) -> Split:
+def _cached_split(problem: Tabular, state: Hashable, dtype: np.dtype) -> Split:
     """What a table was read as, while its file and JAX's precision stay as they are."""
     del state, dtype
     return problem.read()
@@ -219,11 +219,11 @@ class Regression(Pointwise, Tabular):
         del data
         split = self.split()
         part = split.parts["test"]
-        said = self.told(_double(predict(field, part.x)), split)
-        true = self.told(_double(part.y), split)
+        said = self.predictions(_double(predict(field, part.x)), split)
+        true = self.predictions(_double(part.y), split)
         return [write_predictions(folder / "predictions.png", said, true)]
 
-    def told(self, values: np.ndarray, split: Split) -> np.ndarray:
+    def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
         """In the target's unit."""
         return split.centre + split.width * np.asarray(values, np.float64)[:, 0]
 
@@ -297,7 +297,7 @@ class Classification(Tabular):
         table = np.bincount(count * true + said, minlength=count**2).reshape(count, count)
         return [write_confusion(folder / "confusion.png", table, split.classes)]
 
-    def told(self, values: np.ndarray, split: Split) -> np.ndarray:
+    def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
         """The class of the largest value."""
         return np.array(split.classes)[np.asarray(values).argmax(axis=1)]
 

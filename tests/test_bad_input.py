@@ -21,7 +21,7 @@ import pytest
 import tifffile
 
 from lrnn_jax import Siren, cli
-from lrnn_jax.experiments.spec import MODELS, PROBLEMS
+from lrnn_jax.experiments.spec import MODELS, PROBLEMS, configs
 from lrnn_jax.io import write_png
 from lrnn_jax.io.safetensors import load_tree, save_tree
 from lrnn_jax.training import Checkpoints, Training
@@ -822,9 +822,9 @@ def test_version(capsys):
 def test_list_names_models_problems_and_configs_with_a_line_each(command):
     code, said, errors = command("list")
     assert (code, errors) == (0, [])
-    names = {*MODELS, *PROBLEMS, "image/quickstart", "image/siren"}
-    described = dict(re.findall(r"^  (\S+)\s+(\S.+)$", said, flags=re.MULTILINE))
-    assert names <= set(described)
+    rows = re.findall(r"^(  \S+ {2,})(\S.+)$", said, flags=re.MULTILINE)
+    assert {name.strip() for name, _ in rows} == {*MODELS, *PROBLEMS, *configs()}
+    assert len({len(name) for name, _ in rows}) == 1  # the texts are one column
 
 
 def test_doctor_shows_versions_devices_and_that_the_compiler_is_right(command):

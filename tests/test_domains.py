@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import qmc
 
 from lrnn_jax import InputError
-from lrnn_jax.domains import Box, draw, draw_on_faces
+from lrnn_jax.domains import Box, sample_box, sample_faces
 
 BOX = Box((0, -1, 2), (1, 1, 5))
 
@@ -19,7 +19,7 @@ def test_a_boxes_numbers():
 
 @pytest.mark.parametrize("sampler", ["uniform", "latin_hypercube", "sobol"])
 def test_points_fill_the_box(sampler, key):
-    x = np.asarray(draw(BOX, key, 512, sampler))
+    x = np.asarray(sample_box(BOX, key, 512, sampler))
     assert x.shape == (512, 3)
     assert BOX.contains(x).all()
     middle = (np.array(BOX.low) + np.array(BOX.high)) / 2
@@ -27,7 +27,7 @@ def test_points_fill_the_box(sampler, key):
 
 
 def test_a_latin_hypercube_has_one_point_in_each_slab(key):
-    x = np.asarray(draw(Box((0, 0), (1, 1)), key, 100, "latin_hypercube"))
+    x = np.asarray(sample_box(Box((0, 0), (1, 1)), key, 100, "latin_hypercube"))
     for axis in (0, 1):
         assert sorted((x[:, axis] * 100).astype(int)) == list(range(100))
     assert abs(np.corrcoef(x.T)[0, 1]) < 0.4  # the two orders are drawn apart
@@ -36,15 +36,15 @@ def test_a_latin_hypercube_has_one_point_in_each_slab(key):
 def test_sobol_is_evener_than_chance_and_another_for_another_key():
     box = Box((0, 0), (1, 1))
     keys = jax.random.split(jax.random.key(0), 2)
-    first, second = (np.asarray(draw(box, key, 256, "sobol")) for key in keys)
-    chance = np.asarray(draw(box, jax.random.key(1), 256, "uniform"))
+    first, second = (np.asarray(sample_box(box, key, 256, "sobol")) for key in keys)
+    chance = np.asarray(sample_box(box, jax.random.key(1), 256, "uniform"))
     assert qmc.discrepancy(first) < qmc.discrepancy(chance) / 10
     assert np.abs(first - second).min() > 0
-    assert draw(box, jax.random.key(2), 100, "sobol").shape == (100, 2)
+    assert sample_box(box, jax.random.key(2), 100, "sobol").shape == (100, 2)
 
 
 def test_faces_take_turns(key):
-    x = np.asarray(draw_on_faces(BOX, key, 12, BOX.faces))
+    x = np.asarray(sample_faces(BOX, key, 12, BOX.faces))
     ends = np.stack([np.array(BOX.low), np.array(BOX.high)])
     hits = (x[:, None, :] == ends[None]).sum(axis=0)  # (side, axis)
     assert hits.tolist() == [[2, 2, 2], [2, 2, 2]]
@@ -55,7 +55,7 @@ def test_faces_take_turns(key):
 def test_every_face_is_filled(sampler, dim, key):
     """Sobol's points must not be dealt to the faces in turn: each would fill half of its face."""
     box = Box((0,) * dim, (1,) * dim)
-    x = np.asarray(draw_on_faces(box, key, 100 * 2 * dim, box.faces, sampler))
+    x = np.asarray(sample_faces(box, key, 100 * 2 * dim, box.faces, sampler))
     for turn, (axis, side) in enumerate(box.faces):
         own = x[turn :: 2 * dim]
         assert (own[:, axis] == side).all()
@@ -71,4 +71,4 @@ def test_a_mesh_knows_open_ends():
 
 def test_nonsense_is_refused(key):
     with pytest.raises(InputError, match="points: expected an integer >= 1, got 0"):
-        draw(BOX, key, 0)
+        sample_box(BOX, key, 0)

@@ -24,7 +24,7 @@ from lrnn_jax.kernels.activations import (
     spder,
 )
 from lrnn_jax.kernels.dense import affine, dot, layer_norm
-from lrnn_jax.kernels.initializers import Constant, Uniform, draw
+from lrnn_jax.kernels.initializers import Constant, Uniform, initialize
 from lrnn_jax.kernels.product import pairwise_product
 
 # Range of |x|, absolute error of the float32 sine and cosine over it, as their docstring states.
@@ -268,7 +268,7 @@ def test_rounded_products_have_bfloat16_operands_and_float32_sums_and_gradients(
 
 def test_a_plan_is_drawn_with_its_limits_and_no_number_twice():
     plan = {"a": Uniform((300, 4, 5), 0.2), "b": Constant((3,), 7.0), "c": Uniform((6000,), 3.0)}
-    params = draw(jax.random.key(0), plan)
+    params = initialize(jax.random.key(0), plan)
     assert params["a"].shape == (300, 4, 5)
     np.testing.assert_array_equal(params["b"], [7.0, 7.0, 7.0])
     for name, limit in (("a", 0.2), ("c", 3.0)):

@@ -76,7 +76,7 @@ def test_noise_is_seeded_and_the_given_picture_is_what_is_measured(stored):
     one, again, other = (Denoising(source=path, noise_seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.load().y, again.load().y)
     assert np.any(one.load().y != other.load().y)
-    given = one.given(PIXELS).reshape(-1, 3)
+    given = one.baseline(PIXELS).reshape(-1, 3)
     np.testing.assert_allclose(in_unit(one.load().y), given, atol=1e-6)
 
 
@@ -105,7 +105,7 @@ def test_a_mask_says_which_pixels_are_known(stored):
 
 def test_holes_are_given_the_nearest_known_pixel(stored):
     problem = Inpainting(source=stored(), known=0.2)
-    known, given = problem.is_known((12, 8)), problem.given(PIXELS)
+    known, given = problem.is_known((12, 8)), problem.baseline(PIXELS)
     places = np.argwhere(known)
     for row in range(12):
         for column in range(8):
@@ -200,7 +200,7 @@ def test_the_loss_is_of_means_over_points(stored, key, kind):
 def test_scores_are_against_the_truth_beside_those_of_what_is_given(stored, kind):
     problem = KINDS[kind](source=stored(SMOOTH))
     scores = problem.evaluate(lookup(SMOOTH), problem.load())
-    given = problem.given(SMOOTH)
+    given = problem.baseline(SMOOTH)
     assert scores["psnr"] > 200
     assert scores["ssim"] == pytest.approx(1)
     assert given.shape == SMOOTH.shape

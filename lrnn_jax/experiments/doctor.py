@@ -11,12 +11,12 @@ import numpy as np
 
 from lrnn_jax.models import LRNN
 
-__all__ = ["check_core_layer", "check_product_reduction", "report"]
+__all__ = ["check_core_layer", "check_installation", "check_product_reduction"]
 
 _PACKAGES = ("lrnn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def report() -> Iterator[tuple[str, bool]]:
+def check_installation() -> Iterator[tuple[str, bool]]:
     """Lines to print, and whether each is as it should be."""
     yield f"python {platform.python_version()} on {platform.platform()}", True
     yield "  ".join(f"{name} {version(name)}" for name in _PACKAGES), True

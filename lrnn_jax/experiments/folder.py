@@ -13,7 +13,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.experiments.spec import Experiment, Table, experiment_from, read_table, write_table
+from lrnn_jax.experiments.spec import (
+    ConfigTable,
+    Experiment,
+    experiment_from,
+    read_table,
+    write_table,
+)
 from lrnn_jax.io import exists, io_errors, write_bytes
 
 __all__ = ["RunFolder"]
@@ -42,7 +48,7 @@ class RunFolder:
         self._made: list[Path] = []
 
     @classmethod
-    def create(cls, path: Path | None, table: Table) -> "RunFolder":
+    def create(cls, path: Path | None, table: ConfigTable) -> "RunFolder":
         """A new folder with the resolved config; without a path, the next free one under `runs/`.
 
         A folder belongs to the process that made it: of several that ask for the same one at the
@@ -113,7 +119,7 @@ class RunFolder:
         except (OSError, ValueError):
             return ""
 
-    def table(self) -> Table:
+    def table(self) -> ConfigTable:
         """The resolved config, as nested dicts."""
         return read_table(self.config)
 
@@ -199,7 +205,7 @@ class RunFolder:
                 parent.rmdir()
 
 
-def _free_paths(table: Table) -> Iterator[Path]:
+def _free_paths(table: ConfigTable) -> Iterator[Path]:
     """runs/image-lrnn, runs/image-lrnn-2, -3, ..."""
     stem = f"{table['problem']['kind']}-{table['model']['kind']}"
     yield Path("runs", stem)

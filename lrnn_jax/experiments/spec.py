@@ -26,8 +26,8 @@ from lrnn_jax.typing import Model, Problem
 __all__ = [
     "MODELS",
     "PROBLEMS",
+    "ConfigTable",
     "Experiment",
-    "Table",
     "config_path",
     "configs",
     "experiment_from",
@@ -90,7 +90,7 @@ PROBLEMS: dict[str, type] = {
 }
 """Every problem that `[problem] kind = "..."` can name."""
 
-Table = dict[str, Any]
+ConfigTable = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Experiment:
     training: Training
 
 
-def experiment_from(table: Table) -> Experiment:
+def experiment_from(table: ConfigTable) -> Experiment:
     """Decodes the three sections; a model without `in_dim` and `out_dim` takes the problem's.
 
     Raises:
@@ -120,7 +120,7 @@ def experiment_from(table: Table) -> Experiment:
     return Experiment(model=model, problem=problem, training=training)
 
 
-def table_of(experiment: Experiment) -> Table:
+def table_of(experiment: Experiment) -> ConfigTable:
     """The experiment with every default written out; a field that is None is left out.
 
     Raises:
@@ -133,7 +133,7 @@ def table_of(experiment: Experiment) -> Table:
     }
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> ConfigTable:
     """The sections of an experiment file, not yet decoded.
 
     Raises:
@@ -152,7 +152,7 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def write_table(path: Path, table: Table) -> Path:
+def write_table(path: Path, table: ConfigTable) -> Path:
     """Writes nested dicts as TOML.
 
     Raises:
@@ -171,7 +171,7 @@ def write_table(path: Path, table: Table) -> Path:
     return write_bytes(path, content)
 
 
-def merge(base: Table, changes: Table) -> Table:
+def merge(base: ConfigTable, changes: ConfigTable) -> ConfigTable:
     """`base` with every field of `changes` in place of its own; None takes a field out.
 
     >>> merge({"model": {"rank": 4, "gamma": 1.0}}, {"model": {"rank": 8, "gamma": None}})
@@ -225,7 +225,7 @@ def field_help(kind: type) -> dict[str, str]:
     return texts
 
 
-def _check_sections(table: Table) -> None:
+def _check_sections(table: ConfigTable) -> None:
     sections = ("model", "problem", "training")
     for name, section in table.items():
         if name not in sections:
@@ -234,7 +234,7 @@ def _check_sections(table: Table) -> None:
             raise InputError(f"{name}: expected a section [{name}], got {section!r}")
 
 
-def _kind(section: str, table: Table, registry: dict[str, type]) -> type:
+def _kind(section: str, table: ConfigTable, registry: dict[str, type]) -> type:
     """The class that `kind` names: one of the registry, or "module:Class" of the user's own."""
     kind = table.get(section, {}).get("kind", next(iter(registry)))
     if isinstance(kind, str) and kind in registry:
@@ -287,7 +287,7 @@ def _name(cls: type, section: str, registry: dict[str, type]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _section(section: str, spec: Any, registry: dict[str, type]) -> Table:
+def _section(section: str, spec: Any, registry: dict[str, type]) -> ConfigTable:
     """The fields of a spec as TOML has them; one that is None is left out.
 
     Raises:
@@ -308,7 +308,7 @@ def _to_toml(name: str, value: Any) -> Any:
     return value
 
 
-def _decode(section: str, table: Table, kind: type) -> Any:
+def _decode(section: str, table: ConfigTable, kind: type) -> Any:
     chosen = ("kind",) if section != "training" else ()  # by `_kind`, of several
     values = {name: value for name, value in table.items() if name not in chosen}
     known = [field.name for field in dataclasses.fields(kind)]

@@ -69,16 +69,16 @@ class Restoration(PictureProblem, abc.ABC):
     """A picture to be found from `load()`, and scored against the whole of it."""
 
     @abc.abstractmethod
-    def measured(self, truth: Pixels) -> Measurements:
+    def measurements(self, truth: Pixels) -> Measurements:
         """What is known of the picture."""
 
     @abc.abstractmethod
-    def given(self, truth: Pixels) -> Pixels:
+    def baseline(self, truth: Pixels) -> Pixels:
         """The picture as one without a network would show it, of the truth's size: a rival."""
 
     def load(self) -> Measurements:
         """Reads the picture and measures it."""
-        return self.measured(self.picture().pixels)
+        return self.measurements(self.picture().pixels)
 
     def loss(self, field: Field, data: Measurements, key: Key) -> tuple[jax.Array, Terms]:
         """mean (mean_s u(x_s) - y)^2 over measurements and channels."""
@@ -94,7 +94,7 @@ class Restoration(PictureProblem, abc.ABC):
         """PSNR in dB and SSIM against the truth, and those of `given`."""
         del data
         truth = self.picture().pixels
-        given = self.given(truth)
+        given = self.baseline(truth)
         rival = {"psnr_given": psnr(given, truth), "ssim_given": ssim(given, truth)}
         return self.scores(field, truth) | rival
 
@@ -102,7 +102,7 @@ class Restoration(PictureProblem, abc.ABC):
         """`reconstruction.png`, `error.png` and `given.png`."""
         del data
         picture = self.picture()
-        given = write_png(folder / "given.png", self.given(picture.pixels), picture.bits)
+        given = write_png(folder / "given.png", self.baseline(picture.pixels), picture.bits)
         return [*self.pictures(field, picture.pixels, picture.bits, folder), given]
 
 
@@ -131,13 +131,13 @@ class Denoising(Restoration):
         super().__post_init__()
         require_noise(self)
 
-    def given(self, truth: Pixels) -> Pixels:
+    def baseline(self, truth: Pixels) -> Pixels:
         """The noisy picture."""
         return with_noise(truth, self.photons, self.readout, self.noise_seed)
 
-    def measured(self, truth: Pixels) -> Measurements:
+    def measurements(self, truth: Pixels) -> Measurements:
         """The noisy pixels."""
-        return _at_pixels(self.given(truth), np.ones(truth.shape[:2], bool))
+        return _at_pixels(self.baseline(truth), np.ones(truth.shape[:2], bool))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,7 @@ class Inpainting(Restoration):
             raise InputError(f"mask: {self.mask} has no bright pixel: nothing would be known")
         return bright
 
-    def given(self, truth: Pixels) -> Pixels:
+    def baseline(self, truth: Pixels) -> Pixels:
         """Every pixel takes the value of the known one next to it."""
         from scipy.ndimage import distance_transform_edt
 
@@ -187,7 +187,7 @@ class Inpainting(Restoration):
         nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
         return truth[tuple(np.asarray(nearest))]
 
-    def measured(self, truth: Pixels) -> Measurements:
+    def measurements(self, truth: Pixels) -> Measurements:
         """The known pixels."""
         return _at_pixels(truth, self.is_known(truth.shape[:2]))
 
@@ -211,7 +211,7 @@ class SuperResolution(Restoration):
         super().__post_init__()
         require_at_least(self, 2, "scale")
 
-    def given(self, truth: Pixels) -> Pixels:
+    def baseline(self, truth: Pixels) -> Pixels:
         """The blocks, interpolated by cubic splines."""
         from skimage.transform import resize
 
@@ -223,7 +223,7 @@ class SuperResolution(Restoration):
         require_multiple(truth, self.scale)
         return reduce(truth, "(h p) (w q) c -> h w c", "mean", p=self.scale, q=self.scale)
 
-    def measured(self, truth: Pixels) -> Measurements:
+    def measurements(self, truth: Pixels) -> Measurements:
         """Every block, as the points of its pixels and their mean."""
         blocks = self.blocks(truth)
         return Measurements(block_points(truth.shape[:2], self.scale), _to_network(blocks))
@@ -265,11 +265,11 @@ class MultiFrameSuperResolution(Restoration):
         if self.turn > 180:
             raise InputError(f"turn: expected degrees from 0 to 180, got {self.turn}")
 
-    def given(self, truth: Pixels) -> Pixels:
+    def baseline(self, truth: Pixels) -> Pixels:
         """The first frame, interpolated by cubic splines."""
-        return _single(self).given(truth)
+        return _single(self).baseline(truth)
 
-    def measured(self, truth: Pixels) -> Measurements:
+    def measurements(self, truth: Pixels) -> Measurements:
         """The pixels of all frames."""
         require_multiple(truth, self.scale)
         shape = truth.shape[:2]

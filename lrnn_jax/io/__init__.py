@@ -6,7 +6,7 @@ from lrnn_jax.io.images import SAMPLES, Picture, read_picture, resize, write_png
 from lrnn_jax.io.memory import available_memory, require_memory
 from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, write_ply
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_wav
-from lrnn_jax.io.tables import BUNDLED, Table, read_table_file, to_number
+from lrnn_jax.io.tables import BUNDLED, TableData, read_table_file, to_number
 from lrnn_jax.io.videos import PAN, Clip, read_video, write_video
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "Clip",
     "Picture",
     "Sound",
-    "Table",
+    "TableData",
     "atomic",
     "available_memory",
     "exists",

@@ -16,7 +16,7 @@ from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes
 from lrnn_jax.io.memory import require_memory
 
-__all__ = ["BUNDLED", "Table", "read_table_file", "to_number"]
+__all__ = ["BUNDLED", "TableData", "read_table_file", "to_number"]
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Datasets that are installed with scikit-learn. The target of 'diabetes' is a number; the targets
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _BYTES = 40  # memory that Python needs for each character of a CSV, at most
 
 
-class Table(NamedTuple):
+class TableData(NamedTuple):
     """Features and targets of a dataset.
 
     Attributes:
@@ -40,7 +40,7 @@ class Table(NamedTuple):
     names: tuple[str, ...]
 
 
-def read_table_file(source: str, target: str | None) -> Table:
+def read_table_file(source: str, target: str | None) -> TableData:
     """Read a table from a file, or one of BUNDLED by its name.
 
     Args:
@@ -58,7 +58,7 @@ def read_table_file(source: str, target: str | None) -> Table:
     if bundled:
         found = getattr(extra("sklearn.datasets", "tabular"), f"load_{source}")()
         names = tuple(map(str, getattr(found, "feature_names", range(found.data.shape[1]))))
-        return Table(np.asarray(found.data, np.float64), np.asarray(found.target), names)
+        return TableData(np.asarray(found.data, np.float64), np.asarray(found.target), names)
     path = Path(source)
     content = read_bytes(path)
     if suffix == ".npz":
@@ -67,7 +67,7 @@ def read_table_file(source: str, target: str | None) -> Table:
     return _from_csv(content, source, target)
 
 
-def _from_npz(content: bytes, source: str) -> Table:
+def _from_npz(content: bytes, source: str) -> TableData:
     found = read_npz(content, source)
     if not {"x", "y"} <= found.keys():
         names = ", ".join(found)[:120] or "nothing"
@@ -83,10 +83,10 @@ def _from_npz(content: bytes, source: str) -> Table:
         raise InputError(f"{source}: x[{row}, {column}] is not finite")
     if y.dtype.kind not in "fiubU" or (y.dtype.kind == "f" and not np.isfinite(y).all()):
         raise InputError(f"{source}: y has values that are neither text nor finite real numbers")
-    return Table(x.astype(np.float64), y, tuple(map(str, range(x.shape[1]))))
+    return TableData(x.astype(np.float64), y, tuple(map(str, range(x.shape[1]))))
 
 
-def _from_csv(content: bytes, source: str, target: str | None) -> Table:
+def _from_csv(content: bytes, source: str, target: str | None) -> TableData:
     try:
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         numbered = [(reader.line_num, row) for row in reader if row]
@@ -121,7 +121,7 @@ def _from_csv(content: bytes, source: str, target: str | None) -> Table:
             raise InputError(f"{source}, line {line}: the target '{chosen[:40]}' is missing")
     y = np.array([row[place].strip() for row in rows[1:]])
     names = tuple(header[column] for column in columns)
-    return Table(np.array(x, np.float64).reshape(len(y), len(names)), y, names)
+    return TableData(np.array(x, np.float64).reshape(len(y), len(names)), y, names)
 
 
 def to_number(text: str) -> float | None:

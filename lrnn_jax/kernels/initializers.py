@@ -21,10 +21,10 @@ __all__ = [
     "Mapped",
     "Normal",
     "Uniform",
-    "draw",
     "fan_in_limit",
     "glorot_limit",
     "he_limit",
+    "initialize",
     "linear",
     "plan_size",
     "siren_limit",
@@ -85,7 +85,7 @@ def _random_shape(leaf: Any) -> tuple[int, ...]:
     return leaf.shape if isinstance(leaf, Uniform | Normal) else (0,)
 
 
-def draw(key: Key, plan: Any) -> Params:
+def initialize(key: Key, plan: Any) -> Params:
     """The arrays of a plan, in JAX's default float dtype.
 
     All random numbers come from one call, because a CPU compiles each call of a random function
@@ -96,7 +96,7 @@ def draw(key: Key, plan: Any) -> Params:
       plan: a pytree of `Uniform`, `Normal`, `Mapped`, `Constant` and `Fixed`.
 
     Example:
-      >>> params = draw(jax.random.key(0), {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
+      >>> params = initialize(jax.random.key(0), {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
       >>> params["w"].shape, params["b"].tolist()
       ((2, 3), [0.0, 0.0, 0.0])
     """

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from lrnn_jax.checks import require_at_least, require_positive
 from lrnn_jax.kernels.activations import sinpi
 from lrnn_jax.kernels.dense import affine, dot
-from lrnn_jax.kernels.initializers import Constant, Uniform, draw, fan_in_limit, linear
+from lrnn_jax.kernels.initializers import Constant, Uniform, fan_in_limit, initialize, linear
 from lrnn_jax.models.network import Layer, Network
 from lrnn_jax.typing import Key, Params
 
@@ -122,7 +122,7 @@ class GaborNet(Network):
     def init(self, key: Key) -> Params:
         """Parameters drawn with `key` in JAX's default float dtype."""
         plan_key, gamma_key = jax.random.split(key)
-        params = draw(plan_key, self.plan())
+        params = initialize(plan_key, self.plan())
         shape = (self.depth, self.width)
         gamma = jax.random.gamma(gamma_key, self.alpha / self.depth, shape) / self.beta
         for index in range(self.depth):

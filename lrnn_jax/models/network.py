@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from lrnn_jax.checks import require_points
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.cost import count_flops
-from lrnn_jax.kernels.initializers import draw, plan_size
+from lrnn_jax.kernels.initializers import initialize, plan_size
 from lrnn_jax.trees import first_difference, named_leaves
 from lrnn_jax.typing import Key, Params
 
@@ -68,7 +68,7 @@ class Network(abc.ABC):
 
     def init(self, key: Key) -> Params:
         """Parameters drawn with `key` in JAX's default float dtype."""
-        return draw(key, self.plan())
+        return initialize(key, self.plan())
 
     def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
         """y(x) for a point (in_dim,) or any batch of points (..., in_dim).

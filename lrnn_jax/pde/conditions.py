@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.domains import Box, Face, Sampler, draw_on_faces
+from lrnn_jax.domains import Box, Face, Sampler, sample_faces
 from lrnn_jax.errors import InputError
+from lrnn_jax.operators.points import PointField
 from lrnn_jax.typing import Key
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
     "require_inside",
 ]
 
-PointField = Callable[[Float[Array, "d"]], Float[Array, "o"]]
-"""u of one point."""
 
 Residual = Callable[[PointField], Callable[[Any], Float[Array, "..."]]]
 """u -> (row -> what must vanish)."""
@@ -82,7 +81,7 @@ def dirichlet(
     on = _faces(box, faces)
 
     def rows(key: Key, n: int, sampler: Sampler) -> Array:
-        return draw_on_faces(box, key, n, on, sampler)
+        return sample_faces(box, key, n, on, sampler)
 
     return Condition("boundary", _value_less(value), rows, weight, hard=True)
 
@@ -97,7 +96,7 @@ def neumann(
         axes, sides = np.array(on)[np.arange(n) % len(on)].T
         normals = np.zeros((n, box.dim))
         normals[np.arange(n), axes] = 2 * sides - 1
-        return draw_on_faces(box, key, n, on, sampler), jnp.asarray(normals, float)
+        return sample_faces(box, key, n, on, sampler), jnp.asarray(normals, float)
 
     def residual(u: PointField):
         def slope_less(row: tuple[Array, Array]) -> Array:
@@ -164,7 +163,7 @@ def periodic(
 
     def rows(key: Key, n: int, sampler: Sampler) -> Array:
         if points is None:
-            return draw_on_faces(box, key, n, faces, sampler)
+            return sample_faces(box, key, n, faces, sampler)
         return jnp.asarray(points, float)
 
     given = points is not None
@@ -205,7 +204,7 @@ def _at_start(name: str, box: Box, residual: Residual, weight: float, points: An
 
     def rows(key: Key, n: int, sampler: Sampler) -> Array:
         if points is None:
-            return draw_on_faces(box, key, n, ((box.dim - 1, 0),), sampler)
+            return sample_faces(box, key, n, ((box.dim - 1, 0),), sampler)
         return jnp.asarray(points, float)
 
     return Condition(name, residual, rows, weight, given=points is not None, hard=True)

@@ -31,7 +31,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_nonnegative
-from lrnn_jax.domains import Box, draw
+from lrnn_jax.domains import Box, sample_box
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
 from lrnn_jax.kernels.activations import cospi, sinpi
@@ -321,7 +321,7 @@ class PDE(Declarations, abc.ABC):
             grid = jnp.asarray(self._inner_points(), float)
             rows = grid[jax.random.choice(inner, len(grid), (self.points,), replace=False)]
         else:
-            rows = draw(self.domain, inner, self.points, self.sampler)
+            rows = sample_box(self.domain, inner, self.points, self.sampler)
         data = {"residual": rows}
         for condition, own in zip(self._terms(), keys, strict=True):
             data[condition.name] = condition.rows(own, self.boundary_points, sampler)
@@ -337,7 +337,7 @@ class PDE(Declarations, abc.ABC):
     def _adapted(self, field: Field, key: Key) -> Float[Array, "n d"]:
         """Points drawn without replacement with probability ~ |r| + mean |r|, by Gumbel's trick."""
         candidate_key, choice_key = jax.random.split(key)
-        candidates = draw(self.domain, candidate_key, _CANDIDATES * self.points)
+        candidates = sample_box(self.domain, candidate_key, _CANDIDATES * self.points)
         r = residual_rows(Part(candidates, self._of(self.residual)), field)
         size = jnp.linalg.norm(r, axis=-1)
         chances = jnp.log(size + jnp.mean(size) + 1e-30)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lrnn_jax.checks import require_positive
-from lrnn_jax.domains import Box, Sampler, draw
+from lrnn_jax.domains import Box, Sampler, sample_box
 from lrnn_jax.operators import jacobian, laplacian
 from lrnn_jax.pde import solutions
 from lrnn_jax.pde.conditions import (
@@ -133,7 +133,7 @@ class TaylorGreen(PDE):
 
     def _gauge(self) -> Condition:
         def rows(key: Key, n: int, sampler: Sampler) -> Float[Array, "n 3"]:
-            return draw(self.domain, key, n, sampler).at[:, :2].set(0.0)
+            return sample_box(self.domain, key, n, sampler).at[:, :2].set(0.0)
 
         def residual(u: PointField):
             return lambda x: u(x)[2] - self.exact(x)[2]

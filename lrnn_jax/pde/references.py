@@ -257,7 +257,7 @@ def allen_cahn(
         at the last time, which a small D asks more of.
 
     Example:
-      >>> allen_cahn([0.0, 1.0], [0.0, 1.0]).round(6)
+      >>> allen_cahn([0.0, 1.0], [0.0, 1.0], diffusion=1e-4, reaction=5.0).round(6)
       array([[ 0.      ,  0.02958 ],
              [-1.      , -0.999999]])
 
@@ -310,7 +310,7 @@ def korteweg_de_vries(
         at the last time, which a small mu asks more of.
 
     Example:
-      >>> korteweg_de_vries([-1.0, 0.0], [0.0, 1.0]).round(6)
+      >>> korteweg_de_vries([-1.0, 0.0], [0.0, 1.0], eta=1.0, mu=0.022).round(6)
       array([[-1.      , -0.315736],
              [ 1.      , -0.65159 ]])
 
@@ -366,7 +366,7 @@ def reaction_diffusion(
         at the last time, which a small nu asks more of.
 
     Example:
-      >>> reaction_diffusion([0.0, np.pi], [0.0, 0.5]).round(6)
+      >>> reaction_diffusion([0.0, np.pi], [0.0, 0.5], diffusion=5.0, rate=5.0).round(6)
       array([[3.35000e-04, 7.79875e-01],
              [1.00000e+00, 8.35728e-01]])
 
@@ -413,7 +413,7 @@ def burgers(
       InputError: x, t or the viscosity is out of its range.
 
     Example:
-      >>> burgers([-0.5, 0.5], [0.0, 1.0]).round(6)
+      >>> burgers([-0.5, 0.5], [0.0, 1.0], viscosity=0.01 / math.pi).round(6)
       array([[ 1.      ,  0.376181],
              [-1.      , -0.376181]])
 

@@ -11,7 +11,8 @@ Example:
   array([[ 1.],
          [-1.]])
   >>> import jax
-  >>> jax.jacfwd(convection)(jnp.zeros(2)).tolist()  # u_x, u_t
+  >>> u = lambda x: convection(x, speed=30.0)
+  >>> jax.jacfwd(u)(jnp.zeros(2)).tolist()  # u_x, u_t
   [[1.0, -30.0]]
 """
 
