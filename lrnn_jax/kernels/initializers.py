@@ -96,7 +96,8 @@ def initialize(key: Key, plan: Any) -> Params:
       plan: a pytree of `Uniform`, `Normal`, `Mapped`, `Constant` and `Fixed`.
 
     Example:
-      >>> params = initialize(jax.random.key(0), {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
+      >>> plan = {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)}
+      >>> params = initialize(jax.random.key(0), plan)
       >>> params["w"].shape, params["b"].tolist()
       ((2, 3), [0.0, 0.0, 0.0])
     """
