@@ -1,4 +1,4 @@
-"""Where fields live: grids of points, boxes, and points drawn from them."""
+"""Domains: grids of points, boxes, and random points in them."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from lrnn_jax.typing import Key
 __all__ = ["Box", "Sampler", "grid", "in_precision", "sample_box", "sample_faces"]
 
 Sampler = Literal["uniform", "latin_hypercube", "sobol"]
-"""How points are drawn from a box; see `sample_box`."""
+"""Sampling method; see `sample_box`."""
 
 Face = tuple[int, int]
 """(axis, side) of a box: side 0 is at its low end, 1 at its high end."""
@@ -27,19 +27,19 @@ def grid(
 ) -> Float[np.ndarray, "*shape d"]:
     """The centres of `shape` equal cells of the box [low, high]^d.
 
-    Along an axis of n cells: x_i = low + (i + 1/2) (high - low) / n. Grids of different sizes so
-    cover the same box, which is what rendering at another resolution needs, and no two ends meet.
+    Along an axis of n cells: x_i = low + (i + 1/2) (high - low) / n. Grids of different sizes
+    therefore cover the same box, which is required to render a field at another resolution.
 
     Args:
-      shape: cells along each axis, each >= 1; the last axis of the result follows its order.
+      shape: number of cells along each axis, each >= 1; coordinates in the result have this order.
       low: lower end of every axis.
       high: upper end of every axis.
 
     Returns:
-      Points, shape (*shape, len(shape)), `in_precision`.
+      Points of shape (*shape, len(shape)), in JAX's precision (see `in_precision`).
 
     Raises:
-      InputError: an axis has no cell, or the box is empty.
+      InputError: an axis has no cells, or the box is empty.
 
     Example:
       >>> grid((2, 1)).tolist()
@@ -54,7 +54,7 @@ def grid(
 
 
 def in_precision(values: ArrayLike) -> np.ndarray:
-    """The values in JAX's precision: float32, or float64 where `jax.enable_x64` is on."""
+    """The values in JAX's default precision: float32, or float64 if `jax.enable_x64` is on."""
     return np.asarray(values, dtypes.canonicalize_dtype(np.float64))
 
 
@@ -67,7 +67,7 @@ class Box:
       high: upper end of each axis.
 
     Raises:
-      InputError: an axis is empty, is not finite or lacks an end.
+      InputError: an axis is empty or not finite, or `low` and `high` have different lengths.
 
     Example:
       >>> Box((0, 0), (2, 1)).volume
@@ -110,18 +110,18 @@ class Box:
         return tuple((axis, side) for axis in range(self.dim) for side in (0, 1))
 
     def contains(self, x: Float[ArrayLike, "*n d"]) -> np.ndarray:
-        """Which points lie in the box, its faces included, to a rounding error of 1e-6 a side."""
+        """True for points in the closed box, with a tolerance of 1e-6 times the side lengths."""
         low, high = np.array(self.low), np.array(self.high)
         slack, x = 1e-6 * (high - low), np.asarray(x)
         return np.all((x >= low - slack) & (x <= high + slack), axis=-1)
 
     def mesh(self, counts: tuple[int, ...], closed: tuple[bool, ...] | None = None) -> np.ndarray:
-        """A tensor grid, first axis slowest, in float64: (prod counts, d).
+        """A tensor grid in float64, shape (prod counts, d); the first axis varies slowest.
 
         Args:
-          counts: points along each axis.
-          closed: whether the upper end of each axis belongs to the grid; None: all do. A periodic
-            axis is open: its two ends are one point.
+          counts: number of points along each axis.
+          closed: whether the grid includes the upper end of each axis; None: it includes all. Use
+            False for a periodic axis, whose two ends are the same point.
         """
         ends = (True,) * self.dim if closed is None else closed
         axes = [
@@ -132,18 +132,20 @@ class Box:
 
 
 def sample_box(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Array, "n d"]:
-    """n points of a box, in JAX's default float; pure, so it can stand inside a training step.
+    """Draws n points in a box, in JAX's default precision.
+
+    The function is pure, so it can be used inside a jitted training step.
 
     Args:
-      box: where from.
-      key: of the draw.
-      n: points, >= 1.
-      sampler: 'uniform', independent; 'latin_hypercube', one in each of n slabs along every axis;
-        'sobol', the first n points of Sobol's sequence, all shifted by one random vector modulo 1
-        (Cranley and Patterson 1976), so that every draw is another and equally even.
+      box: the box.
+      key: random key.
+      n: number of points, >= 1.
+      sampler: 'uniform', independent points; 'latin_hypercube', one point in each of n slabs along
+        every axis; 'sobol', the first n points of the Sobol sequence, all shifted by one random
+        vector modulo 1 (Cranley and Patterson 1976), so that draws differ but are equally uniform.
 
     Raises:
-      InputError: n < 1, or an unknown sampler.
+      InputError: n < 1, or the sampler is unknown.
     """
     if n < 1:
         raise InputError(f"points: expected an integer >= 1, got {n}")
@@ -157,7 +159,7 @@ def sample_box(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Floa
         )
         unit = (orders.T + jax.random.uniform(place_key, shape)) / n
     elif sampler == "sobol":
-        from scipy.stats import qmc  # half a second
+        from scipy.stats import qmc  # the import takes half a second
 
         power = max(0, math.ceil(math.log2(n)))
         sequence = qmc.Sobol(box.dim, scramble=False).random_base2(power)[:n]
@@ -172,7 +174,9 @@ def sample_box(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Floa
 def sample_faces(
     box: Box, key: Key, n: int, faces: tuple[Face, ...], sampler: Sampler = "uniform"
 ) -> Float[Array, "n d"]:
-    """n points on faces of a box, which take turns; each face is drawn from by itself.
+    """Draws n points on faces of a box.
+
+    The points cycle through the faces, and each face has an independent draw.
 
     Raises:
       InputError: there are fewer points than faces.

@@ -1,4 +1,7 @@
-"""Scores, computed on the host in float64: 107.9 dB is a mean squared error of 1.6e-11."""
+"""Metrics, computed on the host in float64.
+
+float32 is not sufficient: a PSNR of 107.9 dB is a mean squared error of 1.6e-11.
+"""
 
 import math
 from typing import Any
@@ -21,7 +24,7 @@ __all__ = [
 
 
 def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:
-    """mean (value - reference)^2 in float64; arrays of one shape.
+    """mean (value - reference)^2 in float64; both arrays have the same shape.
 
     Raises:
       InputError: the shapes differ.
@@ -31,7 +34,7 @@ def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:
 
 
 def psnr_from_mse(mse: float, peak: float = 1.0) -> float:
-    """10 log10(peak^2 / mse) in dB: inf for mse 0, -inf for an infinite one, NaN for NaN."""
+    """10 log10(peak^2 / mse) in dB: inf for mse 0, -inf for an infinite mse, NaN for NaN."""
     with np.errstate(divide="ignore"):
         return float(10 * np.log10(peak**2 / np.float64(mse)))
 
@@ -42,7 +45,7 @@ def psnr(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
     Args:
       value: the reconstruction, any shape.
       reference: the truth, the same shape.
-      peak: the width of the signal's range: 1 for [0, 1], 2 for [-1, 1], 255 for 8-bit counts.
+      peak: width of the range of the signal: 1 for [0, 1], 2 for [-1, 1], 255 for 8-bit counts.
 
     Raises:
       InputError: the shapes differ.
@@ -75,18 +78,19 @@ def snr(value: ArrayLike, reference: ArrayLike) -> float:
 def rho_ag(value: ArrayLike, reference: ArrayLike, axes: tuple[int, ...] = (0,)) -> float:
     """sum |A| |G| / (|A|_2 |G|_2) of the Fourier transforms A of the value and G of the reference.
 
-    The cosine of the angle between two amplitude spectra, not centred, the mean and both halves
-    included: 1 for equal ones, whatever their phases; 0 for a value that is zero.
+    The cosine similarity of two amplitude spectra. They are not centred, and include the zero
+    frequency and negative frequencies. It is 1 for equal spectra regardless of phase, and 0 if the
+    value is zero.
 
     Args:
       value: the reconstruction, any shape.
       reference: the truth, the same shape.
-      axes: those that the transform is taken along: time, or height and width.
+      axes: axes of the Fourier transform: time, or height and width.
 
     Raises:
       InputError: the shapes differ, or the reference is zero.
 
-    References: the correlation of the code of Shah and Sitawarin, "SPDER" (arXiv 2306.15242).
+    References: the correlation in the code of Shah and Sitawarin, "SPDER" (arXiv 2306.15242).
     """
     spectra = [np.abs(np.fft.fftn(array, axes=axes)) for array in _pair(value, reference)]
     ours, theirs = (float(np.linalg.norm(spectrum)) for spectrum in spectra)
@@ -96,10 +100,10 @@ def rho_ag(value: ArrayLike, reference: ArrayLike, axes: tuple[int, ...] = (0,))
 
 
 def iou(value: ArrayLike, reference: ArrayLike) -> float:
-    """Intersection over union of two sets of booleans: 1 for equal ones, also where both are empty.
+    """Intersection over union of two boolean masks: 1 for equal masks, also if both are empty.
 
     Raises:
-      InputError: the shapes differ, or one does not hold booleans.
+      InputError: the shapes differ, or an array is not boolean.
     """
     a, b = np.asarray(value), np.asarray(reference)
     if a.dtype != bool or b.dtype != bool:
@@ -113,14 +117,14 @@ def iou(value: ArrayLike, reference: ArrayLike) -> float:
 def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
     """Mean structural similarity of two images (height, width, channels), at most 1.
 
-    scikit-image's implementation with its 7 x 7 uniform window; a smaller image takes the largest
-    odd window that fits, and a side below 3 pixels has none: NaN.
+    Uses scikit-image's implementation with its 7 x 7 uniform window. A smaller image uses the
+    largest odd window that fits. The result is NaN if a side has fewer than 3 pixels.
 
     Args:
       value: the reconstruction.
       reference: the truth, the same shape.
-      peak: the width of the pictures' range, as in `psnr`. Figures made by the default of
-        scikit-image 0.18 for floats have peak 2, and as a rule are higher than with 1.
+      peak: width of the range of the images, as in `psnr`. The default of scikit-image 0.18 for
+        floats is peak 2, which usually gives higher values than peak 1.
 
     Raises:
       InputError: the shapes differ.
@@ -139,7 +143,7 @@ def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
 
 
 def _pair(value: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64, of one shape."""
+    """Converts both arrays to float64 and checks that their shapes are equal."""
     a, b = np.asarray(value, np.float64), np.asarray(reference, np.float64)
     if a.shape != b.shape:
         raise InputError(f"shapes differ: {a.shape} and {b.shape}")

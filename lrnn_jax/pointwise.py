@@ -1,4 +1,4 @@
-"""What every problem shares whose data are points, and the values of the field there."""
+"""Base class of problems whose data are points x and target values y of the field."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ __all__ = ["Pointwise"]
 
 
 class Pointwise(Problem):
-    """Fit `data.y` at `data.x` in the mean square."""
+    """Fit `data.y` at the points `data.x`: minimise the mean squared error."""
 
     def loss(self, field: Field, data: Any, key: Key) -> tuple[jax.Array, Terms]:
         """mean (u(x) - y)^2 over points and channels."""
-        del key  # full batches and mini-batches alike are drawn by the trainer
+        del key  # the trainer draws the batch, full or mini
         return jnp.mean((field(jnp.asarray(data.x)) - jnp.asarray(data.y)) ** 2), {}

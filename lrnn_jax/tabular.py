@@ -1,8 +1,8 @@
-"""Tables: a number or a class told from the features of a row.
+"""Tabular data: regression and classification from the features of a row.
 
-The rows are split once into three parts: training; validation, to stop by; test, for the scores.
-Features, and targets that are numbers, are scaled to mean 0 and standard deviation 1 on the
-training part alone.
+The rows are split once into three parts: training, validation (for early stopping) and test (for
+the scores). Features and regression targets are standardised with the mean and standard deviation
+of the training part.
 
 Axis letters: n rows, f features, k classes.
 """
@@ -42,8 +42,8 @@ class Rows:
     """Rows of a table.
 
     Attributes:
-      x: features, scaled.
-      y: targets: numbers, scaled, or the indices of classes.
+      x: standardised features.
+      y: standardised regression targets, or class indices.
     """
 
     x: Float[ArrayLike, "n f"]
@@ -51,14 +51,14 @@ class Rows:
 
 
 class Split(NamedTuple):
-    """A table in its parts.
+    """A table split into its parts.
 
     Attributes:
-      parts: rows of training, validation and test.
-      rows: which rows of the table they are.
-      centre: what was taken off targets that are numbers.
-      width: what they were divided by.
-      classes: the texts of the classes, in order; none for numbers.
+      parts: the rows of 'training', 'validation' and 'test'.
+      rows: the row numbers of each part in the table.
+      centre: mean that was subtracted from regression targets.
+      width: standard deviation by which they were divided.
+      classes: class labels in order; empty for regression.
     """
 
     parts: dict[str, Rows]
@@ -70,15 +70,15 @@ class Split(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tabular(Problem, abc.ABC):
-    """What problems of tables share.
+    """Base class of the tabular problems.
 
     Args:
-      source: a set that comes with scikit-learn ('breast_cancer', 'diabetes', 'digits', 'iris',
-        'wine'), or the path of a CSV with a header or of an NPZ with x (n, f) and y (n,).
-      target: the column of a CSV to tell; None: its last.
-      validation: fraction of the rows to stop by, in (0, 1).
-      test: fraction of the rows for the scores, in (0, 1); both together below 1.
-      split_seed: of the split, >= 0.
+      source: a data set of scikit-learn ('breast_cancer', 'diabetes', 'digits', 'iris', 'wine'), or
+        the path of a CSV with a header or of an NPZ with x (n, f) and y (n,).
+      target: name of the target column of a CSV; None: the last column.
+      validation: fraction of the rows for early stopping, in (0, 1).
+      test: fraction of the rows for the scores, in (0, 1); validation + test must be below 1.
+      split_seed: seed of the random split, >= 0.
 
     Raises:
       InputError: the table is missing or unusable, or a field is out of its range.
@@ -101,7 +101,7 @@ class Tabular(Problem, abc.ABC):
             raise InputError(f"validation, test: expected less than 1 together, got {total:g}")
 
     def split(self) -> Split:
-        """The table in its three parts; reads the file if it has changed."""
+        """The table split into its three parts, cached until the file changes."""
         path = Path(self.source)
         about = path.stat() if path.is_file() else None
         state = about and (about.st_mtime_ns, about.st_size)
@@ -109,11 +109,11 @@ class Tabular(Problem, abc.ABC):
 
     @abc.abstractmethod
     def read(self) -> Split:
-        """The table in its three parts, from the file."""
+        """Reads the file and splits the table into its three parts."""
 
     @property
     def in_dim(self) -> int:
-        """The features; reads the file."""
+        """Number of features; reads the file."""
         return read_table_file(self.source, self.target).x.shape[1]
 
     def load(self) -> Rows:
@@ -122,10 +122,10 @@ class Tabular(Problem, abc.ABC):
 
     @abc.abstractmethod
     def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
-        """What the field's values say: numbers in the target's unit, or the texts of classes."""
+        """Predictions from values of the field: numbers in the target's unit, or class labels."""
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes a CSV: the number of each row, its part, its target and what the field says."""
+        """Writes a CSV with the number, part, target and prediction of each row."""
         if size is not None:
             raise InputError("size: a table has none; leave it out")
         split = self.split()
@@ -142,10 +142,10 @@ class Tabular(Problem, abc.ABC):
 
     @abc.abstractmethod
     def _certain(self, y: ArrayLike) -> np.ndarray:
-        """The values of a field that says y."""
+        """Values of a field whose prediction is y."""
 
     def _divided(self, x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Split:
-        """The parts, each group of rows divided alike; features scaled by the training part."""
+        """Splits each group of rows in the same proportions; standardises by the training part."""
         shares = np.random.default_rng(self.split_seed).random(len(y))
         rank = np.empty(len(y))
         for group in np.unique(groups):
@@ -164,14 +164,14 @@ class Tabular(Problem, abc.ABC):
 
 @functools.lru_cache(maxsize=2)
 def _cached_split(problem: Tabular, state: Hashable, dtype: np.dtype) -> Split:
-    """What a table was read as, while its file and JAX's precision stay as they are."""
+    """Cached split; valid while the file and JAX's precision are unchanged."""
     del state, dtype
     return problem.read()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regression(Pointwise, Tabular):
-    """Tell a number: minimise the mean squared error of u(features) to the scaled target.
+    """Regression on tabular data: minimise the mean squared error of the standardised target.
 
     Raises:
       InputError: the table is missing or unusable, or a field is out of its range.
@@ -187,7 +187,7 @@ class Regression(Pointwise, Tabular):
         return 1
 
     def read(self) -> Split:
-        """The table in its three parts, drawn at random."""
+        """Reads the file and splits the table at random."""
         table = read_table_file(self.source, self.target)
         y = _numbers(table.y, self.source)
         split = self._divided(table.x, y[:, None], np.zeros(len(y)))
@@ -203,7 +203,7 @@ class Regression(Pointwise, Tabular):
         return split._replace(parts=parts, centre=float(centre[0]), width=float(width[0]))
 
     def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
-        """Root mean squared error in the target's unit; `rmse` is that of the test part."""
+        """Root mean squared error of each part in the target's unit; `rmse` is the test part."""
         del data
         split = self.split()
         errors = {
@@ -213,7 +213,7 @@ class Regression(Pointwise, Tabular):
         return _named("rmse", errors)
 
     def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
-        """`predictions.png`: told over true, for the rows of the test."""
+        """`predictions.png`: predictions against targets for the test part."""
         from lrnn_jax.plotting import write_predictions
 
         del data
@@ -224,7 +224,7 @@ class Regression(Pointwise, Tabular):
         return [write_predictions(folder / "predictions.png", said, true)]
 
     def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
-        """In the target's unit."""
+        """Predictions in the target's unit."""
         return split.centre + split.width * np.asarray(values, np.float64)[:, 0]
 
     def _certain(self, y: ArrayLike) -> np.ndarray:
@@ -233,7 +233,7 @@ class Regression(Pointwise, Tabular):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Tabular):
-    """Tell a class: minimise the cross-entropy of softmax u(features), in nats.
+    """Classification of tabular data: minimise the cross-entropy of softmax u(features), in nats.
 
     Raises:
       InputError: the table is missing or unusable, or a field is out of its range.
@@ -245,11 +245,11 @@ class Classification(Tabular):
 
     @property
     def out_dim(self) -> int:
-        """The classes; reads the file."""
+        """Number of classes; reads the file."""
         return len(np.unique(read_table_file(self.source, self.target).y))
 
     def read(self) -> Split:
-        """The table in its three parts, each class divided alike (stratified)."""
+        """Reads the file and splits the table at random, stratified by class."""
         table = read_table_file(self.source, self.target)
         classes, index, counts = np.unique(table.y, return_inverse=True, return_counts=True)
         if len(classes) < 2:
@@ -275,7 +275,7 @@ class Classification(Tabular):
         return jnp.mean(entropy), {}
 
     def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
-        """Accuracy and cross-entropy of each part; plain names are those of the test."""
+        """Accuracy and cross-entropy of each part; names without a suffix are the test part."""
         del data
         right, entropy = {}, {}
         for name, part in self.split().parts.items():
@@ -287,7 +287,7 @@ class Classification(Tabular):
         return _named("accuracy", right) | _named("cross_entropy", entropy)
 
     def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
-        """`confusion.png`: how many rows of the test of each class were told to be which."""
+        """`confusion.png`: the confusion matrix of the test part."""
         from lrnn_jax.plotting import write_confusion
 
         del data
@@ -298,7 +298,7 @@ class Classification(Tabular):
         return [write_confusion(folder / "confusion.png", table, split.classes)]
 
     def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
-        """The class of the largest value."""
+        """The label of the class with the largest value."""
         return np.array(split.classes)[np.asarray(values).argmax(axis=1)]
 
     def _certain(self, y: ArrayLike) -> np.ndarray:
@@ -317,10 +317,11 @@ def _double(values: ArrayLike) -> np.ndarray:
 def _standardised(
     values: Float[np.ndarray, "n c"], training: np.ndarray, what: str
 ) -> tuple[np.ndarray, Float[np.ndarray, "c"], Float[np.ndarray, "c"]]:
-    """The columns in JAX's precision, with mean 0 and deviation 1 over the rows `training`.
+    """Standardises the columns to mean 0 and deviation 1 over the rows `training`.
 
     Returns:
-      The scaled values, and the mean and standard deviation of each column; 1 where all are equal.
+      The scaled values in JAX's precision, and the mean and standard deviation of each column. The
+      standard deviation of a constant column is taken as 1.
 
     Raises:
       InputError: a variance, or the square of a scaled value, overflows or underflows.
@@ -340,13 +341,13 @@ def _standardised(
 
 
 def _named(score: str, by_part: dict[str, float]) -> dict[str, float]:
-    """The score of the test by its plain name, the others with their part."""
+    """Names for the scores: plain for the test part, with a suffix for the others."""
     names = {"test": score, "validation": f"{score}_validation", "training": f"{score}_training"}
     return {names[part]: by_part[part] for part in ("test", "validation", "training")}
 
 
 def _numbers(values: np.ndarray, source: str) -> Float[np.ndarray, "n"]:
-    """Targets as numbers."""
+    """The targets as finite float64 numbers."""
     for row, value in enumerate(values):
         finite = to_number(value) is not None if isinstance(value, str) else np.isfinite(value)
         if not finite:

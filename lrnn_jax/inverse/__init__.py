@@ -1,4 +1,4 @@
-"""Pictures found from measurements of them."""
+"""Inverse problems: reconstruct an image from indirect or incomplete measurements."""
 
 from lrnn_jax.inverse.classical import total_variation
 from lrnn_jax.inverse.radon import (

@@ -1,4 +1,4 @@
-"""What was there before networks: total variation, by a primal-dual method.
+"""Classical baseline for tomography: total-variation reconstruction by a primal-dual method.
 
     min over f >= 0 of  |R f - y|^2 / 2 + weight * sum |grad f|
 
@@ -25,16 +25,17 @@ def total_variation(
     weight: float,
     steps: int = 300,
 ) -> Float[Array, "m m"]:
-    """The picture f >= 0 of least |R f - y|^2 / 2 + weight * sum |grad f|, isotropic.
+    """The image f >= 0 that minimises |R f - y|^2 / 2 + weight * sum |grad f| (isotropic TV).
 
     Args:
-      sinogram: y, of `radon`.
-      degrees: its angles.
-      weight: of the total variation, > 0, in units of the sinogram.
-      steps: iterations, >= 1.
+      sinogram: y, as returned by `radon`.
+      degrees: angle of each row of the sinogram.
+      weight: weight of the total variation, > 0, in units of the sinogram.
+      steps: number of iterations, >= 1.
 
     Raises:
-      InputError: a weight or steps out of range, or not one row for each angle.
+      InputError: `weight` or `steps` is out of range, or the sinogram does not have one row for
+        each angle.
     """
     if not weight > 0:
         raise InputError(f"weight: expected a number > 0, got {weight}")
@@ -42,12 +43,12 @@ def total_variation(
         raise InputError(f"steps: expected an integer >= 1, got {steps}")
     rows = jnp.asarray(sinogram, float)
     norm = _norm(rows.shape[1], degrees)
-    scale = jnp.sqrt(8.0) / norm  # weighs R as much as the gradient, whose norm is sqrt(8)
+    scale = jnp.sqrt(8.0) / norm  # gives R the norm of the gradient, sqrt(8)
     return _minimise(rows, degrees, weight, scale, steps)
 
 
 def _norm(side: int, degrees: Float[ArrayLike, "a"]) -> Array:
-    """The largest singular value of R, by 20 power iterations, from below."""
+    """Lower bound on the largest singular value of R, from 20 power iterations."""
 
     def body(f, _):
         f = radon_adjoint(radon(f, degrees), degrees)
@@ -80,7 +81,7 @@ def _minimise(rows, degrees, weight, scale, steps):
 
 
 def gradient(f: Float[Array, "m m"]) -> Float[Array, "2 m m"]:
-    """Forward differences along rows and columns, per pixel, 0 at the last of each; dtype of f."""
+    """Forward differences per pixel along rows and columns, 0 at the last pixel; dtype of f."""
     down = jnp.diff(f, axis=0, append=f[-1:])
     right = jnp.diff(f, axis=1, append=f[:, -1:])
     return jnp.stack([down, right])

@@ -1,13 +1,13 @@
-"""The parallel-beam Radon transform of a picture and its exact adjoint, in JAX.
+"""The parallel-beam Radon transform of an image and its exact adjoint, in JAX.
 
-A projection at angle a is the sum along the columns of the picture turned by a about the pixel
-(m // 2, m // 2), interpolated linearly between pixels and 0 outside:
+The projection at angle a sums the columns of the image rotated by a about the pixel
+(m // 2, m // 2). The image is interpolated linearly between pixels and is 0 outside:
 
     (R f)[a, s] = sum_t f(c + sin a (m/2 - s) + cos a (t - m/2), ...)
 
-as scikit-image's `radon(f, angles, circle=True)` is, so that its `iradon` inverts this one. The
-adjoint gathers, for each pixel, the at most three detectors that see it: JAX's own transpose would
-scatter, which takes a CPU thirty times as long.
+This is the convention of scikit-image's `radon(f, angles, circle=True)`, so `iradon` inverts it.
+The adjoint gathers, for each pixel, the values of the at most three detectors that see it. The
+transpose that JAX derives would use scatter, which takes thirty times as long on a CPU.
 
 Axis letters: a angles, m pixels of a side and detectors.
 """
@@ -23,20 +23,20 @@ from lrnn_jax.errors import InputError
 __all__ = ["filtered_back_projection", "radon", "radon_adjoint", "require_angles", "view_angles"]
 
 _FILTERS = ("ramp", "shepp-logan", "cosine", "hamming", "hann")
-_REACH = 1.4143  # a pixel is seen by detectors and steps within sqrt(2) of its centre
+_REACH = 1.4143  # a pixel contributes to detectors and steps within sqrt(2) of its centre
 
 
 def radon(image: Float[ArrayLike, "m m"], degrees: Float[ArrayLike, "a"]) -> Float[Array, "a m"]:
-    """The sinogram of a square picture: one row of m line integrals for each angle.
+    """The sinogram of a square image: one row of m line integrals for each angle.
 
-    Linear in the picture; derivatives are taken in reverse mode, any number of them.
+    The transform is linear in the image. It is differentiable in reverse mode, to any order.
 
     Args:
-      image: values, the unit of length being a pixel.
-      degrees: angles from 0 to 180; 180 sees what 0 sees, mirrored.
+      image: pixel values; the unit of length is one pixel.
+      degrees: angles in [0, 180]; the projection at 180 is the mirrored projection at 0.
 
     Raises:
-      InputError: the picture is not square, or an angle is out of range.
+      InputError: the image is not square, or an angle is out of range.
     """
     image, degrees = _floats(image), np.asarray(degrees, np.float64)
     if image.ndim != 2 or image.shape[0] != image.shape[1]:
@@ -48,10 +48,10 @@ def radon(image: Float[ArrayLike, "m m"], degrees: Float[ArrayLike, "a"]) -> Flo
 def radon_adjoint(
     sinogram: Float[ArrayLike, "a m"], degrees: Float[ArrayLike, "a"]
 ) -> Float[Array, "m m"]:
-    """R' y with <R x, y> = <x, R' y>: every pixel takes from the detectors that see it.
+    """The adjoint R' y of the Radon transform, defined by <R x, y> = <x, R' y>.
 
     Raises:
-      InputError: not one row for each angle, or an angle out of range.
+      InputError: the sinogram does not have one row for each angle, or an angle is out of range.
     """
     rows, degrees = _floats(sinogram), np.asarray(degrees, np.float64)
     require_angles(degrees)
@@ -63,11 +63,11 @@ def radon_adjoint(
 def filtered_back_projection(
     sinogram: Float[ArrayLike, "a m"], degrees: Float[ArrayLike, "a"], filter_name: str = "ramp"
 ) -> Float[np.ndarray, "m m"]:
-    """scikit-image's `iradon`: the classical inverse, in float64.
+    """Filtered back-projection by scikit-image's `iradon`, in float64.
 
     Args:
-      sinogram: of `radon`.
-      degrees: its angles.
+      sinogram: as returned by `radon`.
+      degrees: angle of each row of the sinogram.
       filter_name: 'ramp', 'shepp-logan', 'cosine', 'hamming' or 'hann'.
     """
     rows, degrees = np.asarray(sinogram, np.float64), np.asarray(degrees, np.float64)
@@ -82,10 +82,10 @@ def filtered_back_projection(
 
 
 def require_angles(degrees: Float[ArrayLike, "a"]) -> None:
-    """One angle or more, all finite and from 0 to 180.
+    """Checks that there is at least one angle and that all angles lie in [0, 180].
 
     Raises:
-      InputError: naming the first that is not.
+      InputError: they do not; the message names the first invalid angle.
     """
     degrees = np.asarray(degrees, np.float64)
     if degrees.ndim != 1 or not len(degrees):
@@ -96,31 +96,31 @@ def require_angles(degrees: Float[ArrayLike, "a"]) -> None:
 
 
 def view_angles(count: int, endpoint: bool = False) -> Float[np.ndarray, "a"]:
-    """`count` angles evenly from 0 to 180 degrees; 180, which repeats 0, only with `endpoint`."""
+    """`count` equally spaced angles from 0 degrees; `endpoint` includes 180, which repeats 0."""
     if count < 1:
         raise InputError(f"views: expected an integer >= 1, got {count}")
     return np.linspace(0, 180, count, endpoint=endpoint)
 
 
 def _floats(values: ArrayLike) -> jax.Array:
-    """As floating-point numbers: counts of a picture as JAX's default float."""
+    """The values as floating-point numbers; integers become JAX's default float."""
     array = jnp.asarray(values)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 def _turns(degrees: np.ndarray, dtype: jnp.dtype) -> Float[Array, "a 2"]:
-    """(cos, sin) of each angle, exact to the dtype."""
+    """(cos, sin) of each angle, computed in float64 and rounded to the dtype."""
     radians = np.deg2rad(degrees)
     return jnp.asarray(np.stack([np.cos(radians), np.sin(radians)], axis=-1), dtype)
 
 
 def _offsets(side: int, dtype: jnp.dtype) -> Float[Array, "m"]:
-    """Places of the pixels from the pixel that the picture is turned about."""
+    """Offsets of the pixels from the centre of rotation."""
     return jnp.arange(side, dtype=dtype) - side // 2
 
 
 def _project(image: Float[Array, "m m"], turn: Float[Array, "2"]) -> Float[Array, "m"]:
-    """Sums along the columns of the picture turned by one angle."""
+    """Column sums of the image rotated by one angle."""
     side, (cos, sin) = image.shape[0], turn
     offset = _offsets(side, image.dtype)
     step, detector = offset[:, None], offset[None, :]
@@ -130,7 +130,7 @@ def _project(image: Float[Array, "m m"], turn: Float[Array, "2"]) -> Float[Array
 
 
 def _interpolate(padded: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-    """Linear interpolation of a picture framed with zeros; what lies outside is 0."""
+    """Bilinear interpolation of an image padded with zeros; 0 outside."""
     side = padded.shape[0]
     top = jnp.clip(jnp.floor(row), 0, side - 2)
     left = jnp.clip(jnp.floor(column), 0, side - 2)
@@ -147,12 +147,12 @@ def _interpolate(padded: jax.Array, row: jax.Array, column: jax.Array) -> jax.Ar
 
 
 def _project_all(image: Float[Array, "m m"], turns: Float[Array, "a 2"]) -> Float[Array, "a m"]:
-    """R, angle by angle."""
+    """R, one angle at a time."""
     return lax.map(lambda turn: _project(image, turn), turns)
 
 
 def _gather_all(rows: Float[Array, "a m"], turns: Float[Array, "a 2"]) -> Float[Array, "m m"]:
-    """R', angle by angle."""
+    """R', one angle at a time."""
     side = rows.shape[1]
     offset = _offsets(side, rows.dtype)
 
@@ -178,7 +178,7 @@ def _gather_all(rows: Float[Array, "a m"], turns: Float[Array, "a 2"]) -> Float[
 def _weight(
     across: jax.Array, along: jax.Array, step: jax.Array, turn: tuple, side: int
 ) -> jax.Array:
-    """What a pixel gives to a point of a ray that lies so far from it, if the ray goes there."""
+    """Bilinear weight of a pixel for a ray sample at this offset; 0 if there is no such sample."""
     cos, sin = turn
     row, column = cos * along - sin * across, cos * across + sin * along
     weight = jnp.maximum(0, 1 - jnp.abs(row)) * jnp.maximum(0, 1 - jnp.abs(column))

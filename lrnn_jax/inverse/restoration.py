@@ -1,12 +1,12 @@
-"""Pictures found from measurements of them: noise, holes, fewer pixels, shifted frames.
+"""Image restoration: denoising, inpainting and super-resolution from one or several frames.
 
-Every measured value is the mean of the field over a few points, so one loss serves all:
+Every measured value is the mean of the field over a few points, so all problems share one loss:
 
     loss = mean over measurements of (mean_s u(x_s) - y)^2
 
-The truth is for scores alone; training never sees it.
+The ground truth is used for the scores only; training does not use it.
 
-Axis letters: n measurements, s points of one of them, c channels.
+Axis letters: n measurements, s points per measurement, c channels.
 """
 
 import abc
@@ -44,8 +44,8 @@ __all__ = [
     "with_noise",
 ]
 
-_MOST_PHOTONS = 1e15  # beyond, counts are no integers of 64 bits
-_SLACK = 1e-3  # of a pixel, for points in single precision
+_MOST_PHOTONS = 1e15  # larger counts overflow 64-bit integers
+_SLACK = 1e-3  # in pixels: tolerance for points in single precision
 
 Pixels = Float[np.ndarray, "height width c"]
 
@@ -53,11 +53,12 @@ Pixels = Float[np.ndarray, "height width c"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """What is known of a picture.
+    """Measurements of an image.
 
     Attributes:
-      x: the points (row, column) of each measurement, each axis of the picture spanning [-1, 1].
-      y: the mean over them, of the network's range [-1, 1]; noise may leave it.
+      x: the points (row, column) of each measurement; each axis of the image spans [-1, 1].
+      y: the mean of the image over these points, in the network's range [-1, 1]; noise can exceed
+        this range.
     """
 
     x: Float[ArrayLike, "n s 2"]
@@ -66,18 +67,18 @@ class Measurements:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restoration(PictureProblem, abc.ABC):
-    """A picture to be found from `load()`, and scored against the whole of it."""
+    """Base class: reconstruct an image from measurements of it; scored on all pixels."""
 
     @abc.abstractmethod
     def measurements(self, truth: Pixels) -> Measurements:
-        """What is known of the picture."""
+        """The measurements of the image."""
 
     @abc.abstractmethod
     def baseline(self, truth: Pixels) -> Pixels:
-        """The picture as one without a network would show it, of the truth's size: a rival."""
+        """Baseline reconstruction without a network, of the same shape as the truth."""
 
     def load(self) -> Measurements:
-        """Reads the picture and measures it."""
+        """Reads the image and computes its measurements."""
         return self.measurements(self.picture().pixels)
 
     def loss(self, field: Field, data: Measurements, key: Key) -> tuple[jax.Array, Terms]:
@@ -87,11 +88,11 @@ class Restoration(PictureProblem, abc.ABC):
         return jnp.mean((value - jnp.asarray(data.y)) ** 2), {}
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """PSNR in dB against the measurements, not the truth."""
+        """PSNR in dB with respect to the measurements, not the truth."""
         return {"psnr_measured": psnr_from_mse(terms["loss"], peak=2.0)}
 
     def evaluate(self, field: Field, data: Measurements) -> dict[str, float]:
-        """PSNR in dB and SSIM against the truth, and those of `given`."""
+        """PSNR in dB and SSIM of the field and of the baseline `baseline`."""
         del data
         truth = self.picture().pixels
         given = self.baseline(truth)
@@ -108,19 +109,19 @@ class Restoration(PictureProblem, abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Denoising(Restoration):
-    """A picture behind noise of photons and of readout.
+    """Denoise an image corrupted by Poisson (photon) and Gaussian (readout) noise.
 
         y = (Poisson(photons p) + N(0, readout^2)) / photons
 
     Args:
-      photons: counts of a pixel of value 1, > 0; fewer are noisier.
+      photons: expected photon count of a pixel of value 1, > 0; fewer photons give more noise.
       readout: standard deviation of the readout noise in counts, >= 0.
-      noise_seed: of the noise, >= 0.
+      noise_seed: seed of the noise, >= 0.
 
     Raises:
-      InputError: the picture is unusable, or a field is out of its range.
+      InputError: the image is unusable, or a field is out of its range.
 
-    References: the measurement of Saragadam et al., "WIRE" (CVPR 2023): 30 photons, readout 2.
+    References: the noise model of Saragadam et al., "WIRE" (CVPR 2023): 30 photons, readout 2.
     """
 
     photons: float = 30.0
@@ -132,7 +133,7 @@ class Denoising(Restoration):
         require_noise(self)
 
     def baseline(self, truth: Pixels) -> Pixels:
-        """The noisy picture."""
+        """The noisy image."""
         return with_noise(truth, self.photons, self.readout, self.noise_seed)
 
     def measurements(self, truth: Pixels) -> Measurements:
@@ -142,15 +143,15 @@ class Denoising(Restoration):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inpainting(Restoration):
-    """A picture of which some pixels are known.
+    """Inpaint an image of which a random subset of pixels is known.
 
     Args:
       known: fraction of the pixels that are known, in (0, 1), drawn at random.
-      mask: path of a picture of the same size, bright where a pixel is known, in place of `known`.
-      mask_seed: of the draw, >= 0.
+      mask: path of an image of the same size, bright where a pixel is known; replaces `known`.
+      mask_seed: seed of the random subset, >= 0.
 
     Raises:
-      InputError: the picture or the mask is unusable, or a field is out of its range.
+      InputError: the image or the mask is unusable, or a field is out of its range.
     """
 
     known: float = 0.2
@@ -164,7 +165,7 @@ class Inpainting(Restoration):
         require_within(self, 0, 1, "a number between 0 and 1", "known")
 
     def is_known(self, shape: tuple[int, int]) -> np.ndarray:
-        """Which pixels are known, booleans (height, width)."""
+        """Boolean mask (height, width), True where a pixel is known."""
         if self.mask is None:
             count = max(1, round(self.known * math.prod(shape)))
             order = np.random.default_rng(self.mask_seed).permutation(math.prod(shape))
@@ -180,7 +181,7 @@ class Inpainting(Restoration):
         return bright
 
     def baseline(self, truth: Pixels) -> Pixels:
-        """Every pixel takes the value of the known one next to it."""
+        """Nearest-neighbour interpolation from the known pixels."""
         from scipy.ndimage import distance_transform_edt
 
         unknown = ~self.is_known(truth.shape[:2])
@@ -194,15 +195,15 @@ class Inpainting(Restoration):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperResolution(Restoration):
-    """A picture of which the means of blocks of scale x scale pixels are known.
+    """Super-resolve an image of which the means of blocks of scale x scale pixels are known.
 
     Args:
-      scale: pixels of a block's side, >= 2; both sides of the picture are multiples of it.
+      scale: side of a block in pixels, >= 2; must divide the height and width of the image.
 
     Raises:
-      InputError: the picture is unusable, or its sides are no multiples.
+      InputError: the image is unusable, or its height or width is not a multiple of `scale`.
 
-    References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): 4.
+    References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): scale 4.
     """
 
     scale: int = 4
@@ -212,7 +213,7 @@ class SuperResolution(Restoration):
         require_at_least(self, 2, "scale")
 
     def baseline(self, truth: Pixels) -> Pixels:
-        """The blocks, interpolated by cubic splines."""
+        """The block means, upsampled by cubic splines."""
         from skimage.transform import resize
 
         fine: Any = resize(self.blocks(truth), truth.shape, order=3, mode="edge")
@@ -224,30 +225,32 @@ class SuperResolution(Restoration):
         return reduce(truth, "(h p) (w q) c -> h w c", "mean", p=self.scale, q=self.scale)
 
     def measurements(self, truth: Pixels) -> Measurements:
-        """Every block, as the points of its pixels and their mean."""
+        """One measurement per block: the centres of its pixels and their mean value."""
         blocks = self.blocks(truth)
         return Measurements(block_points(truth.shape[:2], self.scale), _to_network(blocks))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiFrameSuperResolution(Restoration):
-    """A picture from several frames of fewer pixels, each shifted and turned by a known amount.
+    """Super-resolve an image from several low-resolution frames with known shifts and rotations.
 
-    A pixel of a frame is the mean over scale x scale points, between the pixels of the picture
-    interpolated linearly; those that leave the picture are left out. The first frame stays.
+    A pixel of a frame is the mean of the image over scale x scale points. The image is
+    interpolated linearly between its pixels. Frame pixels with a point outside the image are
+    dropped. The first frame is neither shifted nor rotated.
 
     Args:
       frames: number of frames, >= 1.
-      scale: pixels of a block's side, >= 2; both sides of the picture are multiples of it.
-      shift: pixels of the picture that a frame moves at most, along each axis, >= 0.
-      turn: degrees that it turns at most, about the middle, from 0 to 180.
-      frame_seed: of shifts and turns, >= 0.
+      scale: side of a block in pixels, >= 2; must divide the height and width of the image.
+      shift: largest shift of a frame along each axis, in pixels of the image, >= 0.
+      turn: largest rotation of a frame about the centre, in degrees from 0 to 180.
+      frame_seed: seed of the shifts and rotations, >= 0.
 
     Raises:
-      InputError: the picture is unusable, its sides are no multiples, or a field is out of range.
+      InputError: the image is unusable, its height or width is not a multiple of `scale`, or a
+        field is out of its range.
 
-    References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): 4 frames at 4, 20 pixels, 18
-    degrees.
+    References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): 4 frames at scale 4, shifts up
+    to 20 pixels, rotations up to 18 degrees.
     """
 
     frames: int = 4
@@ -266,7 +269,7 @@ class MultiFrameSuperResolution(Restoration):
             raise InputError(f"turn: expected degrees from 0 to 180, got {self.turn}")
 
     def baseline(self, truth: Pixels) -> Pixels:
-        """The first frame, interpolated by cubic splines."""
+        """The first frame, upsampled by cubic splines."""
         return _single(self).baseline(truth)
 
     def measurements(self, truth: Pixels) -> Measurements:
@@ -292,17 +295,17 @@ class MultiFrameSuperResolution(Restoration):
 
 
 def with_noise(values: np.ndarray, photons: float, readout: float, seed: int) -> np.ndarray:
-    """(Poisson(photons v) + N(0, readout^2)) / photons of values >= 0, in float64."""
+    """(Poisson(photons v) + N(0, readout^2)) / photons for values v >= 0, in float64."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(photons * np.asarray(values, np.float64))
     return (counts + readout * rng.standard_normal(values.shape)) / photons
 
 
 def require_noise(spec: Any) -> None:
-    """The fields of the noise are in range.
+    """Checks the fields `photons`, `readout` and `noise_seed`.
 
     Raises:
-      InputError: naming the first that is not.
+      InputError: a field is out of its range; the message names it.
     """
     require_positive(spec, "photons")
     if spec.photons > _MOST_PHOTONS:
@@ -312,10 +315,10 @@ def require_noise(spec: Any) -> None:
 
 
 def require_multiple(truth: Pixels, scale: int) -> None:
-    """Both sides of a picture are multiples of `scale`.
+    """Checks that the height and width of an image are multiples of `scale`.
 
     Raises:
-      InputError: they are not, with the size to take.
+      InputError: they are not; the message suggests a size.
     """
     height, width = truth.shape[:2]
     if height % scale or width % scale:
@@ -333,14 +336,14 @@ def block_points(shape: tuple[int, int], scale: int) -> Float[np.ndarray, "n s 2
 
 
 def _single(frames: MultiFrameSuperResolution) -> SuperResolution:
-    """The problem of the first frame alone."""
+    """The single-image problem of the first frame."""
     return SuperResolution(
         source=frames.source, crop=frames.crop, size=frames.size, scale=frames.scale
     )
 
 
 def _at_pixels(pixels: Pixels, known: np.ndarray) -> Measurements:
-    """The pixels that are known, each at its centre."""
+    """One measurement per known pixel, at its centre."""
     x = pixel_centres(known.shape)[known.ravel()]
     return Measurements(x[:, None, :], _to_network(pixels[known]))
 
@@ -351,7 +354,7 @@ def _to_network(values: np.ndarray) -> Float[np.ndarray, "n c"]:
 
 
 def _sampled(truth: Pixels, places: Float[np.ndarray, "n s 2"]) -> Float[np.ndarray, "n c"]:
-    """The means over s of the picture at places (row, column) in pixels."""
+    """The image interpolated at `places` (row, column) in pixels, averaged over s."""
     from scipy.ndimage import map_coordinates
 
     at = np.moveaxis(places, -1, 0)

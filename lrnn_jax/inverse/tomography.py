@@ -1,4 +1,4 @@
-"""Sparse-view computed tomography: a slice found from few parallel-beam projections."""
+"""Sparse-view computed tomography: reconstruct a slice from few parallel-beam projections."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ from lrnn_jax.typing import Field, Key, Problem, Terms
 __all__ = ["CT", "Sinogram"]
 
 _FLAT = 1e-4
-"""A difference of two pixels below which they count as equal, a fortieth of an 8-bit step."""
+"""Pixel differences below this value count as zero; it is 1/40 of an 8-bit level."""
 
 
 @jax.tree_util.register_dataclass
@@ -41,8 +41,8 @@ class Sinogram:
     """Projections of a slice.
 
     Attributes:
-      x: pixel centres (row, column) of the slice, each axis spanning [-1, 1].
-      y: one row of line integrals for each view, in units of the slice's side.
+      x: pixel centres (row, column) of the slice; each axis spans [-1, 1].
+      y: one row of line integrals for each view; the unit of length is the side of the slice.
     """
 
     x: Float[ArrayLike, "n 2"]
@@ -51,39 +51,41 @@ class Sinogram:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CT(Problem):
-    """A slice u(row, column) in [0, 1] from its projections R at few angles.
+    """Reconstruct a CT slice u(row, column) in [0, 1] from its projections R u at few angles.
 
         loss = mean (F (R u / m - y))^2 over views and detectors, u at all m x m pixels
-               + tv_weight * integral |grad u|, over a slice whose side is 1
+               + tv_weight * integral |grad u|, over a slice of side 1
 
     Args:
-      source: 'phantom' (Shepp and Logan's), another sample, or the path of a picture; colours are
-        averaged; its least value becomes 0, its largest 1.
-      size: m, pixels of a side that the slice is resized to, >= 2.
-      views: number of angles, >= 1, evenly from 0 to 180 degrees.
-      endpoint: the last view is 180 degrees, which sees what 0 sees, as WIRE's script has it.
-      photons: counts of a pixel of value 1 in the noise of the sinogram; 0 is no noise.
-      readout: standard deviation of its readout noise in counts, >= 0.
-      noise_seed: of the noise, >= 0.
-      residual_filter: F. 'none', the identity, as in the papers; 'ramp', the square root of the
-        ramp filter of back-projection: R' F^2 R is then nearly the identity, so that fine detail
-        is learned as fast as it is from the pixels themselves. It makes noise louder.
-      tv_weight: of the total variation, isotropic, by forward differences, >= 0. It settles what
-        few views leave open, and keeps noise out.
-      block: pixels that the network is evaluated at a time; none is 512 on a CPU and 65536
-        elsewhere.
+      source: 'phantom' (Shepp and Logan's), another sample, or the path of an image. Colours are
+        averaged, and the values are scaled to the range [0, 1].
+      size: side m of the slice in pixels after resizing, >= 2.
+      views: number of angles, >= 1, equally spaced from 0 to 180 degrees.
+      endpoint: include the view at 180 degrees, which repeats that at 0 mirrored, as WIRE's script
+        does.
+      photons: expected photon count of a line integral of 1 (one pixel of value 1), which sets the
+        noise of the sinogram; 0 disables the noise.
+      readout: standard deviation of the readout noise of the sinogram in counts, >= 0.
+      noise_seed: seed of the noise, >= 0.
+      residual_filter: the filter F. 'none' is the identity, as in the papers. 'ramp' is the square
+        root of the ramp filter of back-projection; R' F^2 R is then nearly the identity, so fine
+        detail is learned as fast as in a fit to the pixels themselves, but noise is amplified.
+      tv_weight: weight of the isotropic total variation (forward differences), >= 0. It
+        regularises what few views do not determine, and it suppresses noise.
+      block: number of pixels at which the network is evaluated at a time; None means 512 on a CPU
+        and 65536 elsewhere.
 
     Raises:
-      InputError: the picture is unusable or of one value, or a field is out of its range.
+      InputError: the image is unusable or constant, or a field is out of its range.
 
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): 100 views of 256 x 256 pixels,
-    endpoint included, no noise. That the line integrals are those of scikit-image is ours.
+    endpoint included, no noise. The line integrals follow scikit-image, which is our choice.
     """
 
     decoded_file: ClassVar[str] = "decoded.png"
 
     full_batch_only: ClassVar[bool] = True
-    """Every projection sees all pixels: the loss has no chunks."""
+    """Every projection depends on all pixels, so the loss cannot be split into mini-batches."""
 
     source: str = "phantom"
     size: int = 256
@@ -116,16 +118,16 @@ class CT(Problem):
 
     @property
     def out_dim(self) -> int:
-        """1: how much a pixel attenuates."""
+        """1: the attenuation."""
         return 1
 
     @property
     def angles(self) -> Float[np.ndarray, "a"]:
-        """Of the views, in degrees."""
+        """Angles of the views in degrees."""
         return view_angles(self.views, self.endpoint)
 
     def slice(self) -> Float[np.ndarray, "m m"]:
-        """The truth, in [0, 1] and float64."""
+        """The ground truth in [0, 1], in float64."""
         pixels = grey(read_picture(self.source).pixels)
         resized = resize(pixels, (self.size, self.size))
         low, high = float(resized.min()), float(resized.max())
@@ -134,7 +136,7 @@ class CT(Problem):
         return (resized - low) / (high - low)
 
     def load(self) -> Sinogram:
-        """Reads the slice and projects it."""
+        """Reads the slice and computes its projections."""
         with jax.enable_x64(True):
             rows = np.asarray(radon(self.slice(), self.angles))
         if self.photons:
@@ -142,7 +144,7 @@ class CT(Problem):
         return Sinogram(x=pixel_centres((self.size, self.size)), y=in_precision(rows / self.size))
 
     def loss(self, field: Field, data: Sinogram, key: Key) -> tuple[jax.Array, Terms]:
-        """mean (F (R u / m - y))^2, and the total variation where it has a weight."""
+        """mean (F (R u / m - y))^2, plus the total variation if `tv_weight` > 0."""
         del key
         u = self._in_blocks(field, jnp.asarray(data.x)).reshape(self.size, self.size)
         residual = radon(u, self.angles) / self.size - jnp.asarray(data.y)
@@ -154,9 +156,10 @@ class CT(Problem):
         return loss, {}
 
     def evaluate(self, field: Field, data: Sinogram) -> dict[str, float]:
-        """PSNR in dB and SSIM of the slice, peak 1, and those of filtered back-projection.
+        """PSNR in dB and SSIM (peak 1) of the slice and of filtered back-projection.
 
-        Of the whole square: back-projection knows nothing outside the circle in it.
+        The scores cover the full square. Filtered back-projection is 0 outside the inscribed
+        circle.
         """
         truth = self.slice()
         rival = self.back_projection(data)
@@ -179,23 +182,23 @@ class CT(Problem):
         ]
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the slice as an 8-bit PNG of `size` (width, height); None: that of the data."""
+        """Writes the slice as an 8-bit PNG of `size` (width, height); None: size of the data."""
         height, width = (self.size, self.size) if size is None else decoded_shape(size)
         value = predict(field, pixel_centres((height, width))).astype(np.float64)
         return write_png(path, value.reshape(height, width, 1))
 
     def back_projection(self, data: Sinogram) -> Float[np.ndarray, "m m"]:
-        """The classical inverse of the projections, in [0, 1]."""
+        """Filtered back-projection of the data, clipped to [0, 1]."""
         rows = np.asarray(data.y, np.float64) * self.size
         return np.clip(filtered_back_projection(rows, self.angles), 0, 1)
 
     def pixels(self, field: Field, side: int) -> Float[np.ndarray, "m m"]:
-        """The field at the centres of side x side pixels, in float64."""
+        """The field at the pixel centres of a side x side grid, in float64."""
         value = predict(field, pixel_centres((side, side))).astype(np.float64)
         return value.reshape(side, side)
 
     def _in_blocks(self, field: Field, x: Float[Array, "n 2"]) -> Float[Array, "n"]:
-        """The field at all pixels; its derivative keeps one block's intermediates at a time."""
+        """The field at all pixels; the backward pass stores the intermediates of one block only."""
         block = self.block or (512 if jax.default_backend() == "cpu" else 65536)
         block = min(block, len(x))
         count = math.ceil(len(x) / block)
@@ -205,15 +208,16 @@ class CT(Problem):
 
 
 def _variation(u: Float[Array, "m m"]) -> Float[Array, ""]:
-    """sum |grad u| in pixels; rounded off where nothing changes, for the sake of its derivative."""
+    """sum |grad u| in pixels, smoothed near 0 so that it is differentiable there."""
     squares = jnp.sum(gradient(u) ** 2, axis=0)
     return jnp.sum(jnp.sqrt(squares + _FLAT**2) - _FLAT)
 
 
 def _root_of_ramp(rows: Float[Array, "a m"]) -> Float[Array, "a 2m"]:
-    """Rows of twice the length, whose spectrum is that of `rows` times sqrt(|f| m + 1).
+    """The rows zero-padded to twice the length and filtered by sqrt(|f| m + 1).
 
-    f is in cycles a detector. The sum of squares is <rows, (ramp + 1) rows>: the mean counts too.
+    f is in cycles per detector. The sum of squares is <rows, (ramp + 1) rows>; the + 1 keeps the
+    mean of a row in the loss.
     """
     side = rows.shape[-1]
     weights = jnp.sqrt(np.fft.rfftfreq(2 * side) * side + 1).astype(rows.dtype)

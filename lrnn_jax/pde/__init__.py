@@ -1,4 +1,4 @@
-"""Differential equations as problems."""
+"""Partial differential equations as training problems for physics-informed networks."""
 
 from lrnn_jax.domains import Box
 from lrnn_jax.pde.conditions import (

@@ -1,7 +1,7 @@
-"""What holds beside an equation: on faces of its box, at the start, at places of measurement.
+"""Conditions of an equation: on faces of its box, at the initial time, at measurement points.
 
-Time, where there is one, is the last coordinate. A value is a number or a function of one point
-x (d,) -> () or (o,).
+Time, if the equation has one, is the last coordinate. A value is a number or a function of one
+point x: (d,) -> () or (o,).
 """
 
 from collections.abc import Callable
@@ -32,23 +32,23 @@ __all__ = [
 
 
 Residual = Callable[[PointField], Callable[[Any], Float[Array, "..."]]]
-"""u -> (row -> what must vanish)."""
+"""u -> (row -> residual, which must be zero)."""
 
 Value = float | Callable[[Float[Array, "d"]], Any]
 
 
 class Condition(NamedTuple):
-    """What must vanish at some points beside the equation.
+    """A condition on the solution: a residual that must be zero at some points.
 
     Attributes:
-      name: of its term in the loss.
-      residual: u -> (row -> what must vanish).
-      rows: (key, n, sampler) -> a pytree of arrays (n, ...), or of the rows that are given; the
-        first of its arrays are the points (n, d).
+      name: name of its term in the loss.
+      residual: u -> (row -> residual, which must be zero).
+      rows: (key, n, sampler) -> a pytree of arrays (n, ...), or of the rows that are given. The
+        first array holds the points (n, d).
       weight: factor in the loss, >= 0.
-      given: the rows are the same for every key.
-      periodic: the axis whose exact periodic embedding fulfils it, if any.
-      hard: an ansatz may fulfil it.
+      given: whether the rows are fixed, that is, the same for every key.
+      periodic: axis whose exact periodic embedding satisfies the condition, or None.
+      hard: whether an ansatz can satisfy the condition.
     """
 
     name: str
@@ -63,16 +63,18 @@ class Condition(NamedTuple):
 def dirichlet(
     box: Box, value: Value = 0.0, faces: tuple[Face, ...] | None = None, weight: float = 1.0
 ) -> Condition:
-    """u(x) = value(x) on faces of the box, all of them where none are named.
+    """Dirichlet condition: u(x) = value(x) on faces of the box.
 
     Args:
       box: the domain.
-      value: of u.
-      faces: (axis, side) each, side 0 the low end and 1 the high one.
+      value: value of u, a number or a function of one point.
+      faces: pairs (axis, side), where side 0 is the low end and side 1 the high end; None selects
+        all faces.
       weight: factor in the loss.
 
     Raises:
-      InputError: the box has no such face; and when taken, the value has another shape than u.
+      InputError: the box has no such face. When the residual is evaluated: the shape of the value
+        differs from that of u.
 
     Example:
       >>> dirichlet(Box((0.0,), (1.0,)), faces=((0, 0),)).name
@@ -89,7 +91,10 @@ def dirichlet(
 def neumann(
     box: Box, value: Value = 0.0, faces: tuple[Face, ...] | None = None, weight: float = 1.0
 ) -> Condition:
-    """du/dn (x) = value(x), n the outer normal, on faces of the box; arguments as `dirichlet`."""
+    """Neumann condition: du/dn(x) = value(x) on faces of the box, n the outward normal.
+
+    The arguments are those of `dirichlet`.
+    """
     on = _faces(box, faces)
 
     def rows(key: Key, n: int, sampler: Sampler) -> tuple[Array, Array]:
@@ -109,19 +114,19 @@ def neumann(
 
 
 def initial(box: Box, value: Value, weight: float = 1.0, points: Any = None) -> Condition:
-    """u = value at the start of time, the low end of the last coordinate.
+    """Initial condition: u = value at the low end of the last coordinate, time.
 
     Args:
       box: the domain.
-      value: of u.
+      value: value of u, a number or a function of one point.
       weight: factor in the loss.
-      points: given ones (n, d); None draws them.
+      points: fixed points (n, d); None draws them at random.
     """
     return _at_start("initial", box, _value_less(value), weight, points)
 
 
 def initial_velocity(box: Box, value: Value = 0.0, weight: float = 1.0) -> Condition:
-    """u_t = value at the start of time, the low end of the last coordinate."""
+    """Initial velocity: u_t = value at the low end of the last coordinate, time."""
 
     def residual(u: PointField):
         def velocity_less(x: Array) -> Array:
@@ -136,14 +141,15 @@ def initial_velocity(box: Box, value: Value = 0.0, weight: float = 1.0) -> Condi
 def periodic(
     box: Box, axis: int = 0, derivatives: int = 0, weight: float = 1.0, points: Any = None
 ) -> Condition:
-    """u and its first derivatives along an axis are equal at both ends of it.
+    """Periodic condition: u and its derivatives along an axis are equal at both ends of the axis.
 
     Args:
       box: the domain.
-      axis: of the period.
-      derivatives: how many, >= 0; an equation that has n of them along the axis needs n - 1.
+      axis: the periodic axis.
+      derivatives: number of derivatives to match, >= 0. An equation of order n along the axis needs
+        n - 1.
       weight: factor in the loss.
-      points: given ones (n, d) on the low face; None draws them.
+      points: fixed points (n, d) on the low face; None draws them at random.
     """
     faces = _faces(box, ((axis, 0),))
     if points is not None:
@@ -173,11 +179,11 @@ def periodic(
 def measured(
     box: Box, x: Float[ArrayLike, "n d"], y: Float[ArrayLike, "n o"], weight: float = 1.0
 ) -> Condition:
-    """u(x_n) = y_n at places of measurement.
+    """Measured data: u(x_n) = y_n.
 
     Raises:
-      InputError: the numbers of x and y differ, there are none, one is not finite, or an x lies
-        outside the box.
+      InputError: x and y have different lengths, are empty or not finite, or a point lies outside
+        the box.
     """
     places, values = np.asarray(x, np.float64), np.asarray(y, np.float64)
     require_inside("measured", box, places)
@@ -218,7 +224,7 @@ def _less(u: Array, value: Value, x: Array) -> Array:
     """u - value(x).
 
     Raises:
-      InputError: the value is neither a number nor of u's shape.
+      InputError: the value is neither a scalar nor of the shape of u.
     """
     target = jnp.asarray(value(x) if callable(value) else value)
     if target.shape not in ((), u.shape):
@@ -245,7 +251,7 @@ def _faces(box: Box, faces: tuple[Face, ...] | None) -> tuple[Face, ...]:
 
 
 def _require_on(name: str, box: Box, points: Any, axis: int) -> None:
-    """Given points lie on the low face of an axis."""
+    """Checks that points lie on the low face of an axis."""
     x = np.asarray(points, np.float64)
     require_inside(name, box, x)
     side = box.high[axis] - box.low[axis]
@@ -258,10 +264,10 @@ def _require_on(name: str, box: Box, points: Any, axis: int) -> None:
 
 
 def require_inside(name: str, box: Box, x: np.ndarray) -> None:
-    """Points (n, d) lie in the box.
+    """Checks that points lie in the box.
 
     Raises:
-      InputError: one does not, or their shape is another.
+      InputError: a point lies outside, or the shape is not (n, d).
     """
     if x.ndim != 2 or x.shape[1] != box.dim:
         raise InputError(f"{name}: expected points of shape (n, {box.dim}), got {x.shape}")

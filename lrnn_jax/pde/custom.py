@@ -1,4 +1,4 @@
-"""A user's own equation."""
+"""User-defined equations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,26 +16,26 @@ from lrnn_jax.typing import Field
 
 __all__ = ["Equation"]
 
-_SIDES = {1: 201, 2: 101, 3: 25}  # test points along an axis
+_SIDES = {1: 201, 2: 101, 3: 25}  # test points per axis, by dimension
 _SCATTERED = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Equation(PDE):
-    """Any equation residual(u)(x) = 0 in a box, with any conditions.
+    """A user-defined equation residual(u)(x) = 0 in a box, with any conditions.
 
     Args:
       domain: a `Box`.
-      residual: u -> (x -> what must vanish), u a function of one point (d,) -> (o,); operators are
-        in `lrnn_jax.operators`.
+      residual: u -> (x -> residual, which must be zero), where u is a function of one point
+        (d,) -> (o,). Differential operators are in `lrnn_jax.operators`.
       conditions: made by `dirichlet`, `neumann`, `initial`, `initial_velocity`, `periodic` and
         `measured` of `lrnn_jax.pde`.
-      component_names: of the o components of the solution.
+      component_names: names of the o components of the solution.
       time: whether the last coordinate is time.
-      order: the highest derivative in the residual; a model that has fewer is refused.
-      periodic_axes: coordinates that the solution is periodic in.
-      exact: the exact solution, a function of points (*n, d) -> (*n, o), where it is known.
-      ansatz: (v, x) -> u that fulfils the conditions for any network v, for `hard`.
+      order: the highest derivative in the residual; a model with fewer derivatives is rejected.
+      periodic_axes: coordinates in which the solution is periodic.
+      exact: the exact solution, a function of points (*n, d) -> (*n, o); None if it is unknown.
+      ansatz: (v, x) -> u that satisfies the conditions for any network v; used with `hard`.
 
     Raises:
       InputError: a field is out of its range.
@@ -53,7 +53,7 @@ class Equation(PDE):
       ['boundary', 'residual']
     """
 
-    # The names of `Declarations`; field() hides their defaults from `dataclasses`.
+    # These override names of `Declarations`; field() hides the inherited defaults.
     domain: Box = dataclasses.field()
     residual: Residual = dataclasses.field()
     conditions: tuple[Condition, ...] = ()
@@ -90,10 +90,10 @@ class Equation(PDE):
         super().__post_init__()
 
     def _check_given_conditions(self) -> None:
-        """They are conditions of different names.
+        """Checks that `conditions` holds conditions with distinct names.
 
         Raises:
-          InputError: they are not.
+          InputError: it does not.
         """
         several = isinstance(self.conditions, tuple)
         if not (several and all(isinstance(one, Condition) for one in self.conditions)):
@@ -108,12 +108,12 @@ class Equation(PDE):
             )
 
     def load(self) -> dict[str, Any]:
-        """The rows of every part of the loss."""
+        """Draws the rows of every part of the loss."""
         self.truth()
         return super().load()
 
     def test_points(self) -> TestPoints:
-        """A grid of up to three coordinates; of more, 10,000 points at random."""
+        """A grid for up to three coordinates, otherwise 10,000 random points."""
         if self.domain.dim in _SIDES:
             counts = (_SIDES[self.domain.dim],) * self.domain.dim
             return TestPoints(self.domain.mesh(counts), counts)
@@ -122,7 +122,7 @@ class Equation(PDE):
         return TestPoints(low + unit * (high - low), None)
 
     def truth(self) -> Float[np.ndarray, "m o"] | None:
-        """The exact solution, where it is known."""
+        """The exact solution at the test points, in float64; None if it is unknown."""
         if self.exact is None:
             return None
         value = in_float64(self.exact, self.test_points().x)

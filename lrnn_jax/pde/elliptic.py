@@ -1,4 +1,4 @@
-"""Equations without time: Poisson and Helmholtz."""
+"""Time-independent equations: Poisson and Helmholtz."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,23 +20,23 @@ from lrnn_jax.typing import Field
 
 __all__ = ["Helmholtz", "Poisson"]
 
-_SIDE = 101  # test points along an axis of the plane
-_SCATTERED = 10_000  # test points in more dimensions
+_SIDE = 101  # test points per axis in two dimensions
+_SCATTERED = 10_000  # test points in three or more dimensions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Poisson(PDE):
-    """-lap u = f on [-1, 1]^d with u = 0 on the faces, of a known solution.
+    """-lap u = f on [-1, 1]^d with u = 0 on the faces; f is chosen for a known solution.
 
     The loss is that of the KAN paper: residual_weight * mean (lap u + f)^2 + mean u^2 on the faces.
-    That the two papers' "n" is the frequency of these solutions is our reading. `hard`: u = prod_i
-    (1 - x_i^2) v.
+    We read the "n" of the two papers as the frequency of these solutions. `hard`:
+    u = prod_i (1 - x_i^2) v.
 
     Args:
       dim: dimension d, >= 1.
-      frequency: n of the solution, >= 1.
-      source: 'sines', u = prod_i sin(n pi x_i); 'chirp', u = sin(n pi x) sin(n pi y^2), d = 2 only,
-        the KAN paper's with n = 1.
+      frequency: frequency n of the solution, >= 1.
+      source: 'sines', u = prod_i sin(n pi x_i); or 'chirp', u = sin(n pi x) sin(n pi y^2), for
+        d = 2 only, which is the solution of the KAN paper for n = 1.
 
     Raises:
       InputError: a field is out of its range.
@@ -64,13 +64,13 @@ class Poisson(PDE):
         return Box((-1.0,) * self.dim, (1.0,) * self.dim)
 
     def exact(self, x: Points) -> Values:
-        """The solution."""
+        """The exact solution."""
         if self.source == "chirp":
             return solutions.poisson_chirp(x, frequency=self.frequency)
         return solutions.poisson(x, frequency=self.frequency)
 
     def forcing(self, x: Float[Array, "d"]) -> Float[Array, "1"]:
-        """f = -lap u of the solution, in closed form."""
+        """f = -lap u of the exact solution, in closed form."""
         rate, u = self.frequency * jnp.pi, jnp.asarray(self.exact(x))
         if self.source == "sines":
             return self.dim * rate**2 * u
@@ -92,26 +92,26 @@ class Poisson(PDE):
         return jnp.prod(1 - x**2, axis=-1, keepdims=True) * v(x)
 
     def test_points(self) -> TestPoints:
-        """101 x 101 points of the plane, 201 of a line, or 10,000 drawn at random."""
+        """201 points for d = 1, 101 x 101 points for d = 2, otherwise 10,000 random points."""
         if self.dim <= 2:
             counts = (2 * _SIDE - 1,) if self.dim == 1 else (_SIDE, _SIDE)
             return TestPoints(self.domain.mesh(counts), counts)
         return TestPoints(np.random.default_rng(0).uniform(-1, 1, (_SCATTERED, self.dim)), None)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The solution in float64."""
+        """The exact solution at the test points, in float64."""
         return in_float64(self.exact, self.test_points().x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Helmholtz(PDE):
-    """lap u + k^2 u = q on [-1, 1]^2, u = 0 on the faces, of u = sin(a1 pi x) sin(a2 pi y).
+    """lap u + k^2 u = q on [-1, 1]^2, u = 0 on the faces; u = sin(a1 pi x) sin(a2 pi y).
 
     `hard`: u = (1 - x^2)(1 - y^2) v.
 
     Args:
-      wavenumber: k of the equation, > 0.
-      frequencies: (a1, a2), integers.
+      wavenumber: wavenumber k of the equation, > 0.
+      frequencies: (a1, a2) of the solution, integers >= 1.
 
     Raises:
       InputError: a field is out of its range.
@@ -132,7 +132,7 @@ class Helmholtz(PDE):
     domain = Box((-1.0, -1.0), (1.0, 1.0))
 
     def exact(self, x: Points) -> Values:
-        """The solution."""
+        """The exact solution."""
         return solutions.helmholtz(x, frequencies=self.frequencies)
 
     def residual(self, u: PointField) -> Callable[[Float[Array, "2"]], Float[Array, "1"]]:
@@ -155,5 +155,5 @@ class Helmholtz(PDE):
         return TestPoints(self.domain.mesh((_SIDE, _SIDE)), (_SIDE, _SIDE))
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The solution in float64."""
+        """The exact solution at the test points, in float64."""
         return in_float64(self.exact, self.test_points().x)

@@ -1,12 +1,12 @@
-"""What differential equations share: points, coordinates, conditions, loss, scores.
+"""Base class of the differential equations: points, coordinates, conditions, loss, scores.
 
     residual(u)(x) = 0 in a box,   condition(u)(x) = 0 on faces of it or at data
 
-The network v is given coordinates in [-1, 1], or an exact periodic embedding of them; with hard
-conditions the solution is an ansatz around it: u(x) = ansatz(v, x).
+The network v receives coordinates in [-1, 1], or an exact periodic embedding of them. With hard
+conditions the solution is an ansatz around the network: u(x) = ansatz(v, x).
 
 Axis letters: n points, d coordinates of the equation, i inputs of the network, o outputs, k
-equations. Time, where there is one, is the last coordinate.
+equations. Time, if the equation has one, is the last coordinate.
 
 References: Raissi, Perdikaris and Karniadakis, "Physics-informed neural networks", JCP 2019; Wang,
 Sankaran and Perdikaris, "Respecting causality", CMAME 2024 (arXiv 2203.07404), eq. 16; Wu et al.,
@@ -42,27 +42,27 @@ from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["PDE", "PDESolution", "TestPoints", "in_float64"]
 
-_CANDIDATES = 4  # points for each one that adaptive resampling keeps
-_BINS = 32  # of time, for causal weights
-_CHUNK = 4096  # points whose residual is drawn at a time
+_CANDIDATES = 4  # candidates per point in adaptive resampling
+_BINS = 32  # time bins of the causal weights
+_CHUNK = 4096  # points at which the residual is evaluated at a time
 
 
 class TestPoints(NamedTuple):
-    """Where a solution is scored: points (m, d), and the shape of their grid if they have one."""
+    """Points (m, d) at which a solution is scored, and the shape of their grid or None."""
 
     x: Float[np.ndarray, "m d"]
     shape: tuple[int, ...] | None
 
 
 class Declarations(Problem):
-    """What an equation says about itself; no fields, so that a config file has none of them.
+    """Properties of an equation. They are not dataclass fields, so config files cannot set them.
 
     Attributes:
-      domain: the box that the equation holds in.
+      domain: the box in which the equation holds.
       time: whether the last coordinate is time.
       order: the highest derivative in the residual.
-      periodic_axes: the coordinates that the solution is periodic in.
-      component_names: what plots call the components of the solution.
+      periodic_axes: the coordinates in which the solution is periodic.
+      component_names: names of the components of the solution in plots.
     """
 
     domain: Box
@@ -73,43 +73,45 @@ class Declarations(Problem):
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Boundary and initial conditions, and data."""
+        """Boundary conditions, initial conditions and measured data."""
         return ()
 
     def residual(self, u: PointField) -> Callable[[Float[Array, "d"]], Float[Array, "..."]]:
-        """x -> the left side of the equation less its right side, for u: (d,) -> (o,)."""
+        """x -> left-hand side minus right-hand side of the equation, for u: (d,) -> (o,)."""
         raise NotImplementedError
 
     def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n o"]:
-        """u(x) that fulfils the hard conditions for any network v."""
+        """u(x), which satisfies the hard conditions for any network v."""
         return v(x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PDE(Declarations, abc.ABC):
-    """A differential equation with conditions, as a problem to fit a network to.
+    """Base class: solve a differential equation with conditions by training a network.
 
     Args:
-      points: collocation points of the residual, >= 1.
-      boundary_points: points of each condition that is not given on a grid, >= 1.
-      sampler: 'uniform', 'latin_hypercube', 'sobol', or 'grid': drawn without replacement from the
-        grid that the solution is scored on, off its faces but that of the last time.
-      resample_every: steps between two draws of the points; 0 keeps the first, 1 is fresh points
-        each step.
-      adaptive: new points are drawn with probability ~ |residual| + its mean, out of four times as
-        many (RAD).
-      causal: tolerance of causal weights in time: a point counts exp(-causal * the residual before
-        it); 0 is none.
-      harmonics: of the exact periodic embedding, cos and sin of 1..harmonics turns, in place of
-        each periodic coordinate and of its condition; 0 is none, the condition is a term.
-      time_harmonics: the network is given cos and sin of pi m (t - t0) / (t1 - t0), m = 1..
-        time_harmonics, beside t: a period of twice the interval, which forces nothing.
-      hard: initial and boundary values are built into the solution, not into the loss.
-      coordinates: 'unit', the network is given each coordinate scaled to [-1, 1]; 'raw', as it is.
-      residual_weight: factor of the equation in the loss, >= 0.
-      initial_weight: factor of the initial conditions.
-      boundary_weight: factor of the boundary conditions.
-      point_seed: of the points that are drawn before training, >= 0.
+      points: number of collocation points of the residual, >= 1.
+      boundary_points: number of points of each condition without fixed points, >= 1.
+      sampler: 'uniform', 'latin_hypercube', 'sobol', or 'grid', which draws without replacement
+        from the test grid, excluding points on its faces except that of the final time.
+      resample_every: steps between draws of the points; 0 keeps the first draw, 1 draws new points
+        in every step.
+      adaptive: draw new points from four times as many candidates, with probability proportional
+        to |residual| + mean |residual| (RAD).
+      causal: tolerance of causal weighting in time, >= 0. A point has weight exp(-causal * s),
+        where s is the sum of the mean squared residuals of all earlier time bins; 0 disables it.
+      harmonics: number of harmonics of the exact periodic embedding. The network receives cos and
+        sin of 1..harmonics periods instead of each periodic coordinate, and the periodic condition
+        is dropped from the loss; 0 keeps the coordinate and the condition.
+      time_harmonics: number of harmonics of time. In addition to t, the network receives cos and
+        sin of pi m (t - t0) / (t1 - t0), m = 1..time_harmonics. Their period is twice the time
+        interval, so they do not force the solution to be periodic.
+      hard: satisfy initial and boundary conditions by construction (ansatz) instead of by the loss.
+      coordinates: 'unit' scales each coordinate to [-1, 1] for the network; 'raw' does not scale.
+      residual_weight: weight of the equation in the loss, >= 0.
+      initial_weight: weight of the initial conditions in the loss, >= 0.
+      boundary_weight: weight of the boundary conditions in the loss, >= 0.
+      point_seed: seed of the points drawn before training, >= 0.
     """
 
     points: int = 1000
@@ -150,31 +152,31 @@ class PDE(Declarations, abc.ABC):
 
     @abc.abstractmethod
     def test_points(self) -> TestPoints:
-        """Where the solution is scored."""
+        """The points at which the solution is scored."""
 
     @abc.abstractmethod
     def truth(self) -> Float[np.ndarray, "m o"] | None:
-        """The solution at the test points, in float64; None: unknown."""
+        """The solution at the test points, in float64; None if it is unknown."""
 
     # The solution around a network
 
     @property
     def out_dim(self) -> int:
-        """Components o of the solution."""
+        """Number of components o of the solution."""
         return len(self.component_names)
 
     @property
     def in_dim(self) -> int:
-        """Inputs of the network: the coordinates, or their embedding."""
+        """Number of inputs of the network: the coordinates or their embedding."""
         periods = 2 * self.harmonics - 1 if self.harmonics else 0
         return self.domain.dim + periods * len(self.periodic_axes) + 2 * self.time_harmonics
 
     def solution(self, field: Field) -> "PDESolution":
-        """u(x) in the equation's own coordinates, of a network `field` in those of `embed`."""
+        """u(x) in the coordinates of the equation, from a network `field` of the inputs `embed`."""
         return PDESolution(self, field)
 
     def embed(self, x: Float[ArrayLike, "*n d"]) -> Float[Array, "*n i"]:
-        """What the network is given for the points x."""
+        """The inputs of the network at the points x."""
         x = jnp.asarray(x)
         low, high = jnp.array(self.domain.low, x.dtype), jnp.array(self.domain.high, x.dtype)
         unit = (2 * x - (low + high)) / (high - low)
@@ -189,10 +191,10 @@ class PDE(Declarations, abc.ABC):
             inputs += _waves((unit[..., -1] + 1) / 2, self.time_harmonics)
         return jnp.stack(inputs, axis=-1)
 
-    # What a problem does
+    # The interface of a problem
 
     def load(self) -> dict[str, Any]:
-        """The rows of every part of the loss, drawn with `point_seed`."""
+        """Draws the rows of every part of the loss with `point_seed`."""
         self._check_conditions()
         key = jax.random.key(self.point_seed)
         data = {name: part.rows for name, part in self.parts(self._draw(key)).items()}
@@ -211,7 +213,7 @@ class PDE(Declarations, abc.ABC):
         return parts
 
     def resample(self, field: Field, data: dict[str, Any], key: Key) -> dict[str, Any]:
-        """New points for the equation, and for conditions whose rows are not given."""
+        """Draws new points for the equation and for all conditions without fixed rows."""
         fresh = self._draw(key)
         for condition in self._terms():
             if condition.given:
@@ -221,15 +223,16 @@ class PDE(Declarations, abc.ABC):
         return fresh
 
     def loss(self, field: Field, data: dict[str, Any], key: Key) -> tuple[jax.Array, Terms]:
-        """The weighted sum of the mean squares of all parts, and these."""
+        """The weighted sum of the mean squares of all parts, and the individual mean squares."""
         del key
         return sum_of_parts(self.parts(data), field)
 
     def evaluate(self, field: Field, data: Any = None) -> dict[str, float]:
-        """Errors against the truth at the test points, in float64.
+        """Errors with respect to the truth at the test points, in float64.
 
-        `relative_l2` is |u - truth| / |truth| over all points and components; `relative_max` the
-        same of the largest values; `mse` the mean squared error. Nothing where there is no truth.
+        `relative_l2` is |u - truth| / |truth| in the Euclidean norm over all points and components,
+        `relative_max` the same in the maximum norm, and `mse` the mean squared error. Empty if the
+        truth is unknown.
         """
         del data
         truth = _truth(self)
@@ -244,7 +247,7 @@ class PDE(Declarations, abc.ABC):
         }
 
     def render(self, field: Field, data: Any, folder: Path) -> list[Path]:
-        """`solution.png`: solution, truth, error, residual; `solution.gif` where there is time."""
+        """`solution.png`: solution, truth, error, residual; `solution.gif` if there is time."""
         from lrnn_jax.plotting.solutions import SolutionGrid, write_solution
 
         del data
@@ -265,7 +268,7 @@ class PDE(Declarations, abc.ABC):
         return write_solution(picture, folder)
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the solution on a grid of `size` points an axis: `.npz`, or else a picture."""
+        """Writes the solution on a grid of `size` points per axis: a `.npz` file or an image."""
         from lrnn_jax.plotting.solutions import SolutionGrid, write_values
 
         counts = self.test_points().shape if size is None else size
@@ -284,7 +287,7 @@ class PDE(Declarations, abc.ABC):
         return write_values(picture, path, x)
 
     def residual_at(self, field: Field, x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m k"]:
-        """The residual at any points, some thousand at a time."""
+        """The residual at any points, evaluated in chunks."""
         rows = jax.jit(
             lambda x: residual_rows(Part(x, self._of(self.residual)), field)  # one compilation
         )
@@ -294,15 +297,15 @@ class PDE(Declarations, abc.ABC):
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
-        """x, y, z and t, or x1, x2, ... where there are more."""
+        """x, y, z (x1, x2, ... in more than three dimensions), then t if there is time."""
         space = self.domain.dim - self.time
         names = tuple("xyz"[:space]) if space <= 3 else tuple(f"x{i + 1}" for i in range(space))
         return (*names, "t") if self.time else names
 
-    # The machinery
+    # Internals
 
     def _terms(self) -> tuple[Condition, ...]:
-        """The conditions that are not fulfilled by construction."""
+        """The conditions that are terms of the loss, not satisfied by construction."""
         return tuple(
             condition
             for condition in self.conditions
@@ -311,7 +314,7 @@ class PDE(Declarations, abc.ABC):
         )
 
     def _of(self, residual: Residual) -> Residual:
-        """The residual of the solution, as one of the network."""
+        """A residual of the solution as a residual of the network."""
         return lambda field: residual(self.solution(field))  # pyright: ignore[reportArgumentType]
 
     def _draw(self, key: Key) -> dict[str, Any]:
@@ -328,14 +331,14 @@ class PDE(Declarations, abc.ABC):
         return data
 
     def _inner_points(self) -> np.ndarray:
-        """The test points that lie on no face, or on that of the last time."""
+        """The test points that lie on no face, or only on the face of the final time."""
         x, low, high = self.test_points().x, np.array(self.domain.low), np.array(self.domain.high)
         if self.time:
             high[-1] = np.inf
         return x[np.all((x > low) & (x < high), axis=-1)]
 
     def _adapted(self, field: Field, key: Key) -> Float[Array, "n d"]:
-        """Points drawn without replacement with probability ~ |r| + mean |r|, by Gumbel's trick."""
+        """Draws points without replacement, p ~ |r| + mean |r|, by the Gumbel top-k trick."""
         candidate_key, choice_key = jax.random.split(key)
         candidates = sample_box(self.domain, candidate_key, _CANDIDATES * self.points)
         r = residual_rows(Part(candidates, self._of(self.residual)), field)
@@ -345,7 +348,7 @@ class PDE(Declarations, abc.ABC):
         return candidates[jax.lax.top_k(noisy, self.points)[1]]
 
     def _causal_weights(self, r: Float[Array, "n k"], x: Float[Array, "n d"]) -> Array:
-        """exp(-causal * the sum of mean squared residuals of all earlier bins of time)."""
+        """exp(-causal * sum of the mean squared residuals of all earlier time bins)."""
         low, high = self.domain.low[-1], self.domain.high[-1]
         bins = jnp.clip(((x[:, -1] - low) / (high - low) * _BINS).astype(int), 0, _BINS - 1)
         sums = jax.ops.segment_sum(jnp.mean(r**2, axis=-1), bins, _BINS)
@@ -355,10 +358,11 @@ class PDE(Declarations, abc.ABC):
         return jnp.exp(-self.causal * earlier)[bins]
 
     def _check_conditions(self) -> None:
-        """What can be told of the conditions before points are drawn.
+        """Checks the conditions before points are drawn.
 
         Raises:
-          InputError: one is none, takes the equation's name, or has no weight.
+          InputError: an entry is not a `Condition`, has the name 'residual', or has a weight that
+            is not finite and >= 0.
         """
         for condition in self.conditions:
             if not isinstance(condition, Condition):
@@ -374,10 +378,10 @@ class PDE(Declarations, abc.ABC):
                 )
 
     def _check_shapes(self, data: dict[str, Any]) -> None:
-        """The residuals take a field of this equation's shape and give a number or a vector.
+        """Checks that every residual accepts u: (d,) -> (o,) and returns a scalar or a vector.
 
         Raises:
-          InputError: one does not, or points of a condition lie outside the domain.
+          InputError: a residual does not, or points of a condition lie outside the domain.
         """
         d, o = self.domain.dim, self.out_dim
         for name in (condition.name for condition in self._terms()):
@@ -401,18 +405,18 @@ class PDE(Declarations, abc.ABC):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class PDESolution:
-    """u(x) in the coordinates of an equation, around a network; a pytree if the network is one.
+    """u(x) in the coordinates of an equation; a pytree if the network is one.
 
     Args:
       problem: the equation.
-      network: the field v, which is given the coordinates of `problem.embed`.
+      network: the field v, whose inputs are those of `problem.embed`.
     """
 
     problem: PDE = dataclasses.field(metadata={"static": True})
     network: Field
 
     def __call__(self, x: Float[ArrayLike, "*n d"]) -> Float[Array, "*n o"]:
-        """u(x); outside of a transformation of JAX in the precision of the network's parameters."""
+        """u(x); outside JAX transformations, in the precision of the network's parameters."""
         with contextlib.nullcontext() if isinstance(x, Tracer) else precision_of(self.network):
             points = jnp.asarray(x)
             return self.problem.ansatz(self._v, points) if self.problem.hard else self._v(points)
@@ -423,13 +427,13 @@ class PDESolution:
 
 
 def in_float64(exact: Callable[[Any], Any], x: np.ndarray) -> Float[np.ndarray, "m o"]:
-    """exact(x) in double precision, whatever JAX's own is."""
+    """exact(x) in float64, regardless of JAX's default precision."""
     with jax.enable_x64(True):
         return np.asarray(exact(jnp.asarray(x, jnp.float64)))
 
 
 def _waves(turns: Array, count: int) -> list[Array]:
-    """cos and sin of pi m `turns`, m = 1..count."""
+    """cos and sin of pi m `turns` for m = 1..count."""
     return [wave(m * turns) for m in range(1, count + 1) for wave in (cospi, sinpi)]
 
 

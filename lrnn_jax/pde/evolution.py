@@ -1,6 +1,6 @@
-"""Equations of one coordinate and time.
+"""Time-dependent equations in one space dimension.
 
-Where a solution has no closed form it is computed by `references`, whose accuracy stands there.
+Solutions without a closed form are computed by `references`, which states their accuracy.
 """
 
 import dataclasses
@@ -47,10 +47,10 @@ PointResidual = Callable[[Float[Array, "2"]], Float[Array, "1"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evolution(PDE):
-    """What the equations of (x, t) share.
+    """Base class of the equations in (x, t).
 
-    They start at u0 and are periodic in x, or zero at both ends. The ansatz is u = u0(x) + t w v,
-    where w(x) is `vanishing`.
+    The initial value is u0. The solution is periodic in x, or zero at both ends. The ansatz is
+    u = u0(x) + t w(x) v, where w is `vanishing`.
     """
 
     time = True
@@ -60,7 +60,7 @@ class Evolution(PDE):
         raise NotImplementedError
 
     def vanishing(self, x: Float[Array, "*n"]) -> Any:
-        """w, zero where boundary values are."""
+        """w, which is zero where Dirichlet values are prescribed."""
         del x
         return 1.0
 
@@ -70,12 +70,12 @@ class Evolution(PDE):
         return self.start(place) + time * self.vanishing(place) * v(x)
 
     def initial_value(self, x: Float[Array, "2"]) -> Float[Array, ""]:
-        """u0 of a point (x, t)."""
+        """u0 at a point (x, t)."""
         return self.start(x[_X])
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """u0; and the period of u and its derivatives in x, or zero at both ends."""
+        """The initial value u0; periodicity of u and its x derivatives, or u = 0 at both ends."""
         if self.periodic_axes:
             at_ends = periodic(self.domain, 0, self.order - 1, self.boundary_weight)
         else:
@@ -83,12 +83,12 @@ class Evolution(PDE):
         return initial(self.domain, self.initial_value, self.initial_weight), at_ends
 
     def test_points(self) -> TestPoints:
-        """256 x 101 points, without the second end of a period."""
+        """256 x 101 points; a periodic axis excludes its upper end."""
         closed = (_X not in self.periodic_axes, True)
         return TestPoints(self.domain.mesh(_GRID, closed), _GRID)
 
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The places and the times of the test points."""
+        """The x and t coordinates of the test grid."""
         grid = self.test_points()
         points = grid.x.reshape(*(grid.shape or ()), 2)
         return points[:, 0, _X], points[0, :, _T]
@@ -98,12 +98,12 @@ class Evolution(PDE):
 class Convection(Evolution):
     """u_t + beta u_x = 0 on x in [0, 2 pi), t in [0, 1], periodic; u0 = sin x.
 
-    The published set-up: residual at `points` = 1000 (README; the code's default is 100) of the
-    grid off x = 0 and t = 0 with sampler 'grid', u0 at 256 places, u(0, t) = u(2 pi, t) at 100
-    times; error over the 256 x 100 grid.
+    The published set-up evaluates the residual at `points` = 1000 grid points with x > 0 and t > 0
+    (their README; their code's default is 100; sampler 'grid'), u0 at 256 positions, and
+    u(0, t) = u(2 pi, t) at 100 times. The error is taken over the 256 x 100 grid.
 
     Args:
-      beta: speed, > 0.
+      beta: convection speed, > 0.
       start_value: 'sin', u0 = sin x; 'one_plus_sin', u0 = 1 + sin x.
 
     Raises:
@@ -135,12 +135,12 @@ class Convection(Evolution):
         return moved + (self.start_value == "one_plus_sin")
 
     def residual(self, u: PointField) -> PointResidual:
-        """u_t + beta u_x, one derivative along (beta, 1)."""
+        """u_t + beta u_x, as one directional derivative along (beta, 1)."""
         return lambda x: jax.jvp(u, (x,), (jnp.array([self.beta, 1.0], x.dtype),))[1]
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """u0 and the period, on grids."""
+        """The initial value and periodicity, on fixed grids."""
         at_start = self.domain.mesh((256, 1), (False, True))
         at_end = self.domain.mesh((1, 100))
         return (
@@ -149,7 +149,7 @@ class Convection(Evolution):
         )
 
     def test_points(self) -> TestPoints:
-        """The published 256 x 100 points."""
+        """The published grid of 256 x 100 points."""
         return TestPoints(self.domain.mesh((256, 100), (False, True)), (256, 100))
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
@@ -164,8 +164,8 @@ class Heat(Evolution):
     `hard`: u = u0 + t x (1 - x) v.
 
     Args:
-      diffusivity: alpha, the diffusivity, > 0.
-      frequency: k, an integer.
+      diffusivity: diffusivity alpha, > 0.
+      frequency: frequency k of the initial value, an integer >= 1.
 
     Raises:
       InputError: a field is out of its range.
@@ -199,18 +199,18 @@ class Heat(Evolution):
         return lambda x: u_t(x) - self.diffusivity * u_xx(x)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The solution in float64."""
+        """The exact solution at the test points, in float64."""
         return in_float64(self.exact, self.test_points().x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wave(Evolution):
-    """u_tt = c^2 u_xx on [0, 1]^2, u = 0 at the ends, at rest at the start.
+    """u_tt = c^2 u_xx on [0, 1]^2, u = 0 at the ends, u_t = 0 at t = 0.
 
     u0 = sin(pi x) + sin(4 pi x) / 2. `hard`: u = u0 + t^2 x (1 - x) v.
 
     Args:
-      speed: c of the waves, > 0.
+      speed: wave speed c, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -247,7 +247,7 @@ class Wave(Evolution):
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """u0, rest, and zero at both ends."""
+        """The initial value u0, u_t = 0 at t = 0, and u = 0 at both ends."""
         return (
             initial(self.domain, self.initial_value, self.initial_weight),
             initial_velocity(self.domain, 0.0, self.initial_weight),
@@ -255,7 +255,7 @@ class Wave(Evolution):
         )
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The solution in float64."""
+        """The exact solution at the test points, in float64."""
         return in_float64(self.exact, self.test_points().x)
 
 
@@ -266,7 +266,7 @@ class Burgers(Evolution):
     `hard`: u = u0 + t (1 - x^2) v.
 
     Args:
-      viscosity: nu of the fluid, > 0.
+      viscosity: kinematic viscosity nu, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -296,7 +296,7 @@ class Burgers(Evolution):
         return lambda x: u_t(x) + u(x) * u_x(x) - self.viscosity * u_xx(x)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """By Cole and Hopf's transformation."""
+        """Reference solution by the Cole-Hopf transformation."""
         return references.burgers(*self.axes(), viscosity=self.viscosity).reshape(-1, 1)
 
 
@@ -304,12 +304,12 @@ class Burgers(Evolution):
 class AllenCahn(Evolution):
     """u_t = D u_xx + r (u - u^3) on x in [-1, 1], t in [0, 1], periodic; u0 = x^2 cos(pi x).
 
-    `hard`: u = u0 + t v. The slope of u0 = x^2 cos(pi x) jumps at the ends of the period; beside
-    `harmonics`, which make v smooth there, u keeps that jump for ever.
+    `hard`: u = u0 + t v. The slope of u0 = x^2 cos(pi x) jumps at the ends of the period. With
+    `harmonics`, v is smooth there, so that u keeps this jump at all times.
 
     Args:
-      diffusion: D, the diffusivity, > 0.
-      reaction: r, its rate, > 0.
+      diffusion: diffusivity D, > 0.
+      reaction: reaction rate r, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -337,7 +337,7 @@ class AllenCahn(Evolution):
         return lambda x: u_t(x) - self.diffusion * u_xx(x) - self.reaction * (u(x) - u(x) ** 3)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """By a spectral solver."""
+        """Reference solution by a spectral solver."""
         values = references.allen_cahn(
             *self.axes(), diffusion=self.diffusion, reaction=self.reaction
         )
@@ -351,8 +351,8 @@ class KortewegDeVries(Evolution):
     `hard`: u = u0 + t v.
 
     Args:
-      eta: strength of the advection, > 0.
-      mu: root of the dispersion, > 0.
+      eta: coefficient of the advection term, > 0.
+      mu: square root of the dispersion coefficient, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -381,7 +381,7 @@ class KortewegDeVries(Evolution):
         return lambda x: u_t(x) + self.eta * u(x) * u_x(x) + self.mu**2 * u_xxx(x)
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """By a spectral solver."""
+        """Reference solution by a spectral solver."""
         return references.korteweg_de_vries(*self.axes(), eta=self.eta, mu=self.mu).reshape(-1, 1)
 
 
@@ -392,14 +392,15 @@ class ReactionDiffusion(Evolution):
     u0 = exp(-(x - pi)^2 / (2 (pi / 4)^2)). `hard`: u = u0 + t v.
 
     Args:
-      diffusion: nu, the diffusivity, > 0.
-      rate: rho of the reaction, > 0.
+      diffusion: diffusivity nu, > 0.
+      rate: reaction rate rho, > 0.
 
     Raises:
       InputError: a field is out of its range.
 
     References: Krishnapriyan et al., NeurIPS 2021 (arXiv 2109.01050), who vary nu and rho. They
-    ask equal values of both ends alone, which other solutions have too; here slopes are equal too.
+    require equal values at both ends only, which does not determine the solution. Here the slopes
+    must be equal, too.
     """
 
     domain = Box((0.0, 0.0), (2 * math.pi, 1.0))
@@ -413,7 +414,7 @@ class ReactionDiffusion(Evolution):
         super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """The bump."""
+        """The Gaussian bump."""
         return jnp.exp(-8 * (x / jnp.pi - 1) ** 2)
 
     def residual(self, u: PointField) -> PointResidual:
@@ -422,7 +423,7 @@ class ReactionDiffusion(Evolution):
         return lambda x: u_t(x) - self.diffusion * u_xx(x) - self.rate * u(x) * (1 - u(x))
 
     def truth(self) -> Float[np.ndarray, "m 1"]:
-        """By a spectral solver."""
+        """Reference solution by a spectral solver."""
         values = references.reaction_diffusion(
             *self.axes(), diffusion=self.diffusion, rate=self.rate
         )

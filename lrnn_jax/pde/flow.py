@@ -30,12 +30,13 @@ PointResidual = Callable[[Float[Array, "d"]], Float[Array, "3"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kovasznay(PDE):
-    """(w . grad) w = -grad p + lap w / Re, div w = 0 behind a row of bars, w = (u1, u2).
+    """Kovasznay flow: (w . grad) w = -grad p + lap w / Re, div w = 0, w = (u1, u2).
 
-    On [-1/2, 1] x [-1/2, 3/2]; velocity and pressure are given on the faces.
+    The steady laminar flow behind a grid of bars, on [-1/2, 1] x [-1/2, 3/2]. Velocity and pressure
+    are prescribed on the faces.
 
     Args:
-      reynolds: Re, Reynolds' number, > 0.
+      reynolds: Reynolds number Re, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -53,16 +54,16 @@ class Kovasznay(PDE):
         super().__post_init__()
 
     def exact(self, x: Points) -> Values:
-        """(u1, u2, p)."""
+        """The exact solution (u1, u2, p)."""
         return solutions.kovasznay(x, reynolds=self.reynolds)
 
     def residual(self, u: PointField) -> PointResidual:
-        """Momentum along x and y, and the divergence."""
+        """Residuals of the momentum equations along x and y, and of div w = 0."""
         return _navier_stokes(u, 1 / self.reynolds, steady=True)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """The solution on all faces."""
+        """The exact solution on all faces."""
         return (dirichlet(self.domain, self.exact, weight=self.boundary_weight),)
 
     def test_points(self) -> TestPoints:
@@ -70,7 +71,7 @@ class Kovasznay(PDE):
         return TestPoints(self.domain.mesh((101, 101)), (101, 101))
 
     def truth(self) -> Float[np.ndarray, "m 3"]:
-        """The solution in float64."""
+        """The exact solution at the test points, in float64."""
         return in_float64(self.exact, self.test_points().x)
 
 
@@ -78,10 +79,11 @@ class Kovasznay(PDE):
 class TaylorGreen(PDE):
     """w_t + (w . grad) w = -grad p + nu lap w, div w = 0, periodic on [0, 2 pi]^2, t in [0, 1].
 
-    Decaying vortices. The pressure is fixed by its value at the origin. `hard`: u = u0 + t v.
+    Decaying Taylor-Green vortices. The pressure is fixed by its value at the origin.
+    `hard`: u = u0 + t v.
 
     Args:
-      viscosity: nu of the fluid, > 0.
+      viscosity: kinematic viscosity nu, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -101,16 +103,16 @@ class TaylorGreen(PDE):
         super().__post_init__()
 
     def exact(self, x: Points) -> Values:
-        """(u1, u2, p)."""
+        """The exact solution (u1, u2, p)."""
         return solutions.taylor_green(x, viscosity=self.viscosity)
 
     def residual(self, u: PointField) -> PointResidual:
-        """Momentum along x and y, and the divergence."""
+        """Residuals of the momentum equations along x and y, and of div w = 0."""
         return _navier_stokes(u, self.viscosity, steady=False)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """The start, both periods, and the pressure at the origin."""
+        """The initial values, periodicity in x and y, and the pressure at the origin."""
         return (
             initial(self.domain, self.exact, self.initial_weight),
             periodic(self.domain, 0, 1, weight=self.boundary_weight),
@@ -128,7 +130,7 @@ class TaylorGreen(PDE):
         return TestPoints(self.domain.mesh(counts, (False, False, True)), counts)
 
     def truth(self) -> Float[np.ndarray, "m 3"]:
-        """The solution in float64."""
+        """The exact solution at the test points, in float64."""
         return in_float64(self.exact, self.test_points().x)
 
     def _gauge(self) -> Condition:

@@ -1,12 +1,12 @@
 """Reference solutions u(x, t) in float64 on the host, each with its measured accuracy.
 
-Axis letters: `x` places, `t` times, `k` Fourier modes 0, 1, ..., K of a real field of period P,
+Axis letters: `x` positions, `t` times, `k` Fourier modes 0, 1, ..., K of a real field of period P,
 
     u(x) = c_0 + 2 Re sum_{k >= 1} c_k exp(2 pi i k (x - low) / P),
 
-`q` quadrature points. Every reference evolves its own fine set of modes, steps exactly to each
-requested time and evaluates the trigonometric sum at each requested place, so the values do not
-depend on the grid that is asked for.
+`q` quadrature points. Every spectral reference evolves a fixed, fine set of modes, steps exactly to
+each requested time and evaluates the trigonometric sum at each requested position. The values
+therefore do not depend on the requested grid.
 """
 
 import functools
@@ -34,9 +34,9 @@ __all__ = [
 Coefficients = Complex[np.ndarray, " k"]
 Profile = Callable[[np.ndarray], np.ndarray]
 
-CONTOUR = 32  # points of the circle of `_phi`: their mean is then exact to rounding
-SAMPLES = 2**18  # places of a profile: a corner where the slope jumps by 1 is aliased by 1e-11
-RESOLVED = 1e-9  # the last eighth of the modes at the last time, next to the largest of all
+CONTOUR = 32  # points on the circle in `_phi`; with 32 the mean is exact to rounding
+SAMPLES = 2**18  # samples of a profile; a slope jump of 1 then has an aliasing error of 1e-11
+RESOLVED = 1e-9  # largest allowed size of the last eighth of the modes, relative to the largest
 
 
 # Exponential integration --------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def etdrk4(
     times: Float[ArrayLike, " t"],
     steps: int,
 ) -> Complex[np.ndarray, "t k"]:
-    """Solves dc/dt = L c + N(c) with a diagonal L, at fourth order and for any stiffness of L.
+    """Solves dc/dt = L c + N(c) with a diagonal L, at fourth order, for any stiffness of L.
 
     One step of length h, with z = h L, e = exp(z / 2) and phi_1(z) = (exp(z) - 1) / z,
     phi_2(z) = (phi_1(z) - 1) / z, phi_3(z) = (phi_2(z) - 1/2) / z:
@@ -61,30 +61,31 @@ def etdrk4(
         c <- exp(z) c + h ((phi_1 - 3 phi_2 + 4 phi_3) N(c)
                            + (2 phi_2 - 4 phi_3) (N(a) + N(b)) + (4 phi_3 - phi_2) N(d))
 
-    Without N it is exact. The phi are means over a circle around z, free of cancellation.
+    It is exact if N = 0. The phi are computed as means over a circle around z, which avoids
+    cancellation.
 
     Args:
       symbol: L for each mode: -nu k^2 for diffusion, i k^3 for -u_xxx.
-      nonlinear: N, from coefficients to coefficients; `pointwise` makes one without aliasing.
+      nonlinear: N, maps coefficients to coefficients; `pointwise` makes one without aliasing.
       initial: the coefficients at time 0, e.g. from `spectrum`.
-      times: one or more, >= 0 and increasing; the first may be 0.
-      steps: steps from 0 to the last time; the stretch before each time is cut into equal steps
-        no longer than times[-1] / steps, so each time is hit exactly.
+      times: one or more increasing times, >= 0; the first may be 0.
+      steps: number of steps from 0 to the last time. The interval before each time is divided into
+        equal steps no longer than times[-1] / steps, so each time is reached exactly.
 
     Returns:
       The coefficients at each time.
 
     Raises:
-      InputError: shapes differ, times are negative or not increasing, `steps` is no integer >= 1,
-        or the solution overflows.
+      InputError: shapes differ, times are negative or not increasing, `steps` is not an integer
+        >= 1, or the solution overflows.
 
     Example:
       >>> decay = etdrk4([-1.0], lambda c: 0 * c, [1.0], times=[0.0, 1.0], steps=1)
       >>> decay.real.round(6).ravel().tolist()
       [1.0, 0.367879]
 
-    References: the scheme is Cox and Matthews, "Exponential Time Differencing for Stiff Systems",
-    J. Comput. Phys. 176 (2002); the circle is Kassam and Trefethen, "Fourth-Order
+    References: the scheme is from Cox and Matthews, "Exponential Time Differencing for Stiff
+    Systems", J. Comput. Phys. 176 (2002); the circle is from Kassam and Trefethen, "Fourth-Order
     Time-Stepping for Stiff PDEs", SIAM J. Sci. Comput. 26 (2005).
     """
     rates, state = np.asarray(symbol), np.asarray(initial, np.complex128)
@@ -111,7 +112,7 @@ def etdrk4(
 
 
 def _step(c: Coefficients, nonlinear, decay, half, slope, first, middle, last) -> Coefficients:
-    """One step of `etdrk4`, in its letters; after `nonlinear`, what `_weights` returns."""
+    """One step of `etdrk4`, in its notation; the last six arguments come from `_weights`."""
     n_c = nonlinear(c)
     a = half * c + slope * n_c
     n_a = nonlinear(a)
@@ -122,7 +123,7 @@ def _step(c: Coefficients, nonlinear, decay, half, slope, first, middle, last) -
 
 
 def _weights(rates: np.ndarray, step: float) -> tuple[np.ndarray, ...]:
-    """exp(z), exp(z/2), and what multiplies N in the stages and in the sum; z = step * rates."""
+    """exp(z), exp(z/2), and the factors of N in the stages and the sum; z = step * rates."""
     z = step * rates
     phi_1, phi_2, phi_3 = _phi(z)
     sums = (phi_1 - 3 * phi_2 + 4 * phi_3, 2 * phi_2 - 4 * phi_3, 4 * phi_3 - phi_2)
@@ -147,13 +148,13 @@ def _phi(z: np.ndarray) -> list[np.ndarray]:
 def spectrum(profile: Profile, low: float, period: float, modes: int) -> Coefficients:
     """The coefficients c_0, ..., c_K of a profile on [low, low + period), K = `modes`.
 
-    They are sums over 2^18 places, so a profile whose slope jumps by 1 is aliased by 1e-11 only,
-    and cut off where the modes end.
+    They are sums over 2^18 samples, truncated after mode K. A profile whose slope jumps by 1 has an
+    aliasing error of only 1e-11.
 
     Args:
-      profile: an elementwise function of places.
-      low: where the interval begins.
-      period: its length.
+      profile: an elementwise function of position.
+      low: lower end of the interval.
+      period: length of the interval.
       modes: K, less than 2^17.
 
     Example:
@@ -170,8 +171,9 @@ def pointwise(
 ) -> Callable[[Coefficients], Coefficients]:
     """The map c -> coefficients of function(u), free of aliasing for a polynomial of u.
 
-    A product of `degree` fields with modes up to K has modes up to degree K; on M > (degree + 1) K
-    places none of them returns among the first K. For degree 2 this is the 2/3 rule.
+    A product of `degree` fields with modes up to K has modes up to degree * K. On more than
+    (degree + 1) K grid points, none of them is aliased to the first K modes. For degree 2 this is
+    the 2/3 rule.
 
     Args:
       function: an elementwise polynomial of u.
@@ -200,7 +202,7 @@ def pointwise(
 def evaluate(
     coefficients: Complex[np.ndarray, "t k"], angles: Float[ArrayLike, " x"]
 ) -> Float[np.ndarray, "x t"]:
-    """u at the angles 2 pi (x - low) / P, the sum in the head of this module.
+    """u at the angles 2 pi (x - low) / P, by the sum in the docstring of this module.
 
     Example:
       >>> evaluate(np.array([[1, 0.5j]]), [np.pi / 2])
@@ -233,28 +235,29 @@ def allen_cahn(
 ) -> Float[np.ndarray, "x t"]:
     """u_t = D u_xx + r (u - u^3) on [-1, 1], periodic, from u(x, 0) = x^2 cos(pi x).
 
-    The profile is periodic but its slope jumps at x = 1 from -2 to 2, a corner that diffusion
-    rounds off at once: mode k needs the time 1 / (D pi^2 k^2) to fade, and those that are left out
-    are missed near x = 1 until then.
+    The profile is periodic, but its slope jumps at x = 1 from -2 to 2. Diffusion smooths this
+    corner: mode k decays in the time 1 / (D pi^2 k^2). The truncated modes cause an error near
+    x = 1 until they have decayed.
 
-    Accuracy of the defaults, found by quadrupling the modes and the steps: 4e-10 at every place
-    for t in [0.01, 1]. Earlier, and within 0.01 of x = 1 only: 3e-5 at t = 0.001, 3e-4 at 1e-5;
-    2048 modes make that 3e-7 and 1e-4. At t = 0 the profile itself is returned.
+    Accuracy of the defaults, found by quadrupling the modes and the steps: 4e-10 at every position
+    for t in [0.01, 1]. At earlier times the error is larger, but only within 0.01 of x = 1: 3e-5 at
+    t = 0.001 and 3e-4 at 1e-5; 2048 modes reduce these to 3e-7 and 1e-4. At t = 0 the profile
+    itself is returned.
 
     Args:
-      x: two or more places in [-1, 1], in any order.
+      x: two or more positions in [-1, 1], in any order.
       t: two or more increasing times, the first >= 0.
       diffusion: D > 0.
       reaction: r > 0.
-      modes: Fourier modes K that are evolved.
+      modes: number K of Fourier modes.
       steps: time steps per unit of t.
 
     Returns:
-      u at every place and time.
+      u at every position and time.
 
     Raises:
-      InputError: x, t or a number is out of its range, or the modes do not resolve the solution
-        at the last time, which a small D asks more of.
+      InputError: x, t or a parameter is out of its range, or the modes do not resolve the solution
+        at the last time; a small D needs more modes.
 
     Example:
       >>> allen_cahn([0.0, 1.0], [0.0, 1.0], diffusion=1e-4, reaction=5.0).round(6)
@@ -287,27 +290,27 @@ def korteweg_de_vries(
 ) -> Float[np.ndarray, "x t"]:
     """u_t + eta u u_x + mu^2 u_xxx = 0 on [-1, 1], periodic, from u(x, 0) = cos(pi x).
 
-    The wave steepens and breaks up into solitons. Its mass, the integral of u, is kept exactly,
-    its momentum, that of u^2, to the accuracy of the solution.
+    The wave steepens and breaks up into solitons. The mass, the integral of u, is conserved
+    exactly. The momentum, the integral of u^2, is conserved to the accuracy of the solution.
 
     Accuracy of the defaults for t in [0, 1], found by taking twice the modes and 5 times the
-    steps: 2e-13 until 0.1, when the wave is still smooth, 1e-10 at 0.5 and 5e-10 at 1; 32,000
-    steps per unit of t come down to 4e-11, where rounding of the fast modes' phases is left.
+    steps: 2e-13 up to t = 0.1, while the wave is smooth, 1e-10 at 0.5 and 5e-10 at 1. With 32,000
+    steps per unit of t the error is 4e-11, limited by rounding of the phases of the fast modes.
 
     Args:
-      x: two or more places in [-1, 1], in any order.
+      x: two or more positions in [-1, 1], in any order.
       t: two or more increasing times, the first >= 0.
-      eta: strength of the advection, > 0.
-      mu: root of the dispersion, > 0.
-      modes: Fourier modes K that are evolved.
+      eta: coefficient of the advection term, > 0.
+      mu: square root of the dispersion coefficient, > 0.
+      modes: number K of Fourier modes.
       steps: time steps per unit of t.
 
     Returns:
-      u at every place and time.
+      u at every position and time.
 
     Raises:
-      InputError: x, t or a number is out of its range, or the modes do not resolve the solution
-        at the last time, which a small mu asks more of.
+      InputError: x, t or a parameter is out of its range, or the modes do not resolve the solution
+        at the last time; a small mu needs more modes.
 
     Example:
       >>> korteweg_de_vries([-1.0, 0.0], [0.0, 1.0], eta=1.0, mu=0.022).round(6)
@@ -315,7 +318,7 @@ def korteweg_de_vries(
              [ 1.      , -0.65159 ]])
 
     References: Zabusky and Kruskal, "Interaction of Solitons in a Collisionless Plasma and the
-    Recurrence of Initial States", Phys. Rev. Lett. 15 (1965); there the period is [0, 2).
+    Recurrence of Initial States", Phys. Rev. Lett. 15 (1965); their period is [0, 2).
     """
     grid = _require_grid(x, t, -1.0, 1.0)
     _require_positive(eta=eta, mu=mu)
@@ -351,19 +354,19 @@ def reaction_diffusion(
     steps: 2e-12; near x = 0 it is 1e-10 at t = 1e-4 and 1e-6 at 1e-5.
 
     Args:
-      x: two or more places in [0, 2 pi], in any order.
+      x: two or more positions in [0, 2 pi], in any order.
       t: two or more increasing times, the first >= 0.
       diffusion: nu > 0.
       rate: rho > 0.
-      modes: Fourier modes K that are evolved.
+      modes: number K of Fourier modes.
       steps: time steps per unit of t.
 
     Returns:
-      u at every place and time.
+      u at every position and time.
 
     Raises:
-      InputError: x, t or a number is out of its range, or the modes do not resolve the solution
-        at the last time, which a small nu asks more of.
+      InputError: x, t or a parameter is out of its range, or the modes do not resolve the solution
+        at the last time; a small nu needs more modes.
 
     Example:
       >>> reaction_diffusion([0.0, np.pi], [0.0, 0.5], diffusion=5.0, rate=5.0).round(6)
@@ -371,8 +374,8 @@ def reaction_diffusion(
              [1.00000e+00, 8.35728e-01]])
 
     References: Krishnapriyan et al., "Characterizing Possible Failure Modes in Physics-Informed
-    Neural Networks", NeurIPS 2021. They split the equation into its two parts; here
-    it is solved as one, so no splitting error is left.
+    Neural Networks", NeurIPS 2021. They use operator splitting. Here the
+    full equation is integrated, so there is no splitting error.
     """
     grid = _require_grid(x, t, 0.0, 2 * np.pi)
     _require_positive(diffusion=diffusion, rate=rate)
@@ -392,22 +395,22 @@ def burgers(
 ) -> Float[np.ndarray, "x t"]:
     """u_t + u u_x = nu u_xx on [-1, 1], u(-1) = u(1) = 0, from u(x, 0) = -sin(pi x).
 
-    The Cole-Hopf transform makes u the mean of -sin(pi (x - y)) over y with the weight
+    By the Cole-Hopf transform, u is the mean of -sin(pi (x - y)) over y with the weight
 
         exp(-cos(pi (x - y)) / (2 pi nu) - y^2 / (4 nu t)),
 
-    a sum over equally spaced y here: nothing is subtracted that is nearly equal, so it is as good
-    for tiny t and in the shock as elsewhere.
+    computed here as a sum over equally spaced y. There is no cancellation, so the accuracy at small
+    t and in the shock is the same as elsewhere.
 
     Accuracy, found by halving the spacing: 1e-13 for nu in [1e-6, 10] and t in [1e-8, 20].
 
     Args:
-      x: two or more places in [-1, 1], in any order.
+      x: two or more positions in [-1, 1], in any order.
       t: two or more increasing times, the first >= 0.
       viscosity: nu > 0; the cost grows as nu^(-1/2).
 
     Returns:
-      u at every place and time.
+      u at every position and time.
 
     Raises:
       InputError: x, t or the viscosity is out of its range.
@@ -418,10 +421,11 @@ def burgers(
              [-1.      , -0.376181]])
 
     References: Basdevant et al., "Spectral and Finite Difference Solutions of the Burgers
-    Equation", Computers & Fluids 14 (1986). They integrate by Gauss-Hermite quadrature around
-    y = 0, but the weight sits at y = u t, in the shock at two places: 100 points are wrong by 0.3
-    for nu = 0.001 / pi at t = 1. Here equal steps cover all of it, see Trefethen and Weideman,
-    "The Exponentially Convergent Trapezoidal Rule", SIAM Review 56 (2014).
+    Equation", Computers & Fluids 14 (1986). They use Gauss-Hermite quadrature around y = 0,
+    but the weight peaks at y = u t, and in the shock at two values of y. With 100 points their
+    error is 0.3 for nu = 0.001 / pi at t = 1. Equal steps over the full support of the weight avoid
+    this; see Trefethen and Weideman, "The Exponentially Convergent Trapezoidal Rule", SIAM Review
+    56 (2014).
     """
     places, times = _require_grid(x, t, -1.0, 1.0)
     _require_positive(viscosity=viscosity)
@@ -431,8 +435,8 @@ def burgers(
 def _cole_hopf(x: np.ndarray, t: float, viscosity: float) -> np.ndarray:
     """The mean of `burgers` at one time.
 
-    The weight is nowhere narrower than a Gaussian of deviation `width`; beyond `reach` it is below
-    exp(-40) of its largest, because characteristics start no farther than t away.
+    The weight is nowhere narrower than a Gaussian of standard deviation `width`. Beyond `reach` it
+    is below exp(-40) of its maximum, because characteristics start at most a distance t away.
     """
     if t == 0:
         return -np.sin(np.pi * x)
@@ -447,7 +451,7 @@ def _cole_hopf(x: np.ndarray, t: float, viscosity: float) -> np.ndarray:
 
 
 class _Interval(NamedTuple):
-    """A periodic interval and what a solution on it starts from."""
+    """A periodic interval and the initial profile on it."""
 
     low: float
     period: float
@@ -463,7 +467,7 @@ def _evolve(
     modes: int,
     steps: int,
 ) -> np.ndarray:
-    """u on the grid; `symbol` and `nonlinear` are given the wave numbers 2 pi k / P."""
+    """u on the grid; `symbol` and `nonlinear` receive the wavenumbers 2 pi k / P."""
     x, t = grid
     _require_count("modes", modes)
     _require_count("steps", steps)
@@ -498,7 +502,7 @@ def _require_positive(**values: float) -> None:
 
 
 def _require_line(name: str, values: ArrayLike, least: int) -> np.ndarray:
-    """Finite float64 numbers along one axis, `least` of them or more."""
+    """Checks and returns a 1-D float64 array of at least `least` finite numbers."""
     try:
         line = np.asarray(values).astype(np.float64, casting="same_kind")
     except (TypeError, ValueError):
@@ -520,7 +524,7 @@ def _require_times(name: str, values: ArrayLike, least: int) -> np.ndarray:
 def _require_grid(
     x: ArrayLike, t: ArrayLike, low: float, high: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places inside [low, high], to the rounding of float32, and times."""
+    """Checks and returns positions in [low, high], with float32 tolerance, and times."""
     places = _require_line("x", x, least=2)
     slack = 1e-6 * (high - low)
     outside = places[(places < low - slack) | (places > high + slack)]

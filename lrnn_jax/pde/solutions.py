@@ -1,10 +1,10 @@
-"""Closed solutions of partial differential equations.
+"""Closed-form solutions of partial differential equations.
 
-Coordinates stand on the last axis, places first and time last: x (..., i) -> u (..., o), one point
-has shape (i,) and any other axis is a batch axis. A NumPy array gives a NumPy array of its own
-precision, so float64 on the host needs no switch of JAX; anything else is computed by JAX, which
-differentiates it to any order. The other arguments are the numbers of the equation. Every function
-raises InputError where the last axis is not that of its coordinates.
+Every function maps x (..., i) to u (..., o). The last axis of x holds the coordinates, space first
+and time last; one point has shape (i,), and all other axes are batch axes. A NumPy array returns a
+NumPy array of the same precision, so float64 on the host does not require `jax.enable_x64`. Any
+other array is computed by JAX and is differentiable to any order. The other arguments are the
+parameters of the equation. Every function raises InputError if the last axis has the wrong length.
 
 Example:
   >>> wave(np.array([[0.5, 0.0], [0.5, 0.5]]), speed=2.0)
@@ -43,7 +43,7 @@ Points = Float[ArrayLike, "*batch i"]
 Values = Float[Array, "*batch o"] | Float[np.ndarray, "*batch o"]
 
 
-# Steady -------------------------------------------------------------------------------------------
+# Steady state -------------------------------------------------------------------------------------
 
 
 def poisson(x: Points, *, frequency: float) -> Values:
@@ -58,7 +58,9 @@ def poisson(x: Points, *, frequency: float) -> Values:
 
 
 def poisson_chirp(x: Points, *, frequency: float) -> Values:
-    """sin(n pi x) sin(n pi y^2), whose waves shorten as 1 / y; zero on the sides of [0, 1]^2.
+    """sin(n pi x) sin(n pi y^2), a chirp in y; zero on the sides of [0, 1]^2.
+
+    The local wavelength in y is 1 / (n y).
 
     -Laplacian u = (n pi)^2 (1 + 4 y^2) u - 2 n pi sin(n pi x) cos(n pi y^2).
 
@@ -89,7 +91,7 @@ def helmholtz(x: Points, *, frequencies: tuple[float, float]) -> Values:
 
 
 def kovasznay(x: Points, *, reynolds: float) -> Values:
-    """The steady flow behind a row of bars, (u, v, p):
+    """The Kovasznay flow (u, v, p), the steady flow behind a grid of bars:
 
         u = 1 - e^{lambda x} cos(2 pi y),  v = lambda / (2 pi) e^{lambda x} sin(2 pi y),
         p = (1 - e^{2 lambda x}) / 2,  lambda = Re / 2 - (Re^2 / 4 + 4 pi^2)^{1/2},
@@ -105,7 +107,7 @@ def kovasznay(x: Points, *, reynolds: float) -> Values:
     """
     xp, (first, second) = _coordinates(x, 2)
     half = reynolds / 2
-    # As -4 pi^2 over a sum: the difference of the definition cancels at a large Reynolds number.
+    # Written as -4 pi^2 over a sum, because the difference in the definition cancels at large Re.
     rate = -4 * np.pi**2 / (half + (half**2 + 4 * np.pi**2) ** 0.5)
     decay, angle = xp.exp(rate * first), 2 * np.pi * second
     u = 1 - decay * xp.cos(angle)
@@ -113,11 +115,11 @@ def kovasznay(x: Points, *, reynolds: float) -> Values:
     return xp.stack([u, v, (1 - decay**2) / 2], axis=-1)
 
 
-# In time ------------------------------------------------------------------------------------------
+# Time-dependent -----------------------------------------------------------------------------------
 
 
 def convection(x: Points, *, speed: float) -> Values:
-    """sin(x - beta t): u_t + beta u_x = 0, of period 2 pi in x.
+    """sin(x - beta t), which solves u_t + beta u_x = 0 with period 2 pi in x.
 
     Args:
       x: points (x, t).
@@ -146,7 +148,7 @@ def heat(x: Points, *, diffusivity: float, frequency: float) -> Values:
 def wave(x: Points, *, speed: float) -> Values:
     """sin(pi x) cos(c pi t) + 1/2 sin(4 pi x) cos(4 c pi t): u_tt = c^2 u_xx.
 
-    Zero at x = 0, 1; at rest for t = 0.
+    It is zero at x = 0 and 1, and u_t = 0 at t = 0.
 
     Args:
       x: points (x, t).
@@ -183,7 +185,7 @@ def taylor_green(x: Points, *, viscosity: float) -> Values:
     return xp.stack([u, v, p], axis=-1)
 
 
-# Travelling waves on the whole line ---------------------------------------------------------------
+# Travelling waves on the real line ---------------------------------------------------------------
 
 
 def korteweg_de_vries_soliton(
@@ -195,10 +197,10 @@ def korteweg_de_vries_soliton(
 
     Args:
       x: points (x, t).
-      height: A, of the sign of eta.
-      eta: strength of the advection.
-      mu: root of the dispersion, > 0.
-      centre: x_0, where the top is at t = 0.
+      height: amplitude A, with the sign of eta.
+      eta: coefficient of the advection term.
+      mu: square root of the dispersion coefficient, > 0.
+      centre: x_0, position of the peak at t = 0.
 
     References: Zabusky and Kruskal, "Interaction of Solitons in a Collisionless Plasma and the
     Recurrence of Initial States", Phys. Rev. Lett. 15 (1965).
@@ -206,7 +208,7 @@ def korteweg_de_vries_soliton(
     xp, (place, time) = _coordinates(x, 2)
     scale = (eta * height / 12) ** 0.5 / mu
     phase = scale * (place - centre - eta * height / 3 * time)
-    slope = xp.tanh(phase)  # 1 - tanh^2 is sech^2, and overflows nowhere
+    slope = xp.tanh(phase)  # sech^2 as 1 - tanh^2, which does not overflow
     return (height * (1 - slope) * (1 + slope))[..., None]
 
 
@@ -221,7 +223,7 @@ def allen_cahn_front(
       x: points (x, t).
       diffusion: D > 0.
       reaction: r > 0.
-      centre: x_0, where u = 1/2 at t = 0.
+      centre: x_0, the position of u = 1/2 at t = 0.
     """
     xp, (place, time) = _coordinates(x, 2)
     speed = 3 * (reaction * diffusion / 2) ** 0.5
@@ -244,9 +246,9 @@ def burgers_front(
     Args:
       x: points (x, t).
       viscosity: nu > 0.
-      left: u far to the left, > right.
-      right: u far to the right.
-      centre: x_0, the middle of the front at t = 0.
+      left: limit of u for x -> -inf, > right.
+      right: limit of u for x -> inf.
+      centre: x_0, centre of the front at t = 0.
 
     References: Whitham, "Linear and Nonlinear Waves", Wiley 1974.
     """
@@ -257,13 +259,13 @@ def burgers_front(
 
 
 def _array(x: Points) -> tuple[ModuleType, Any]:
-    """NumPy or jax.numpy, and x as its array of real numbers."""
+    """The array module, NumPy or jax.numpy, and x as an array of real numbers."""
     xp = np if isinstance(x, np.ndarray) else jnp
     return xp, xp.asarray(x) * 1.0
 
 
 def _coordinates(x: Points, count: int) -> tuple[ModuleType, list[Any]]:
-    """NumPy or jax.numpy, and each coordinate by itself."""
+    """The array module, NumPy or jax.numpy, and a list of the coordinates."""
     xp, points = _array(x)
     if not points.ndim or points.shape[-1] != count:
         raise InputError(f"x: expected shape (..., {count}), got {tuple(points.shape)}")

@@ -1,6 +1,7 @@
-"""Figures of fitted models: the only place that imports matplotlib.
+"""Figures of fitted models.
 
-It is imported where a figure is drawn, because the import takes about half a second.
+This is the only package that imports matplotlib. Other modules import it inside the functions that
+draw, because the import takes about half a second.
 """
 
 from lrnn_jax.plotting.figures import (

@@ -1,4 +1,4 @@
-"""Panels of the diagnostics figure of a run, drawn from plain arrays."""
+"""Panels of the diagnostics figure of a run, drawn from arrays."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-if TYPE_CHECKING:  # what is drawn is defined above this package
+if TYPE_CHECKING:  # lrnn_jax.diagnostics imports this package
     from lrnn_jax.diagnostics.nested import LearnedActivation
     from lrnn_jax.diagnostics.products import Spectrum
     from lrnn_jax.diagnostics.variance import LayerVariance
@@ -25,13 +25,13 @@ __all__ = [
     "make_panels",
 ]
 
-_BANDS = 3  # layers whose spread can be told apart in a picture
-_TICKED = 6  # components whose sums and differences can be told apart in a picture
+_BANDS = 3  # maximum number of layers with a readable percentile band
+_TICKED = 6  # maximum number of components with readable sums and differences
 _START = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}
 
 
 def make_panels(panels: int, columns: int, wide_first: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure of panels row by row; with `wide_first` the first spans all columns."""
+    """A figure with a grid of panels; with `wide_first` the first panel spans all columns."""
     cells = panels + (columns - 1) * wide_first
     rows = math.ceil(cells / columns)
     figure = Figure(figsize=(4.6 * columns, 3.1 * rows), dpi=120)
@@ -43,7 +43,7 @@ def make_panels(panels: int, columns: int, wide_first: bool = False) -> tuple[Fi
 
 
 def draw_relevance(axes: Axes, shares: Sequence[Float[np.ndarray, "k r"]]) -> None:
-    """Sorted relevance: the median neuron of each layer, and the middle 80 % of its neurons."""
+    """Plots the sorted relevance in each layer: median and 10-90 % band over its neurons."""
     k = len(shares[0])
     for index, share in enumerate(shares):
         ranked = -np.sort(-100 * share, axis=0)
@@ -63,7 +63,7 @@ def draw_relevance(axes: Axes, shares: Sequence[Float[np.ndarray, "k r"]]) -> No
 
 
 def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int]) -> None:
-    """Bars of the effective rank within those of the rank."""
+    """Plots bars of the effective rank in front of bars of the rank."""
     place = np.arange(len(ranks))
     axes.bar(place, widths, color="0.9", edgecolor="0.6", label="neurons")
     axes.bar(place, ranks, color="C0", label="effective rank")
@@ -79,7 +79,7 @@ def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int
 
 
 def draw_spectrum(axes: Axes, spectrum: "Spectrum", title: str) -> None:
-    """Amplitudes over frequencies, from 1e-4 of the largest, with a tick for each fundamental."""
+    """Plots amplitude over frequency, down to 1e-4 of the maximum, and marks the fundamentals."""
     amplitudes, fundamentals = spectrum.amplitudes[1:], spectrum.fundamentals.ravel()
     axes.plot(spectrum.frequencies[1:], amplitudes, linewidth=0.8, label="the product")
     axes.set_yscale("log")
@@ -109,7 +109,7 @@ def draw_activations(
     initial: Sequence["LearnedActivation"],
     met: Float[np.ndarray, "g m"],
 ) -> None:
-    """The activations of one layer over what they meet, beside their start."""
+    """Plots the learned and initial activations of one layer over the range of their inputs."""
     low, high = float(met.min()), float(met.max())
     margin = 0.25 * max(high - low, 1e-3)
     ends = np.array([low - margin, high + margin])
@@ -143,7 +143,7 @@ def draw_variance(
     final: "LayerVariance",
     initial: "LayerVariance | None",
 ) -> None:
-    """The course of one variance, "output" or "gradient", over the layers."""
+    """Plots one variance, "output" or "gradient", over the layers."""
     courses = {"start": (initial, _START), "trained": (final, {"color": "C0"})}
     seen = [1.0]
     for label, (variance, style) in courses.items():
@@ -166,13 +166,13 @@ def draw_variance(
 
 
 def _points(rho: "LearnedActivation", ends: Float[np.ndarray, "2"]) -> Float[np.ndarray, "m"]:
-    """Where a piecewise linear curve must be evaluated to be drawn whole."""
+    """Points at which a piecewise linear curve must be evaluated to be drawn exactly."""
     inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
     return np.concatenate([ends[:1], rho.knots[inside], ends[1:]])
 
 
 def _colour(index: int, count: int) -> Any:
-    """One colour a layer, dark to light where there are many."""
+    """The colour of a layer; more than four layers use a gradient."""
     return f"C{index}" if count <= 4 else (0.1, 0.9 * index / count, 0.8, 1.0)
 
 
@@ -181,7 +181,7 @@ def _legend(entries: int) -> dict[str, Any]:
 
 
 def _layer_axis(axes: Axes, names: Sequence[str]) -> None:
-    """Layers by their name, the last one for certain, as many as can be read."""
+    """Labels at most 12 layers by name, always including the last one."""
     places = range(len(names) - 1, -1, -math.ceil(len(names) / 12))
     axes.set_xticks(places, [names[place] for place in places], fontsize=8)
     axes.set_xlabel("layer")

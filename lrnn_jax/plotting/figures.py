@@ -1,4 +1,4 @@
-"""The figures of a run, drawn without pyplot so that no global state or display is touched."""
+"""Figures of a run, drawn without pyplot, so that they use no global state and no display."""
 
 import math
 import warnings
@@ -26,22 +26,22 @@ __all__ = [
 ]
 
 
-_MOST_NAMED = 30  # classes whose names and counts can be read
-# Characters; a figure as wide as a longer text might not fit into memory.
+_MOST_NAMED = 30  # maximum number of classes with readable names and counts
+# In characters; longer text would widen the figure until it might not fit into memory.
 _LONGEST_TITLE, _LONGEST_CLASS = 80, 40
-_PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}  # texts of users: $ is a character
+_PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}  # user text: $ is a plain character
 
 
 def _shown(text: str, longest: int = _LONGEST_TITLE) -> str:
-    """A name as it can be drawn: bytes that are not UTF-8 replaced, what is too long cut."""
+    """A printable name: invalid UTF-8 bytes are replaced, and long text is truncated."""
     text = text.encode(errors="surrogateescape").decode(errors="replace")
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
-    """|error| of an image as a heat map, in levels of 255, with its colour bar.
+    """Writes |error| of an image as a heat map in 8-bit levels (0 to 255), with a colour bar.
 
-    The scale ends at the 99.9th percentile, so that one bad pixel does not blacken the rest.
+    The colour scale ends at the 99.9th percentile, so that outliers do not darken the rest.
     """
     levels = 255 * np.abs(error)
     height, width = levels.shape
@@ -60,7 +60,11 @@ def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title:
 def write_curves(
     path: Path, steps: Sequence[int], curves: Mapping[str, Sequence[float]], title: str
 ) -> Path:
-    """Training curves over steps, one panel a quantity; logarithmic over two decades and more."""
+    """Writes training curves over steps, one panel per quantity.
+
+    An axis is logarithmic if the values are positive and span more than two decades, and for the
+    loss.
+    """
     figure = Figure(figsize=(6.4, 0.6 + 2.4 * len(curves)), dpi=120)
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
@@ -78,10 +82,11 @@ def write_curves(
 def write_sound_error(
     path: Path, value: Float[np.ndarray, "n c"], truth: Float[np.ndarray, "n c"], rate: int
 ) -> Path:
-    """A sound and the error of its reconstruction, in time and in frequency; channels together.
+    """Writes an audio signal and its reconstruction error over time and over frequency.
 
-    In time: the envelope, from the least to the largest sample of each of 1,000 stretches. In
-    frequency: the level of each of 200 bands, equally wide in octaves, in dB below the loudest.
+    All channels are combined. Time panel: the envelope, from the minimum to the maximum sample of
+    each of 1,000 segments. Frequency panel: the level of each of 200 logarithmically spaced bands,
+    in dB relative to the loudest band.
     """
     figure = Figure(figsize=(7.2, 5.6), dpi=120, layout="constrained")
     above, below = figure.subplots(2)
@@ -106,7 +111,7 @@ def write_sound_error(
 def write_slices(
     path: Path, truth: Bool[np.ndarray, "a b c"], value: Bool[np.ndarray, "a b c"]
 ) -> Path:
-    """A solid and its reconstruction on the three middle planes of its grid."""
+    """Writes a solid and its reconstruction on the three central planes of the grid."""
     colours = ListedColormap(["white", "tab:red", "tab:blue", "0.75"])
     names = ("outside", "too much", "missing", "inside")
     figure = Figure(figsize=(9.6, 3.8), dpi=120, layout="constrained")
@@ -128,7 +133,7 @@ def write_slices(
 def write_predictions(
     path: Path, said: Float[np.ndarray, "n"], true: Float[np.ndarray, "n"]
 ) -> Path:
-    """What was told over what is true, beside the line where both are equal."""
+    """Writes a scatter plot of predictions over targets, with the identity line."""
     figure = Figure(figsize=(4.8, 4.8), dpi=120, layout="constrained")
     axes = figure.subplots()
     ends = [min(true.min(), said.min()), max(true.max(), said.max())]
@@ -141,11 +146,14 @@ def write_predictions(
 
 
 def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequence[str]) -> Path:
-    """How many rows of each class (down) were told to be which (across); of many, shares alone."""
+    """Writes a confusion matrix: true classes as rows, predicted classes as columns.
+
+    With more than 30 classes, names and counts are omitted.
+    """
     named = len(classes) <= _MOST_NAMED
     names = [_shown(name, _LONGEST_CLASS) for name in classes] if named else []
     side = 2.4 + 0.42 * min(len(classes), _MOST_NAMED)
-    side += 0.13 * max(0, max(map(len, names), default=0) - 10)  # inches; room for long names
+    side += 0.13 * max(0, max(map(len, names), default=0) - 10)  # inches for long names
     figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -164,7 +172,7 @@ def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequenc
 
 
 def write_frame_scores(path: Path, scores: Sequence[float]) -> Path:
-    """PSNR over the frames of a video; a perfect frame has no point."""
+    """Writes the PSNR of each frame of a video; frames with an infinite PSNR are omitted."""
     figure = Figure(figsize=(6.4, 3.2), dpi=120, layout="constrained")
     axes = figure.subplots()
     finite = np.where(np.isfinite(scores), scores, np.nan)
@@ -176,7 +184,7 @@ def write_frame_scores(path: Path, scores: Sequence[float]) -> Path:
 
 
 def _envelope(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times in seconds, and the least and largest sample of each stretch."""
+    """Times in seconds, and the minimum and maximum sample of each segment."""
     starts = np.unique(np.linspace(0, len(samples), 1000, endpoint=False).astype(int))
     low = np.minimum.reduceat(samples.min(axis=1), starts)
     high = np.maximum.reduceat(samples.max(axis=1), starts)
@@ -184,7 +192,7 @@ def _envelope(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _bands(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies in Hz and the mean power of the bands that hold one; zero is left out."""
+    """Centre frequencies in Hz and mean power of all non-empty bands, without zero frequency."""
     power = np.sum(np.abs(np.fft.rfft(samples, axis=0)) ** 2, axis=1)[1:]
     frequencies = np.fft.rfftfreq(len(samples), 1 / rate)[1:]
     edges = np.geomspace(frequencies[0], frequencies[-1], 201)
@@ -195,9 +203,9 @@ def _bands(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Writes a figure, whole or not at all; equal figures give equal files.
+    """Writes a figure atomically; equal figures give identical files.
 
-    A character that matplotlib's font lacks is drawn as a box.
+    A character that is missing from matplotlib's font is drawn as a box.
     """
     with atomic(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")

@@ -1,4 +1,4 @@
-"""What a person looks at: a solution, its error, its residual, profiles, and time as a film."""
+"""Figures of PDE solutions: maps of solution, error and residual; profiles; animations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from lrnn_jax.plotting.figures import save_figure
 
 __all__ = ["SolutionGrid", "write_solution", "write_values"]
 
-_SIGNED, _SIZES = "RdBu_r", "magma"  # colours
+_SIGNED, _SIZES = "RdBu_r", "magma"  # colour maps of signed values and of magnitudes
 _PROFILES = 4
 _FRAMES = 50
 
 Panel = tuple[str, np.ndarray, str]
-"""Title, values on a plane, colours."""
+"""Title, values on a plane, colour map."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,13 @@ class SolutionGrid:
 
     Attributes:
       domain: the box.
-      names: of the coordinates, time last.
+      names: names of the coordinates, time last.
       components: names of the components of the solution.
-      shape: points along each axis.
+      shape: number of points along each axis.
       time: whether the last axis is time.
-      value: the solution, first axis slowest.
-      truth: the exact one, where it is known.
-      residual: of the equation, where it was computed.
+      value: the solution; the first axis varies slowest.
+      truth: the exact solution, or None if it is unknown.
+      residual: residual of the equation, or None.
     """
 
     domain: Box
@@ -53,7 +53,7 @@ class SolutionGrid:
     residual: Float[np.ndarray, "m k"] | None = None
 
     def planes(self, values: np.ndarray) -> np.ndarray:
-        """Values (m,) as the picture's plane: two axes; of more, the middle or the last time."""
+        """Values (m,) on the first two axes, at the final time and the middle of other axes."""
         grid = values.reshape(self.shape)
         while grid.ndim > 2:
             last = self.time and grid.ndim == len(self.shape)
@@ -61,7 +61,7 @@ class SolutionGrid:
         return grid
 
     def series(self, values: np.ndarray) -> np.ndarray:
-        """Values (m,) with time first, and at most one or two axes of space."""
+        """Values (m,) with time first, followed by one or two axes of space."""
         frames = np.moveaxis(values.reshape(self.shape), -1, 0)
         while frames.ndim > 3:
             frames = frames[..., frames.shape[-1] // 2]
@@ -69,7 +69,7 @@ class SolutionGrid:
 
 
 def write_solution(picture: SolutionGrid, folder: Path) -> list[Path]:
-    """`solution.png`, `profiles.png` of one coordinate or one and time, `solution.gif` of time."""
+    """Writes `solution.png`, and with time `solution.gif` and, for (x, t), `profiles.png`."""
     files = []
     if len(picture.shape) == 1:
         return [_write_lines(picture, folder / "solution.png")]
@@ -82,7 +82,7 @@ def write_solution(picture: SolutionGrid, folder: Path) -> list[Path]:
 
 
 def write_values(picture: SolutionGrid, path: Path, x: np.ndarray) -> Path:
-    """`.npz` with the arrays `x` and `u`, or a picture of the solution."""
+    """Writes a `.npz` with the arrays `x` and `u`, or an image of the solution."""
     if path.suffix == ".npz":
         with atomic(path) as temporary:
             np.savez(temporary, x=x, u=picture.value)
@@ -91,7 +91,7 @@ def write_values(picture: SolutionGrid, path: Path, x: np.ndarray) -> Path:
 
 
 def _write_maps(picture: SolutionGrid, path: Path) -> Path:
-    """A row a component: solution, truth, |error|, |residual|."""
+    """Writes one row per component: solution, truth, |error|, |residual|."""
     rows = [_panels(picture, i) for i in range(len(picture.components))]
     if picture.residual is not None:
         size = np.linalg.norm(picture.residual, axis=-1)
@@ -121,14 +121,14 @@ def _panels(picture: SolutionGrid, i: int) -> list[Panel]:
 
 
 def _tops(panels: list[Panel]) -> dict[str, float]:
-    """Where the colours of each panel end; a solution and the exact one share theirs."""
+    """Upper limit of the colour scale of each panel; solution and truth share one."""
     tops = {title: max(float(np.abs(plane).max()), 1e-300) for title, plane, _ in panels}
     shared = max(tops[title] for title, _, colours in panels if colours == _SIGNED)
     return tops | {title: shared for title, _, colours in panels if colours == _SIGNED}
 
 
 def _draw_plane(figure: Figure, axes: Any, picture: SolutionGrid, panel: Panel, top: float) -> None:
-    """One map; where time is one of two axes it runs to the right."""
+    """Draws one map; for (x, t), time is the horizontal axis."""
     title, plane, colours = panel
     low, high, names = picture.domain.low, picture.domain.high, picture.names
     across, up = (1, 0) if picture.time and len(picture.shape) == 2 else (0, 1)
@@ -151,7 +151,7 @@ def _draw_plane(figure: Figure, axes: Any, picture: SolutionGrid, panel: Panel, 
 
 
 def _cut(picture: SolutionGrid) -> str:
-    """Where the plane of a picture of more than two coordinates lies."""
+    """Label with the fixed coordinates of the plane, for more than two coordinates."""
     fixed = picture.names[2:]
     low, high = picture.domain.low[2:], picture.domain.high[2:]
     places = [
@@ -167,7 +167,7 @@ def _coordinates(picture: SolutionGrid, axis: int) -> np.ndarray:
 
 
 def _write_lines(picture: SolutionGrid, path: Path) -> Path:
-    """The solution of one coordinate as lines, its error below."""
+    """Writes a solution of one coordinate as curves, with the error below."""
     figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
     axes = figure.subplots(2 if picture.truth is not None else 1, sharex=True, squeeze=False)[:, 0]
     x = _coordinates(picture, 0)
@@ -184,7 +184,7 @@ def _write_lines(picture: SolutionGrid, path: Path) -> Path:
 
 
 def _write_profiles(picture: SolutionGrid, path: Path) -> Path:
-    """The solution over space at a few times, the exact one dashed."""
+    """Writes the solution over space at a few times, with the exact solution dashed."""
     places = np.linspace(0, picture.shape[1] - 1, _PROFILES).round().astype(int)
     times, x = _coordinates(picture, 1), _coordinates(picture, 0)
     figure = Figure(figsize=(3.2 * _PROFILES, 2.8), dpi=120, layout="constrained")
@@ -204,9 +204,9 @@ def _write_profiles(picture: SolutionGrid, path: Path) -> Path:
 
 
 def _write_animation(picture: SolutionGrid, path: Path) -> Path:
-    """The first component over time: a line over one space axis, a map over two.
+    """Writes an animation of the first component: a curve in one space dimension, a map in two.
 
-    What moves is drawn anew in each frame, on the one drawing of what stands still.
+    The static background is drawn once. Each frame redraws only the moving artists on it.
     """
     times = _coordinates(picture, len(picture.shape) - 1)
     figure = Figure(figsize=(5, 3.6), dpi=80, layout="constrained")
@@ -238,11 +238,11 @@ def _write_animation(picture: SolutionGrid, path: Path) -> Path:
 
 
 Moving = list[tuple[Artist, Callable[[np.ndarray], None], np.ndarray]]
-"""What moves, what gives it values, and its values over time."""
+"""For each moving artist: the artist, the setter of its values, and its values over time."""
 
 
 def _moving_line(picture: SolutionGrid, panel: Axes) -> Moving:
-    """The solution, and the exact one over it where it is known."""
+    """Draws the solution and, if it is known, the exact solution as curves."""
     curves = [(picture.components[0], picture.value, {})]
     if picture.truth is not None:
         curves.append(("exact", picture.truth, {"color": "k", "ls": "--", "linewidth": 1}))
@@ -258,7 +258,7 @@ def _moving_line(picture: SolutionGrid, panel: Axes) -> Moving:
 
 
 def _moving_map(picture: SolutionGrid, panel: Axes) -> Moving:
-    """The solution over the plane."""
+    """Draws the solution as a map."""
     low, high, top = picture.domain.low, picture.domain.high, _largest(picture)
     extent = (low[0], high[0], low[1], high[1])
     frames = np.swapaxes(picture.series(picture.value[:, 0]), 1, 2)
@@ -271,5 +271,5 @@ def _moving_map(picture: SolutionGrid, panel: Axes) -> Moving:
 
 
 def _largest(picture: SolutionGrid) -> float:
-    """The largest size of the first component, above 0."""
+    """The largest absolute value of the first component, at least 1e-300."""
     return max(float(np.abs(picture.value[:, 0]).max()), 1e-300)

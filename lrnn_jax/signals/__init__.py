@@ -1,4 +1,4 @@
-"""Signals to be represented by a field."""
+"""Signals to fit with a neural field: audio, images, shapes, videos."""
 
 from lrnn_jax.signals.audio import Audio, AudioData
 from lrnn_jax.signals.image import Image, ImageData

@@ -1,4 +1,4 @@
-"""Sound as a field: time in, amplitudes out."""
+"""Audio as a field: map time to amplitudes."""
 
 import dataclasses
 from pathlib import Path
@@ -23,14 +23,14 @@ __all__ = ["Audio", "AudioData"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AudioData:
-    """The samples of a sound as points.
+    """The samples of an audio signal as points.
 
     Attributes:
-      x: times, the centres of n equal parts of [-extent, extent].
-      y: amplitudes over the largest of all channels, in [-1, 1].
-      largest: that amplitude.
-      rate: samples a second.
-      subtype: how the source keeps a sample.
+      x: times, the centres of n equal cells of [-extent, extent].
+      y: amplitudes divided by the largest absolute amplitude of all channels, in [-1, 1].
+      largest: that largest amplitude.
+      rate: samples per second.
+      subtype: sample format of the source file.
     """
 
     x: Float[ArrayLike, "n 1"]
@@ -42,22 +42,22 @@ class AudioData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Audio(Pointwise):
-    """Fit a sound: minimise the mean squared error of u(t) over its samples.
+    """Fit an audio signal: minimise the mean squared error of u(t) over its samples.
 
-    t runs over [-extent, extent]. The loss is in units of the largest amplitude: the papers' MSE.
+    t spans [-extent, extent]. The loss is in units of the largest amplitude, as in the papers.
 
     Args:
-      source: 'chord', a sound that is computed, or the path of a WAV or FLAC file.
-      start: seconds to leave out at the beginning, >= 0.
-      seconds: length to take, > 0; None takes all that is left.
-      extent: end of the network's time, > 0: 100 is for sounds of seconds at 44.1 kHz; a network
-        reaches higher frequencies with a larger one.
+      source: 'chord', a synthetic sound, or the path of a WAV or FLAC file.
+      start: seconds to skip at the beginning, >= 0.
+      seconds: length of the segment in seconds, > 0; None takes the rest of the file.
+      extent: half-width of the network's time interval, > 0. 100 suits sounds of a few seconds at
+        44.1 kHz; a larger extent lets the network reach higher frequencies.
 
     Raises:
-      InputError: the sound is missing or unusable, or the part leaves it.
+      InputError: the file is missing or unusable, or the segment exceeds it.
 
     References: Sitzmann et al., SIREN (NeurIPS 2020), and Shah and Sitawarin, SPDER (ICLR 2024),
-    for an extent of 100; that samples are centres of equal parts is ours.
+    for an extent of 100. Placing samples at the centres of equal cells is our choice.
     """
 
     decoded_file: ClassVar[str] = "decoded.wav"
@@ -81,11 +81,11 @@ class Audio(Pointwise):
 
     @property
     def out_dim(self) -> int:
-        """The channels of the sound; reads the file."""
+        """Number of channels; reads the file."""
         return read_sound(self.source).samples.shape[-1]
 
     def load(self) -> AudioData:
-        """Reads the sound and takes its part."""
+        """Reads the file and cuts out the segment."""
         sound = read_sound(self.source)
         samples = self._part(sound)
         largest = float(np.abs(samples).max())
@@ -100,7 +100,7 @@ class Audio(Pointwise):
         )
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """PSNR in dB of the samples that the loss was taken over, of peak 2."""
+        """PSNR in dB (peak 2), computed from the loss."""
         return {"psnr": psnr_from_mse(terms["loss"], peak=2.0)}
 
     def evaluate(self, field: Field, data: AudioData) -> dict[str, float]:
@@ -113,7 +113,7 @@ class Audio(Pointwise):
         }
 
     def render(self, field: Field, data: AudioData, folder: Path) -> list[Path]:
-        """`reconstruction.wav`, and `error.png`: the error in time and in frequency."""
+        """`reconstruction.wav`, and `error.png` with the error over time and over frequency."""
         from lrnn_jax.plotting import write_sound_error
 
         value, truth = predict(field, data.x).astype(np.float64), np.asarray(data.y, np.float64)
@@ -123,7 +123,7 @@ class Audio(Pointwise):
         ]
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes a WAV of so many samples over the same time; None: those of the source."""
+        """Writes a WAV of `size` samples over the same duration; None: as many as the source."""
         data = self.load()
         samples = np.shape(data.x)[0]
         if size is not None and (len(size) != 1 or size[0] < 2):

@@ -1,4 +1,4 @@
-"""A picture as a field: coordinates in, colours out."""
+"""Images as fields: map coordinates to colours."""
 
 import dataclasses
 from pathlib import Path
@@ -20,13 +20,13 @@ __all__ = ["Image", "ImageData"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-    """The pixels of a picture as points, row by row.
+    """The pixels of an image as points, row by row.
 
     Attributes:
-      x: pixel centres (row, column), each axis of the picture spanning [-1, 1].
-      y: colours, 0..1 mapped to [-1, 1].
+      x: pixel centres (row, column); each axis of the image spans [-1, 1].
+      y: colours, mapped from [0, 1] to [-1, 1].
       shape: (height, width) in pixels.
-      bits: bits of a channel in the source.
+      bits: bits per channel of the source.
     """
 
     x: Float[ArrayLike, "n 2"]
@@ -37,16 +37,16 @@ class ImageData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Image(Pointwise, PictureProblem):
-    """Fit a picture: minimise the mean squared error of u(row, column) over its pixels.
+    """Fit an image: minimise the mean squared error of u(row, column) over its pixels.
 
     The loss is in units of the network's range [-1, 1], so PSNR = 10 log10(4 / loss).
 
     Raises:
-      InputError: the picture is missing or unusable, or the crop leaves it.
+      InputError: the image is missing or unusable, or the crop exceeds it.
     """
 
     def load(self) -> ImageData:
-        """Reads, crops and resizes the picture."""
+        """Reads, crops and resizes the image."""
         picture = self.picture()
         height, width = picture.pixels.shape[:2]
         return ImageData(
@@ -57,11 +57,11 @@ class Image(Pointwise, PictureProblem):
         )
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """PSNR in dB of the points that the loss was taken over."""
+        """PSNR in dB (peak 2), computed from the loss."""
         return {"psnr": psnr_from_mse(terms["loss"], peak=2.0)}
 
     def evaluate(self, field: Field, data: ImageData) -> dict[str, float]:
-        """PSNR in dB and SSIM of the whole picture, peak 1, not rounded to pixel levels."""
+        """PSNR in dB and SSIM of the full image (peak 1), not rounded to pixel levels."""
         return self.scores(field, _truth(data))
 
     def render(self, field: Field, data: ImageData, folder: Path) -> list[Path]:
@@ -70,6 +70,6 @@ class Image(Pointwise, PictureProblem):
 
 
 def _truth(data: ImageData) -> Float[np.ndarray, "height width c"]:
-    """The pixels that were loaded, in [0, 1] and float64."""
+    """The loaded pixels in [0, 1], in float64."""
     y = np.asarray(data.y, np.float64)
     return (rearrange(y, "(h w) c -> h w c", h=data.shape[0]) + 1) / 2

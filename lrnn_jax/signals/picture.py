@@ -1,4 +1,4 @@
-"""What every problem of a picture shares: where it comes from, its points, how it is shown."""
+"""Base class of the image problems: source file, pixel coordinates, scores, output images."""
 
 import dataclasses
 from pathlib import Path
@@ -20,16 +20,16 @@ __all__ = ["PictureProblem", "decoded_shape", "grey", "pixel_centres"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PictureProblem(Problem):
-    """A picture that a field u(row, column) is to become, 0..1 of its pixels being -1..1 of u.
+    """Base class: an image as a field u(row, column); pixels [0, 1] map to u in [-1, 1].
 
     Args:
       source: a sample, 'astronaut' (RGB), 'camera' (grey) or 'phantom' (Shepp and Logan's, grey),
-        or the path of a picture.
-      crop: (left, top, width, height) in pixels, cut out first; None keeps the whole picture.
+        or the path of an image file.
+      crop: (left, top, width, height) in pixels, applied before resizing; None keeps all pixels.
       size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
 
     Raises:
-      InputError: the picture is missing or unusable, or the crop leaves it.
+      InputError: the image is missing or unusable, or the crop exceeds it.
     """
 
     source: str = "astronaut"
@@ -59,16 +59,16 @@ class PictureProblem(Problem):
 
     @property
     def out_dim(self) -> int:
-        """The channels of the picture, 1 to 4; reads the file."""
+        """Number of channels, 1 to 4; reads the file."""
         return read_picture(self.source).pixels.shape[-1]
 
     def picture(self) -> Picture:
-        """The picture, cropped and resized: pixels in [0, 1], and the bits of its source."""
+        """The cropped and resized image: pixels in [0, 1], and bits per channel of the source."""
         found = read_picture(self.source)
         return Picture(self._resized(self._cropped(found)), found.bits)
 
     def scores(self, field: Field, truth: np.ndarray) -> dict[str, float]:
-        """PSNR in dB and SSIM against (height, width, channels) in [0, 1], peak 1, not rounded."""
+        """PSNR in dB and SSIM (peak 1) of the field; `truth` is (height, width, channels)."""
         value = self.pixels(field, truth.shape[:2])
         return {"psnr": psnr(value, truth), "ssim": ssim(value, truth)}
 
@@ -84,12 +84,12 @@ class PictureProblem(Problem):
         ]
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the field as an 8-bit PNG of `size` (width, height); None: that of the source."""
+        """Writes the field as an 8-bit PNG of `size` (width, height); None: size of the source."""
         height, width = self.picture().pixels.shape[:2] if size is None else decoded_shape(size)
         return write_png(path, self.pixels(field, (height, width)))
 
     def pixels(self, field: Field, shape: tuple[int, int]) -> Float[np.ndarray, "height width c"]:
-        """The field at pixel centres, [-1, 1] to [0, 1], in float64."""
+        """The field at pixel centres, mapped from [-1, 1] to [0, 1], in float64."""
         y = predict(field, pixel_centres(shape)).astype(np.float64)
         return (rearrange(y, "(h w) c -> h w c", h=shape[0]) + 1) / 2
 
@@ -113,10 +113,10 @@ class PictureProblem(Problem):
 
 
 def decoded_shape(size: tuple[int, ...]) -> tuple[int, int]:
-    """(height, width) of a picture to be written with `size` (width, height).
+    """Converts an output `size` (width, height) to (height, width).
 
     Raises:
-      InputError: it is no such pair.
+      InputError: `size` is not a pair of integers >= 1.
     """
     if len(size) != 2 or min(size) < 1:
         raise InputError(f"size: expected a width and a height >= 1, got {size}")
@@ -124,10 +124,10 @@ def decoded_shape(size: tuple[int, ...]) -> tuple[int, int]:
 
 
 def grey(pixels: Float[np.ndarray, "height width c"]) -> Float[np.ndarray, "height width"]:
-    """The mean of the colours; transparency is left out."""
+    """The mean of the colour channels; the alpha channel is ignored."""
     return pixels[..., : 1 if pixels.shape[-1] < 3 else 3].mean(axis=-1)
 
 
 def pixel_centres(shape: tuple[int, int]) -> Float[np.ndarray, "n 2"]:
-    """The centres (row, column) of a picture's pixels, row by row, each axis spanning [-1, 1]."""
+    """Pixel centres (row, column) of an image, row by row; each axis spans [-1, 1]."""
     return rearrange(grid(shape), "h w d -> (h w) d")

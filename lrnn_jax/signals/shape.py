@@ -1,4 +1,4 @@
-"""Solids as fields: occupancy, 1 inside and 0 outside, or the signed distance to the surface.
+"""Solids as fields: occupancy (1 inside, 0 outside) or signed distance to the surface.
 
 Axis letters: n points, a, b, c voxels along the three axes.
 """
@@ -42,10 +42,10 @@ _RING, _TUBE = 0.6, 0.25  # radii of the torus
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ShapeData:
-    """Points of space and what the field is to be there.
+    """Sample points and target values of the field.
 
     Attributes:
-      x: points, the solid lying in [-1, 1]^3.
+      x: points; the solid lies in [-1, 1]^3.
       y: 1 inside and 0 outside, or the signed distance, negative inside.
     """
 
@@ -55,16 +55,16 @@ class ShapeData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape(Problem):
-    """What the problems of a solid share.
+    """Base class of the shape problems.
 
     Args:
-      source: 'torus', a solid in closed form, or the path of a volume (.npy, .npz, .mat) or of a
+      source: 'torus', which has a closed form, or the path of a volume (.npy, .npz, .mat) or of a
         watertight mesh (.ply, .obj, .stl, .off, ...), which is scaled into [-0.9, 0.9]^3.
-      points: drawn once from a torus or a mesh, half of them near its surface, >= 2; a volume is
-        taken whole.
-      spread: standard deviation of the distance of the near points to the surface, > 0.
-      resolution: voxels along an axis of the grid that a torus or a mesh is scored on, >= 2.
-      point_seed: of the points, >= 0.
+      points: number of sample points for a torus or a mesh, >= 2, drawn once, half of them near the
+        surface. A volume uses all its voxels.
+      spread: standard deviation per axis of the offsets of the near points from the surface, > 0.
+      resolution: voxels per axis of the grid used to score a torus or a mesh, >= 2.
+      point_seed: seed of the sample points, >= 0.
 
     Raises:
       InputError: the solid is missing or unusable, or a field is out of its range.
@@ -97,22 +97,22 @@ class Shape(Problem):
         return 1
 
     def is_inside(self, values: np.ndarray) -> np.ndarray:
-        """Which values of the field say inside."""
+        """True where a value of the field means inside."""
         return values > self.level
 
     def truth(self) -> Bool[np.ndarray, "a b c"]:
-        """Which voxels of the grid that it is scored on are inside."""
+        """Ground-truth occupancy of the scoring grid."""
         if self._is_volume:
             return read_volume(self.source)
         return self._solid_at(_voxels((self.resolution,) * 3)).reshape((self.resolution,) * 3)
 
     def iou(self, field: Field) -> float:
-        """Intersection over union on all voxels."""
+        """Intersection over union on all voxels of the scoring grid."""
         truth = self.truth()
         return iou(self.is_inside(_values(field, truth.shape)), truth)
 
     def render(self, field: Field, data: ShapeData, folder: Path) -> list[Path]:
-        """`slices.png`, and `mesh.ply` unless the field has no surface."""
+        """`slices.png`, and `mesh.ply` if the field has a surface."""
         from lrnn_jax.plotting import write_slices
 
         del data
@@ -123,7 +123,7 @@ class Shape(Problem):
         return [slices] if surface is None else [slices, write_ply(folder / "mesh.ply", *surface)]
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the surface as a PLY, from a grid of `size` voxels; None: that of the scores."""
+        """Writes the surface as a PLY from a grid of `size` voxels; None: the scoring grid."""
         shape = self.truth().shape if size is None else size
         if size is not None and (len(size) != 3 or min(size) < 2):
             raise InputError(f"size: expected three numbers of voxels >= 2, got {size}")
@@ -137,13 +137,13 @@ class Shape(Problem):
         return Path(self.source).suffix.lower() in VOLUMES
 
     def _solid_at(self, x: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
-        """Which points are inside a torus or a mesh."""
+        """True for points inside the torus or mesh."""
         if self.source == "torus":
             return _torus(x) < 0
         return np.asarray(read_mesh(self.source).contains(x))
 
     def _distance_to(self, x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
-        """Signed distances of points to a torus or a mesh, negative inside."""
+        """Signed distances of points to the torus or mesh, negative inside."""
         if self.source == "torus":
             return _torus(x)
         mesh = read_mesh(self.source)
@@ -151,10 +151,10 @@ class Shape(Problem):
         return np.where(mesh.contains(x), -distance, distance)
 
     def _drawn(self) -> Float[np.ndarray, "n 3"]:
-        """Half of the points near the surface, half anywhere in [-1, 1]^3.
+        """Sample points: half of them near the surface, half uniform in [-1, 1]^3.
 
         Raises:
-          InputError: the solid is unusable, or the grid that it is scored on fits no memory.
+          InputError: the solid is unusable, or the scoring grid does not fit into memory.
         """
         voxels = f"resolution: a grid of {self.resolution}^3 points"
         require_memory(voxels, 3 * 8 * self.resolution**3)
@@ -173,22 +173,22 @@ class Shape(Problem):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Occupancy(Pointwise, Shape):
-    """Fit which points are inside a solid: minimise mean (u(x) - y)^2, y = 1 inside, 0 outside.
+    """Fit the occupancy of a solid: minimise mean (u(x) - y)^2, y = 1 inside and 0 outside.
 
-    u > 1/2 is inside. Each axis of a volume spans [-1, 1].
+    A point is inside if u > 1/2. Each axis of a volume spans [-1, 1].
 
     Raises:
       InputError: the solid is missing or unusable, or a field is out of its range.
 
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): all voxels of the volume, cut
-    to the box of the solid; the squared error and the level 1/2.
+    to the bounding box of the solid; squared error; level 1/2.
     """
 
     level: ClassVar[float] = 0.5
     outside: ClassVar[float] = 0.0
 
     def load(self) -> ShapeData:
-        """All voxels of a volume, or points near and far."""
+        """All voxels of a volume, or sample points of a torus or mesh, with their occupancy."""
         if self._is_volume:
             inside = read_volume(self.source)
             return ShapeData(_voxels(inside.shape), _column(inside))
@@ -208,7 +208,7 @@ class SignedDistance(Shape):
         loss = mean |u(x) - d(x)| + eikonal * mean (|grad u| - 1)^2
 
     Args:
-      eikonal: factor of the second term, >= 0: a distance has slope 1 everywhere.
+      eikonal: weight of the second term, >= 0; a distance function has |grad u| = 1.
 
     Raises:
       InputError: the solid is missing, unusable or a volume, or a field is out of its range.
@@ -232,22 +232,22 @@ class SignedDistance(Shape):
             )
 
     def is_inside(self, values: np.ndarray) -> np.ndarray:
-        """Where the distance is negative."""
+        """True where the signed distance is negative."""
         return values < self.level
 
     def load(self) -> ShapeData:
-        """Points near and far, and their distances."""
+        """Sample points and their signed distances."""
         x = self._drawn()
         return ShapeData(in_precision(x), _column(self._distance_to(x)))
 
     def loss(self, field: Field, data: ShapeData, key: Key) -> tuple[jax.Array, Terms]:
-        """Both terms, 'distance' and 'eikonal'."""
+        """The loss and its terms 'distance' and 'eikonal'."""
         del key
 
         def value_and_slope(point: jax.Array) -> tuple[jax.Array, jax.Array]:
             value, slope = jax.value_and_grad(lambda p: field(p)[0])(point)
             square = jnp.sum(slope**2)
-            positive = square > 0  # the root has no derivative at 0
+            positive = square > 0  # the square root has no derivative at 0
             return value, jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
         value, slope = jax.vmap(value_and_slope)(jnp.asarray(data.x))
@@ -256,7 +256,7 @@ class SignedDistance(Shape):
         return distance + self.eikonal * eikonal, {"distance": distance, "eikonal": eikonal}
 
     def evaluate(self, field: Field, data: ShapeData) -> dict[str, float]:
-        """Mean absolute error of the distance at the points, and intersection over union."""
+        """Mean absolute error of the distance at the sample points, and intersection over union."""
         error = np.abs(predict(field, data.x).astype(np.float64) - np.asarray(data.y, np.float64))
         return {"distance_error": float(error.mean()), "iou": self.iou(field)}
 
@@ -268,19 +268,19 @@ def _torus(x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
 
 
 def _on_torus(count: int, rng: np.random.Generator) -> Float[np.ndarray, "n 3"]:
-    """Points of its surface, even in the two angles."""
+    """Points on the surface of the torus, uniform in its two angles."""
     around, along = rng.uniform(0, 2 * np.pi, (2, count))
     radius = _RING + _TUBE * np.cos(along)
     return np.stack([radius * np.cos(around), radius * np.sin(around), _TUBE * np.sin(along)], -1)
 
 
 def _voxels(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:
-    """Centres of voxels, each axis spanning [-1, 1]."""
+    """Voxel centres; each axis spans [-1, 1]."""
     return rearrange(grid(shape), "a b c d -> (a b c) d")
 
 
 def _values(field: Field, shape: tuple[int, ...]) -> Float[np.ndarray, "a b c"]:
-    """The field at the centres of voxels."""
+    """The field at the voxel centres."""
     return predict(field, _voxels(shape)).reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""A video as a field: time, row and column in, colours out."""
+"""Videos as fields: map time, row and column to colours."""
 
 import dataclasses
 from pathlib import Path
@@ -27,10 +27,10 @@ class VideoData:
     """The pixels of a video as points, frame by frame and row by row.
 
     Attributes:
-      x: centres (time, row, column) of the pixels, each axis spanning [-1, 1].
-      y: colours, 0..1 mapped to [-1, 1].
+      x: pixel centres (time, row, column); each axis spans [-1, 1].
+      y: colours, mapped from [0, 1] to [-1, 1].
       shape: (frames, height, width).
-      rate: frames a second.
+      rate: frames per second.
     """
 
     x: Float[ArrayLike, "n 3"]
@@ -46,9 +46,9 @@ class Video(Pointwise):
     The loss is in units of the network's range [-1, 1], so PSNR = 10 log10(4 / loss).
 
     Args:
-      source: 'pan', a video that needs no file, or the path of a GIF, a film, or a folder of
-        pictures, which are taken in the order of their names.
-      frames: the first so many, >= 2; None takes all.
+      source: 'pan', a window moving over a sample image, or the path of a GIF, a video file, or a
+        folder of images, which are read in the order of their names.
+      frames: number of frames to read from the start, >= 2; None reads all.
       size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
 
     Raises:
@@ -76,7 +76,7 @@ class Video(Pointwise):
 
     @property
     def out_dim(self) -> int:
-        """The channels of the video; reads the file."""
+        """Number of channels; reads the file."""
         return read_video(self.source, 2).frames.shape[-1]
 
     def load(self) -> VideoData:
@@ -94,16 +94,16 @@ class Video(Pointwise):
         )
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """PSNR in dB of the points that the loss was taken over."""
+        """PSNR in dB (peak 2), computed from the loss."""
         return {"psnr": psnr_from_mse(terms["loss"], peak=2.0)}
 
     def evaluate(self, field: Field, data: VideoData) -> dict[str, float]:
-        """PSNR in dB of the whole video, and of its worst frame; peak 1, not rounded."""
+        """PSNR in dB (peak 1) of the full video and of its worst frame, not rounded."""
         value, truth = _frames(predict(field, data.x), data.shape), _frames(data.y, data.shape)
         return {"psnr": psnr(value, truth), "psnr_worst": min(_by_frame(value, truth))}
 
     def render(self, field: Field, data: VideoData, folder: Path) -> list[Path]:
-        """`reconstruction.gif`, and `frames.png`: the PSNR of each frame."""
+        """`reconstruction.gif`, and `frames.png` with the PSNR of each frame."""
         from lrnn_jax.plotting import write_frame_scores
 
         value, truth = _frames(predict(field, data.x), data.shape), _frames(data.y, data.shape)
@@ -113,7 +113,10 @@ class Video(Pointwise):
         ]
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes a video of `size` (frames, width, height), as long; None: those of the source."""
+        """Writes a video of `size` (frames, width, height); None: the size of the source.
+
+        The duration is that of the source.
+        """
         data = self.load()
         if size is None:
             shape = data.shape
@@ -130,7 +133,7 @@ def _centres(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:
 
 
 def _frames(y: ArrayLike, shape: tuple[int, ...]) -> Float[np.ndarray, "t h w c"]:
-    """[-1, 1] to [0, 1] in float64, as frames."""
+    """Frames mapped from [-1, 1] to [0, 1], in float64."""
     return (np.asarray(y, np.float64).reshape(*shape, -1) + 1) / 2
 
 
