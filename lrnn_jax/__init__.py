@@ -1,4 +1,4 @@
-"""Networks whose activations are learned, and their rivals, as pure JAX functions.
+"""Neural networks with learned activation functions, and baselines, as pure JAX functions.
 
 >>> import jax, lrnn_jax
 >>> model = lrnn_jax.LRNN(in_dim=2, out_dim=1, rank=8, components=4)
@@ -115,7 +115,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The packages that are imported on use: they take as long as all others together."""
+    """Import `flax` or `plotting` on first use.
+
+    Importing them takes as long as importing all other modules together.
+    """
     if name in ("flax", "plotting"):
         return importlib.import_module(f"lrnn_jax.{name}")
     raise AttributeError(f"module 'lrnn_jax' has no attribute {name!r}")

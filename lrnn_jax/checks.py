@@ -1,4 +1,4 @@
-"""Checks of a spec's fields: one line that names the field, the value and what would be right."""
+"""Checks of dataclass fields. Each error names the field, its value and the allowed values."""
 
 import math
 import numbers
@@ -25,23 +25,23 @@ __all__ = [
 _LARGEST_COUNT = 2**32 - 1
 _MOST_UNROLLED = 1000
 _UNROLLED = ("components", "degree", "depth", "height", "order")
-"""Fields whose loops are written out in the program: a million takes hours to compile."""
+"""Fields whose loops are unrolled in the program; a value of a million takes hours to compile."""
 
 _DIMENSIONS = ("dim", "harmonics", "time_harmonics")
-"""Fields of an equation that its derivatives loop over, or that widen the network's input."""
+"""Fields of an equation over which its derivatives loop, or which widen the network's input."""
 
 _LEAST_SCALE, _LARGEST_SCALE = 1e-12, 1e12
-"""Cubes and reciprocals of numbers between these are ordinary float32."""
+"""Cubes and reciprocals of numbers in this range are normal float32 numbers."""
 
 
 def require_at_least(spec: Any, least: int, *names: str) -> None:
-    """Each named field is an integer >= least, or a tuple of them where its annotation has one.
+    """Check that each named field is an integer >= least.
 
-    Integers are below 2**32, and those that count layers, components, dimensions and the like at
-    most 1,000.
+    A field whose annotation allows a tuple may also be a tuple of such integers. Integers must be
+    below 2**32. Fields that count layers, components, dimensions or similar must be at most 1,000.
 
     Raises:
-      InputError: naming the first field that is not.
+      InputError: a field fails the check; the message names the first one.
     """
     hints = get_type_hints(type(spec))
     for name in names:
@@ -57,19 +57,20 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
 
 
 def unrolled(spec: Any) -> int:
-    """How often the innermost loop of a model is written out in its program, about.
+    """Estimate how many copies of the innermost loop body the program of a model contains.
 
-    The product of the fields that count layers, components and the like; 1 without any.
+    The estimate is the product of the fields that count layers, components or similar, and 1 if
+    there are none.
     """
     counts = (getattr(spec, name, 1) for name in _UNROLLED)
     return math.prod(count for count in counts if isinstance(count, int))
 
 
 def require_flag(spec: Any, *names: str) -> None:
-    """Each named field is True or False.
+    """Check that each named field is True or False.
 
     Raises:
-      InputError: naming the first field that is not.
+      InputError: a field fails the check; the message names the first one.
     """
     for name in names:
         value = getattr(spec, name)
@@ -78,10 +79,10 @@ def require_flag(spec: Any, *names: str) -> None:
 
 
 def require_length(spec: Any, length: int, *names: str) -> None:
-    """Each named field is None or a tuple of so many entries.
+    """Check that each named field is None or a tuple with `length` entries.
 
     Raises:
-      InputError: naming the first field that is not.
+      InputError: a field fails the check; the message names the first one.
     """
     for name in names:
         value = getattr(spec, name)
@@ -90,10 +91,10 @@ def require_length(spec: Any, length: int, *names: str) -> None:
 
 
 def require_per_axis(spec: Any, *names: str) -> None:
-    """Each named field that is a tuple has an entry for each of the inputs.
+    """Check that each named field that is a tuple has `spec.in_dim` entries.
 
     Raises:
-      InputError: naming the first field that has another number of them.
+      InputError: a field fails the check; the message names the first one.
     """
     for name in names:
         value = getattr(spec, name)
@@ -104,25 +105,28 @@ def require_per_axis(spec: Any, *names: str) -> None:
 
 
 def require_points(spec: Any, x: Any) -> None:
-    """`x` has the coordinates of `spec` on its last axis.
+    """Check that the last axis of `x` has length `spec.in_dim`.
 
     Raises:
-      InputError: it has others, or none.
+      InputError: it has another length, or `x` is a scalar.
     """
     if not x.ndim or x.shape[-1] != spec.in_dim:
         raise InputError(f"x: expected shape (..., {spec.in_dim}), got {tuple(x.shape)}")
 
 
 def require_positive(spec: Any, *names: str, most: float = _LARGEST_SCALE) -> None:
-    """Each named field is a number > 0 between 1e-12 and 1e12, so that float32 holds its cube.
+    """Check that each named field is a number in [1e-12, most].
+
+    The default range ensures that the cube of a field is a normal float32 number.
 
     Args:
       spec: the object.
-      names: of its fields.
-      most: another upper end, for fields that are not multiplied by each other.
+      names: names of its fields.
+      most: upper bound, by default 1e12; it can be larger for fields that are not multiplied by
+        each other.
 
     Raises:
-      InputError: naming the first field that is not.
+      InputError: a field fails the check; the message names the first one.
     """
     for name in names:
         value = getattr(spec, name)
@@ -135,10 +139,10 @@ def require_positive(spec: Any, *names: str, most: float = _LARGEST_SCALE) -> No
 
 
 def require_nonnegative(spec: Any, *names: str) -> None:
-    """Each named field is a number >= 0 and at most 1e12, so that float32 holds its cube.
+    """Check that each named field is a number in [0, 1e12], so that its cube fits into float32.
 
     Raises:
-      InputError: naming the first field that is not.
+      InputError: a field fails the check; the message names the first one.
     """
     for name in names:
         value = getattr(spec, name)
@@ -149,10 +153,17 @@ def require_nonnegative(spec: Any, *names: str) -> None:
 
 
 def require_within(spec: Any, low: float, high: float, expected: str, *names: str) -> None:
-    """Each named field is a number between `low` and `high`, both of them left out.
+    """Check that each named field is a number in the open interval (low, high).
+
+    Args:
+      spec: the object.
+      low: lower bound, excluded.
+      high: upper bound, excluded.
+      expected: description of the allowed values, for the error message.
+      names: names of the fields.
 
     Raises:
-      InputError: naming the first field that is not, and what was `expected`.
+      InputError: a field fails the check; the message names the first one.
     """
     for name in names:
         value = getattr(spec, name)
@@ -161,10 +172,10 @@ def require_within(spec: Any, low: float, high: float, expected: str, *names: st
 
 
 def require_source(spec: Any, *names: str) -> None:
-    """Each named field is a path or a name, or None where its annotation has it.
+    """Check that each named field is a path or a name, or None if its annotation allows None.
 
     Raises:
-      InputError: naming the first field that is not.
+      InputError: a field fails the check; the message names the first one.
     """
     hints = get_type_hints(type(spec))
     for name in names:
@@ -184,10 +195,10 @@ def _is_finite(value: Any) -> bool:
 
 
 def require_choice(spec: Any, *names: str) -> None:
-    """Each named field is one of the choices of its Literal annotation.
+    """Check that each named field is one of the values of its Literal annotation.
 
     Raises:
-      InputError: naming the first field that is not.
+      InputError: a field fails the check; the message names the first one.
     """
     hints = get_type_hints(type(spec))
     for name in names:

@@ -60,11 +60,11 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command. A closed or full standard output stops nothing and is no error.
+    """Run the command. Errors when writing to standard output are ignored.
 
     Returns:
-      The exit code: 0 done, 1 the doctor found a fault or a score is not finite, 2 bad input,
-      130 interrupted.
+      The exit code: 0 success; 1 a check of `doctor` failed or a score is not finite; 2 invalid
+      input; 130 interrupted.
     """
     with tolerant_output():
         return _main(list(sys.argv[1:] if arguments is None else arguments))
@@ -85,7 +85,7 @@ def _main(words: list[str]) -> int:
             raise
         print(f"lrnn-jax: not enough memory for this size: {reason[:200]}", file=sys.stderr)
         return _BAD_INPUT
-    except ValueError as error:  # JAX's, of an operation that is not compiled
+    except ValueError as error:  # raised by JAX for an operation outside of `jax.jit`
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         print(f"lrnn-jax: not enough memory for this size: {str(error)[:200]}", file=sys.stderr)
@@ -117,10 +117,10 @@ def _fit(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _compilations_kept(folder: Path | None) -> Iterator[None]:
-    """JAX keeps what it compiles in `folder`, and takes from there what it finds.
+    """Use `folder` as JAX's persistent compilation cache within the context.
 
     Raises:
-      InputError: there can be no such folder.
+      InputError: `folder` cannot be created or is not writable.
     """
     if folder is None:
         yield
@@ -173,13 +173,15 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _first_line(config: Path) -> str:
-    """The comment that a config begins with."""
+    """Return the comment in the first line of a config."""
     return config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
 def _summary(kind: type) -> str:
-    """The first line of a docstring; none where python -OO strips it, as dataclasses then put the
-    signature in its place.
+    """Return the first line of the docstring of a dataclass.
+
+    `python -OO` strips docstrings, and `dataclasses` then uses the signature as docstring. The
+    result is empty in this case.
     """
     text = kind.__doc__ or ""
     return "" if text.startswith(f"{kind.__name__}(") else text.partition("\n")[0]
@@ -195,7 +197,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _tell(outcome: Outcome) -> int:
-    """The last lines of a fit: where things are, what was reached, what it cost."""
+    """Print the result of a fit (scores, costs and paths), and return the exit code."""
     summary, folder = outcome.summary, outcome.folder.path
     if outcome.status == "interrupted":
         print(f"stopped at step {summary['step']}; continue with: lrnn-jax fit --resume {folder}")
@@ -225,7 +227,7 @@ def _tell(outcome: Outcome) -> int:
 
 
 def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The dotted options that were given, as nested dicts of TOML values."""
+    """Return the dotted options of the command line as nested dicts of TOML values."""
     changes: dict[str, dict[str, Any]] = {}
     for dotted, words in vars(options).items():
         if "." in dotted:
@@ -236,7 +238,7 @@ def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def _value(word: str) -> Any:
-    """A word as TOML would read it; anything else is a string, and 'none' unsets a field."""
+    """Parse a word as a TOML value. 'none' gives None; a word that is not TOML is a string."""
     if word == "none":
         return None
     try:
@@ -245,12 +247,12 @@ def _value(word: str) -> Any:
         raise InputError(f"{word[:40]}... nests lists too deeply") from error
     except tomllib.TOMLDecodeError:
         return word
-    except ValueError as error:  # Python's limit for the digits of an integer
+    except ValueError as error:  # an integer with more digits than Python's limit
         raise InputError(f"{word[:40]}... is an integer of too many digits") from error
 
 
 def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` less what `changes` replaces: the fields of another kind; all, for a new problem."""
+    """Remove from `base` the sections whose kind `changes` replaces; all, for a new problem."""
 
     def replaced(section: str) -> bool:
         kind = changes.get(section, {}).get("kind")
@@ -265,7 +267,7 @@ def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with one line for an error, and the nearest option for an unknown one."""
+    """An argument parser with errors of one line, which suggest the most similar option."""
 
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         options, rest = self.parse_known_args(args, namespace)
@@ -326,21 +328,21 @@ def _add(verbs: Any, name: str, action: Any, text: str) -> argparse.ArgumentPars
 
 
 def _kinds() -> Iterator[tuple[str, str, type]]:
-    """(section, kind, class) of everything that an experiment can hold."""
+    """Yield (section, kind, class) for all classes that an experiment can contain."""
     for section, registry in (("problem", PROBLEMS), ("model", MODELS), ("training", _TRAINING)):
         for name, kind in registry.items():
             yield section, name, kind
 
 
 def _fields(section: str, kind: type) -> dict[str, str]:
-    """The fields of a section with one line of help each."""
+    """Return one line of help for each field of a section."""
     texts = field_help(kind)
     fields = {field.name: texts[field.name] for field in dataclasses.fields(kind)}
     return fields if section == "training" else {"kind": "see the headings"} | fields
 
 
 def _fields_text() -> str:
-    """Every field that can be set, by section and kind, with its default."""
+    """Return the help of all fields with their defaults, by section and kind."""
     lines = []
     for section, name, kind in _kinds():
         heading = section if section == "training" else f"{section}, --{section}.kind {name}"

@@ -1,4 +1,4 @@
-"""The one exception that means "the caller's input is wrong"."""
+"""`InputError`, the exception for invalid input, and suggestions for misspelt names."""
 
 import difflib
 import re
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 
 __all__ = ["InputError", "suggest"]
 
-_LIMIT = 300  # characters of a line that a terminal shows at a glance
+_LIMIT = 300  # characters of a message; longer ones are hard to read in a terminal
 
 
 class InputError(ValueError):
-    """Input that cannot be used; the message is one line: what is wrong and what would be right.
+    """Invalid input. The message is one line that says what is wrong and what is allowed.
 
-    The command line prints it as it is and exits with 2; from Python it is an ordinary ValueError.
-    Whatever it quotes, the line is printable and has fewer than 300 characters: control characters
-    are escaped, and the middle of a longer line is left out.
+    The command line prints the message and exits with code 2. In Python, it is an ordinary
+    ValueError. The message is always printable and shorter than 300 characters, whatever input it
+    quotes: control characters are escaped, and the middle of a longer message is omitted.
 
     Args:
-      message: the line.
+      message: the message.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -25,7 +25,8 @@ class InputError(ValueError):
 
 
 def _printable_line(text: str) -> str:
-    # The end says what would be right, so both ends are kept. Escapes make a line longer.
+    # Keep both ends, because the end of a message says what is allowed. Cut the text first, and
+    # again after escaping, which makes it longer.
     text = text if len(text) < 2000 else text[:1000] + text[-900:]
     text = re.sub(r"\s*\n\s*", " ", text.strip())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -33,7 +34,9 @@ def _printable_line(text: str) -> str:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown `word`: the nearest known one, or all of them.
+    """Return the end of an error message about an unknown `word`.
+
+    It suggests the most similar known word, or lists all known words if none is similar.
 
     >>> suggest("rnak", ["rank", "depth"])
     "did you mean 'rank'?"
@@ -41,6 +44,6 @@ def suggest(word: str, known: Iterable[str]) -> str:
     'known: depth, rank'
     """
     names = sorted(known)
-    word = word[:100]  # the search takes the square of the length
+    word = word[:100]  # the time of the search is quadratic in the length
     near = difflib.get_close_matches(word, names, n=1)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"

@@ -1,9 +1,9 @@
-"""Losses that are sums of squared residuals, part by part and row by row.
+"""Losses that are sums of squared residuals, defined by their parts.
 
     loss = sum_parts weight mean_rows scale residual(u)(row)^2
 
-A trainer that sees the parts can chunk them, balance them, and form the Jacobian that Gauss-Newton
-methods need; `sum_of_parts` is the same loss as one scalar.
+A trainer uses the parts to compute them in chunks, to balance their weights, and to form the
+Jacobian that Gauss-Newton methods need. `sum_of_parts` returns the same loss as one scalar.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,18 +19,19 @@ from lrnn_jax.typing import Field, Terms
 __all__ = ["Part", "residual_rows", "row_scales", "sum_of_parts"]
 
 Row = Any
-"""One row of a pytree of arrays, e.g. a point (d,), or a point and the value measured there."""
+"""One row of a pytree of arrays, e.g. a point of shape (d,), or a point and its measured value."""
 
 
 class Part(NamedTuple):
-    """One named part of a loss: weight * mean over rows of scale * residual(u)(row)^2.
+    """One part of a loss: weight * mean over rows of scale * residual(u)(row)^2.
 
     Attributes:
-      rows: a pytree of arrays with one first axis (n, ...): points, and data that belong to them.
-      residual: u -> (row -> () or (k,)); the mean is over the k entries as well.
+      rows: a pytree of arrays with a common first axis, (n, ...): points and their data.
+      residual: residual(u)(row) -> array of shape () or (k,). The mean includes the k entries.
       weight: factor of the part, >= 0.
-      scale: ((n, k) residuals, rows) -> (n,) factors of the rows, held constant in derivatives;
-        None: all 1. Causal weights in time are such factors.
+      scale: scale(residuals, rows) -> factors of the rows, (n,), for residuals of shape (n, k).
+        Derivatives treat the factors as constants. Causal weights in time are such factors. None
+        sets all factors to 1.
     """
 
     rows: Any
@@ -40,20 +41,26 @@ class Part(NamedTuple):
 
 
 def residual_rows(part: Part, field: Field, rows: Any = None) -> Float[Array, "n k"]:
-    """The residuals of a part, one line a row."""
+    """Return the residuals of a part, shape (n, k).
+
+    Args:
+      part: the part.
+      field: the field u.
+      rows: rows at which to compute the residuals; None uses those of the part.
+    """
     values = jax.vmap(part.residual(field))(part.rows if rows is None else rows)
     return values.reshape(values.shape[0], -1)
 
 
 def row_scales(part: Part, field: Field) -> Float[Array, "n"]:
-    """The factors of a part's rows, without a derivative."""
+    """Return the factors of a part's rows, as constants of the differentiation."""
     if part.scale is None:
         return jnp.ones(jax.tree.leaves(part.rows)[0].shape[0])
     return lax.stop_gradient(part.scale(residual_rows(part, field), part.rows))
 
 
 def sum_of_parts(parts: Mapping[str, Part], field: Field) -> tuple[Float[Array, ""], Terms]:
-    """The loss, and each part's mean square before its weight."""
+    """Return the loss, and the mean square of each part without its weight."""
     terms = {
         name: jnp.mean(row_scales(part, field)[:, None] * residual_rows(part, field) ** 2)
         for name, part in parts.items()

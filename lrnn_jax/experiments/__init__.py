@@ -1,4 +1,4 @@
-"""Experiments: files decoded to typed objects, and what it takes to run one."""
+"""Experiments: TOML files that are decoded to typed objects, and the functions that run them."""
 
 from lrnn_jax.experiments.folder import RunFolder
 from lrnn_jax.experiments.run import Outcome, resume, start, unusable

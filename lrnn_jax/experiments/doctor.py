@@ -1,4 +1,4 @@
-"""Is this installation sound? Versions, devices, and the core layer against NumPy in float64."""
+"""Check of the installation: versions, devices, and the core layer against NumPy in float64."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _PACKAGES = ("lrnn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def check_installation() -> Iterator[tuple[str, bool]]:
-    """Lines to print, and whether each is as it should be."""
+    """Yield (line, ok): the lines to print, and whether each check passed."""
     yield f"python {platform.python_version()} on {platform.platform()}", True
     yield "  ".join(f"{name} {version(name)}" for name in _PACKAGES), True
     for device in jax.devices():
@@ -35,7 +35,7 @@ def check_installation() -> Iterator[tuple[str, bool]]:
 
 
 def check_core_layer(implementation: str) -> tuple[float, float]:
-    """The largest error of a jitted layer of 64 neurons at 1,024 points, and its bound."""
+    """Return the largest error of a jitted layer of 64 neurons at 1,024 points, and its bound."""
     model = LRNN(
         in_dim=3,
         out_dim=1,
@@ -63,7 +63,10 @@ def check_core_layer(implementation: str) -> tuple[float, float]:
 
 
 def check_product_reduction() -> tuple[float, float]:
-    """The same for the expression that jax 0.10.2 gets wrong by up to 98 on a CPU."""
+    """Return the largest error of a product after a sum, relative to 1 + |value|, and its bound.
+
+    jax 0.10.2 miscompiles this expression on a CPU (jax-ml/jax#39103), with errors of up to 98.
+    """
     rng = np.random.default_rng(0)
     z, w, a = rng.normal(size=(128, 64, 8)), rng.normal(size=(8, 8)), rng.normal(size=(8, 8))
     shift, scale = rng.normal(size=(8, 8)), 8**-0.5

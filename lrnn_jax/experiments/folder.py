@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and how it is opened, checked and continued."""
+"""The folder of a run: its files, and how it is created, opened, locked and continued."""
 
 import contextlib
 import itertools
@@ -24,12 +24,14 @@ from lrnn_jax.io import exists, io_errors, write_bytes
 
 __all__ = ["RunFolder"]
 
-_TRIES = 10  # to make a folder whose parent other processes remove
+_TRIES = 10  # attempts to create a folder while other processes remove its parent
 
 
 class RunFolder:
-    """A run on disk: `config.toml`, `metrics.jsonl`, `checkpoints/`, `model.safetensors`, pictures,
-    `summary.json`.
+    """A run on disk.
+
+    The folder contains `config.toml`, `metrics.jsonl`, `checkpoints/`, `model.safetensors`,
+    pictures and `summary.json`.
 
     Args:
       path: the folder.
@@ -49,13 +51,17 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | None, table: ConfigTable) -> "RunFolder":
-        """A new folder with the resolved config; without a path, the next free one under `runs/`.
+        """Create a new folder and write the resolved config into it.
 
-        A folder belongs to the process that made it: of several that ask for the same one at the
-        same time, one gets it. Those that ask for a free one get different ones.
+        If several processes create the same path at the same time, only one of them succeeds. If
+        they create folders without a path, they get different ones.
+
+        Args:
+          path: the folder; None creates the next free one under `runs/`.
+          table: the resolved config.
 
         Raises:
-          InputError: the folder exists or cannot be made.
+          InputError: the folder exists or cannot be created.
         """
         for candidate in _free_paths(table) if path is None else [path]:
             run = cls(candidate)
@@ -73,10 +79,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """An existing run.
+        """Open the folder of an existing run.
 
         Raises:
-          InputError: there is no such folder, or it is not a run's.
+          InputError: the folder does not exist, or it has no `config.toml`.
         """
         run = cls(path)
         if not exists(run.config) or not run.config.is_file():
@@ -85,12 +91,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keeps other processes from training this run while the block lasts.
+        """Lock the run within the context, so that no other process can train it.
 
-        The operating system drops the lock when the process ends, however it ends.
+        The operating system releases the lock when the process ends for any reason.
 
         Raises:
-          InputError: another process trains it, or the folder cannot be written to.
+          InputError: another process holds the lock, or the folder is not writable.
         """
         lock = FileLock(self._lock)
         with io_errors(self.path, "lock"):
@@ -106,25 +112,26 @@ class RunFolder:
                 self._holder.write_text(str(os.getpid()))
             yield
         finally:
-            # Before the release: after it, the number might be another process's. `.lock` stays: a
-            # process that has opened it and one that makes it anew would both hold a lock.
-            with contextlib.suppress(OSError):  # Windows deletes no open file
+            # Delete `.pid` before the release: afterwards, it may contain the number of another
+            # process. Do not delete `.lock`: a process that has opened it and a process that
+            # creates it again would both hold a lock.
+            with contextlib.suppress(OSError):  # Windows does not delete open files
                 self._holder.unlink()
             lock.release()
 
     def _pid(self) -> str:
-        """The holder of the lock in brackets; nothing if it has not written its number yet."""
+        """Return the process that holds the lock in brackets, or "" if it is not known yet."""
         try:
             return f" (pid {int(self._holder.read_bytes())})"
         except (OSError, ValueError):
             return ""
 
     def table(self) -> ConfigTable:
-        """The resolved config, as nested dicts."""
+        """Return the resolved config as nested dicts."""
         return read_table(self.config)
 
     def experiment(self) -> Experiment:
-        """The model, the problem and the training of the config."""
+        """Return the model, the problem and the training settings of the config."""
         try:
             return experiment_from(self.table())
         except InputError as error:
@@ -132,10 +139,10 @@ class RunFolder:
             raise InputError(f"{where}{error}") from error
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The lines of `metrics.jsonl`, null as NaN; none where there is no such file.
+        """Return the lines of `metrics.jsonl` with NaN for null; no lines if the file is missing.
 
         Raises:
-          InputError: a line is no JSON object of a step.
+          InputError: a line is not a JSON object with a step.
         """
         if not exists(self.metrics):
             return []
@@ -148,10 +155,10 @@ class RunFolder:
             raise InputError(f"{self.metrics} is damaged: {error}") from error
 
     def is_finished(self, step: int) -> bool:
-        """Whether the summary says that the run was finished at `step`.
+        """Whether the run was finished at `step`, according to its summary.
 
         Raises:
-          InputError: the summary is no JSON object of a run.
+          InputError: the summary is not a JSON object with a status and a step.
         """
         if not exists(self.summary):
             return False
@@ -164,13 +171,13 @@ class RunFolder:
             raise InputError(f"{self.summary} is damaged: {error}; delete it to go on") from error
 
     def rewind_metrics(self, step: int) -> list[dict[str, float]]:
-        """Drops the lines of `step` and later, and returns those that stay."""
+        """Delete the lines of `step` and later steps, and return the remaining ones."""
         lines = [line for line in self.read_metrics() if line["step"] < step]
         write_bytes(self.metrics, "".join(_json_line(line) for line in lines).encode())
         return lines
 
     def append_metrics(self, lines: Iterable[dict[str, float]]) -> None:
-        """Appends whole lines or none.
+        """Append lines; if writing fails, the file is restored so that no partial line remains.
 
         Raises:
           InputError: the file cannot be written.
@@ -186,19 +193,19 @@ class RunFolder:
                 raise
 
     def write_summary(self, summary: dict[str, Any]) -> Path:
-        """Writes `summary.json`; a number that is not finite becomes null."""
+        """Write `summary.json`; numbers that are not finite become null."""
         text = json.dumps(_with_null(summary), indent=2, allow_nan=False)
         return write_bytes(self.summary, f"{text}\n".encode())
 
     def remove(self) -> None:
-        """Deletes the folder and all in it, and those parents made for it that are empty.
+        """Delete the folder, and the empty parents that were created for it.
 
-        What `create` did not make stays.
+        Folders that `create` did not create are not deleted.
         """
         if self.path not in self._made:
             return
         *parents, _ = self._made
-        # From here on the name is free: another process may make a folder of it.
+        # After this line, the name is free, and another process may create a folder there.
         shutil.rmtree(self.path, ignore_errors=True)
         for parent in reversed(parents):
             with contextlib.suppress(OSError):  # another process has put its run there
@@ -206,18 +213,18 @@ class RunFolder:
 
 
 def _free_paths(table: ConfigTable) -> Iterator[Path]:
-    """runs/image-lrnn, runs/image-lrnn-2, -3, ..."""
+    """Yield candidates for a new folder: runs/image-lrnn, runs/image-lrnn-2, -3, ..."""
     stem = f"{table['problem']['kind']}-{table['model']['kind']}"
     yield Path("runs", stem)
     yield from (Path("runs", f"{stem}-{number}") for number in itertools.count(2))
 
 
 def _make_folder(path: Path, made: list[Path]) -> None:
-    """Makes a folder and the parents that it lacks; adds those that this call made to `made`.
+    """Create a folder and its missing parents, and append each created one to `made`.
 
     Raises:
       FileExistsError: `path` exists.
-      OSError: the system refuses.
+      OSError: the folder cannot be created.
     """
     for last in [False] * (_TRIES - 1) + [True]:
         try:
@@ -225,7 +232,7 @@ def _make_folder(path: Path, made: list[Path]) -> None:
         except FileNotFoundError:
             if last or path == path.parent:
                 raise
-            with contextlib.suppress(FileExistsError):  # another process has made it
+            with contextlib.suppress(FileExistsError):  # another process has created it
                 _make_folder(path.parent, made)
         else:
             made.append(path)
@@ -233,7 +240,7 @@ def _make_folder(path: Path, made: list[Path]) -> None:
 
 
 def _with_null(value: Any) -> Any:
-    """`value` with null for what JSON has no number for: NaN and infinities."""
+    """Replace NaN and infinities in `value` by None, because JSON has no numbers for them."""
     if isinstance(value, dict):
         return {name: _with_null(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -242,7 +249,7 @@ def _with_null(value: Any) -> Any:
 
 
 def _with_nan(line: dict[str, Any]) -> dict[str, float]:
-    """A line of metrics with NaN for null."""
+    """Replace None in a line of metrics by NaN."""
     return {name: math.nan if value is None else value for name, value in line.items()}
 
 

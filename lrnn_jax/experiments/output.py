@@ -1,4 +1,4 @@
-"""Standard output and error of the command: a closed or full one does not stop a run."""
+"""Standard output and error of the command. Errors when writing to them do not stop a run."""
 
 import codecs
 import contextlib
@@ -17,13 +17,12 @@ _ESCAPE = "lrnn_jax.escape"
 
 @contextlib.contextmanager
 def tolerant_output() -> Iterator[None]:
-    """Lets the process go on where its output cannot: while the block lasts, nothing raises that
-    is written to `sys.stdout` or `sys.stderr`.
+    """Suppress errors when writing to `sys.stdout` and `sys.stderr` within the context.
 
-    * A reader that went away (`| head -1`) or a stream that is closed: what follows is dropped.
-    * A full disk: one line on standard error, and what follows is dropped.
-    * A character that the stream's encoding lacks is written as its escape. A byte of a file name
-      that is not text is written to standard output as that byte.
+    * If a stream is closed, or its reader has ended (`| head -1`), further output is discarded.
+    * If the disk is full, one line is written to standard error, and further output is discarded.
+    * A character that the encoding of the stream does not contain is escaped. A byte of a file name
+      that is not valid text is written to standard output unchanged.
     """
     _open_closed_descriptors()
     before = sys.stdout, sys.stderr
@@ -42,26 +41,26 @@ def tolerant_output() -> Iterator[None]:
 
 
 def _open_closed_descriptors() -> None:
-    """Opens the null device for each of input, output and error that the parent closed.
+    """Open the null device for each standard stream that the parent process has closed.
 
-    Otherwise a file of the run would get its number, and what a library writes to standard error
-    would end up in that file.
+    Otherwise a file of the run would get the number of that stream, and messages that a library
+    writes to standard error would be written to the file.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is `descriptor`
 
 
 @contextlib.contextmanager
 def _opened(stream: TextIO | None, errors: str) -> Iterator[TextIO]:
-    """The stream with another error handler; the null device where there is no stream."""
+    """Set the error handler of a stream within the context; None becomes the null device."""
     if stream is None:
         with Path(os.devnull).open("w", encoding="utf-8", errors=errors) as null:
             yield null
         return
-    if not isinstance(stream, io.TextIOWrapper):  # text in memory, which is not encoded
+    if not isinstance(stream, io.TextIOWrapper):  # a stream in memory, which is not encoded
         yield stream
         return
     before = stream.errors
@@ -102,7 +101,7 @@ class _Tolerant:
                 print(f"lrnn-jax: cannot write the output: {error}; going on", file=sys.stderr)
 
     def _discard(self) -> None:
-        """Connects the stream to the null device, which takes what is still buffered at exit."""
+        """Redirect the stream to the null device, so that flushing it at exit does not fail."""
         with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
             descriptor = self._stream.fileno()
             null = os.open(os.devnull, os.O_WRONLY)
@@ -112,7 +111,7 @@ class _Tolerant:
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An undecodable byte of a file name as itself, any other character as \\xe9 or \\u6587."""
+    """Encode an undecodable byte of a file name as itself, other characters as \\xe9 or \\u6587."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     code = ord(error.object[error.start])

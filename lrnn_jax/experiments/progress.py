@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress display of a run: a bar on a terminal, or a line every few seconds elsewhere."""
 
 import time
 
@@ -30,7 +30,7 @@ def _clock(seconds: float) -> str:
 
 
 class BarDisplay:
-    """A progress bar: step, loss, scores, steps a second, time left."""
+    """Show a progress bar: step, loss, scores, steps per second, time left."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -53,7 +53,7 @@ class BarDisplay:
 
 
 class LineDisplay:
-    """The same as lines, at most one in `every` seconds, and the last."""
+    """Print the same values as lines: at most one line in `every` seconds, and the last step."""
 
     def __init__(self, every: float = 10.0) -> None:
         self._every = every
@@ -72,7 +72,7 @@ class LineDisplay:
 
 
 class SilentDisplay:
-    """Shows nothing."""
+    """Show nothing."""
 
     def begin(self, step: int, steps: int) -> None:
         pass
@@ -85,5 +85,5 @@ class SilentDisplay:
 
 
 def display_for(console: Console) -> BarDisplay | LineDisplay:
-    """A bar on a terminal, lines where the output goes to a file or a pipe."""
+    """Return a bar for a terminal, and lines if the output goes to a file or a pipe."""
     return BarDisplay(console) if console.is_terminal else LineDisplay()

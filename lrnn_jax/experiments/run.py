@@ -1,4 +1,4 @@
-"""One run, start to finish: load, compile, train chunk by chunk, evaluate, render, summarise."""
+"""A run from start to end: load, compile, train in intervals, evaluate, render, summarise."""
 
 import contextlib
 import dataclasses
@@ -44,29 +44,29 @@ if sys.platform != "win32":
 
 __all__ = ["Display", "Outcome", "resume", "start", "unusable"]
 
-_SOON_COMPILED = 150  # layers or components, in about 20 s on two cores
+_SOON_COMPILED = 150  # unrolled layers or components; they compile in about 20 s on two cores
 _INTERVAL_SECONDS = 0.5  # between two updates of the metrics and of the progress display
 
 
 class Display(Protocol):
-    """Where a run shows how it goes."""
+    """A progress display of a run."""
 
     def begin(self, step: int, steps: int) -> None:
-        """Training starts at `step` of `steps`."""
+        """Start the display: training begins at `step` of `steps`."""
         ...
 
     def update(self, step: int, values: dict[str, float], rate: float) -> None:
-        """`step` is done; the loss and scores there; steps a second."""
+        """Show the number of steps taken, the latest metrics, and the steps per second."""
         ...
 
     def end(self) -> None:
-        """Training is over."""
+        """End the display: training has ended."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: 'finished', or 'interrupted' and ready to be resumed."""
+    """How a run ended. The status is 'finished', or 'interrupted' if the run can be resumed."""
 
     status: str
     folder: RunFolder
@@ -74,15 +74,19 @@ class Outcome:
 
 
 def start(experiment: Experiment, path: Path | None, display: Display) -> Outcome:
-    """Runs an experiment into a new folder; nothing is written before the first step can be taken.
+    """Run an experiment in a new folder.
+
+    The folder is created after the data are loaded and the program is compiled, so that invalid
+    input leaves no folder.
 
     Args:
-      experiment: the model, the problem and the training.
-      path: the folder, which must not exist; None takes the next free one under `runs/`.
-      display: where to show progress.
+      experiment: the model, the problem and the training settings.
+      path: the folder, which must not exist; None creates the next free one under `runs/`.
+      display: progress display.
 
     Raises:
-      InputError: unusable input, an existing folder, a loss that is not finite, a full disk.
+      InputError: the input is invalid, the folder exists, a loss is not finite, or the disk is
+        full.
     """
     if path is not None and exists(path):
         raise InputError(f"{path} exists: name another folder, or use --resume")
@@ -102,15 +106,16 @@ def start(experiment: Experiment, path: Path | None, display: Display) -> Outcom
 
 
 def resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Outcome:
-    """Continues a run from its newest checkpoint, as if it had never stopped.
+    """Continue a run from its newest checkpoint, as if it had not been interrupted.
 
     Args:
-      folder: the run.
-      training: fields of its [training] section to change, e.g. more steps.
-      display: where to show progress.
+      folder: the folder of the run.
+      training: changed fields of its [training] section, e.g. more steps.
+      display: progress display.
 
     Raises:
-      InputError: nothing to continue, a checkpoint of another model, or another process trains it.
+      InputError: there is nothing to continue, the checkpoint belongs to another model, or another
+        process trains the run.
     """
     with folder.in_use():
         return _resume(folder, training, display)
@@ -134,7 +139,7 @@ def _resume(folder: RunFolder, training: dict[str, Any], display: Display) -> Ou
 
 
 def _what_next(trainer: Trainer) -> str:
-    """Why a run ended, and how to continue it."""
+    """Return why a run ended, and how to continue it."""
     reason, steps = trainer.stop_reason(), trainer.training.steps
     if trainer.stopped_early:
         return f"{reason}; wait for more with --training.patience, or 'none'"
@@ -144,7 +149,7 @@ def _what_next(trainer: Trainer) -> str:
 
 
 def _compile(trainer: Trainer) -> float:
-    """Compiles the training, with a warning if that takes long; the seconds that it took."""
+    """Compile the program, with a warning if this may take long; return the seconds it took."""
     count = unrolled(trainer.model)
     if count > _SOON_COMPILED:
         print(
@@ -162,7 +167,7 @@ def _run(
     display: Display,
     compile_seconds: float,
 ) -> Outcome:
-    """Trains to the end or to a signal, then scores and summarises."""
+    """Train until the end or a signal, then evaluate and write the summary."""
     first = trainer.step
     earlier = folder.rewind_metrics(first)
     before = earlier[-1]["seconds"] if earlier else 0.0
@@ -193,9 +198,18 @@ def _train(
     stop: "_StopOnSignal",
     before: float,
 ) -> float:
-    """Writes metrics, progress and checkpoints between the intervals of the training.
+    """Train, and write metrics, progress and checkpoints after each interval.
 
-    Returns the seconds spent on steps; `before` are those of earlier sessions of the run.
+    Args:
+      trainer: the training run.
+      folder: the folder of the run.
+      checkpoints: its checkpoints.
+      display: progress display.
+      stop: whether a signal has asked to stop.
+      before: seconds spent on steps in earlier sessions of the run.
+
+    Returns:
+      The seconds spent on steps in this session.
     """
     training, first, spent = trainer.training, trainer.step, 0.0
     every = training.checkpoint_every
@@ -214,13 +228,16 @@ def _train(
 
 
 def _save(trainer: Trainer, checkpoints: Checkpoints) -> None:
-    """Saves a checkpoint after checking that its own loss is finite."""
+    """Save a checkpoint, after checking that the loss of its parameters is finite.
+
+    The losses recorded so far were computed before the last update.
+    """
     trainer.require_finite_loss()
     checkpoints.save(trainer.state)
 
 
 def _lines(trainer: Trainer, interval: Interval) -> list[dict[str, float]]:
-    """One line of metrics per step: its number, its terms and what they say."""
+    """Return one line of metrics per step: its number, its terms, and `progress` of the terms."""
     names, columns = interval.history.keys(), interval.history.values()
     rows = [dict(zip(names, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
     first, progress = interval.step - len(rows), trainer.problem.progress
@@ -228,7 +245,7 @@ def _lines(trainer: Trainer, interval: Interval) -> list[dict[str, float]]:
 
 
 def _finish(trainer: Trainer, folder: RunFolder, costs: dict[str, float]) -> Outcome:
-    """Scores, pictures, the exported model and the summary; only the summary if interrupted."""
+    """Write the summary and, if the run has finished, scores, pictures and the exported model."""
     problem, (step, params) = trainer.problem, trainer.best
     status = "finished" if trainer.ended else "interrupted"
     summary: dict[str, Any] = {"status": status, "step": trainer.step}
@@ -259,10 +276,10 @@ def _finish(trainer: Trainer, folder: RunFolder, costs: dict[str, float]) -> Out
 
 
 def _diagnose(trainer: Trainer, params: Params, folder: RunFolder) -> dict[str, Any]:
-    """What the model has learned since its start, which is drawn once more.
+    """Compute the diagnostics of the fitted model, compared with its initial parameters.
 
-    The run is finished by now, and its summary is worth more than this part of it: whatever fails
-    here is a warning with its reason.
+    The run has finished, and an error in its diagnostics must not prevent its summary. An exception
+    therefore becomes a warning with its reason.
     """
     try:
         return diagnose(trainer.model, params, folder.path, trainer.initial_params())
@@ -272,7 +289,7 @@ def _diagnose(trainer: Trainer, params: Params, folder: RunFolder) -> dict[str, 
 
 
 def unusable(scores: dict[str, float]) -> list[str]:
-    """The names of the scores that are not finite, but for the +inf dB of a perfect fit."""
+    """Return the names of the scores that are not finite, except the +inf dB of a perfect fit."""
 
     def perfect(name: str, value: float) -> bool:
         return value == math.inf and name.startswith(("psnr", "snr"))
@@ -285,9 +302,10 @@ def _of_score(name: str) -> str:
 
 
 def _draw_curves(folder: RunFolder) -> dict[str, float]:
-    """Writes the training curve and returns the logged line of least loss (oracle-best).
+    """Write the training curve and return the logged line with the lowest loss (oracle-best).
 
-    Nothing where no line was logged, as after the metrics of an earlier session were deleted.
+    If there are no logged lines, for example because the metrics of an earlier session were
+    deleted, write nothing and return {}.
     """
     from lrnn_jax.plotting import write_curves
 
@@ -302,10 +320,11 @@ def _draw_curves(folder: RunFolder) -> dict[str, float]:
 
 
 def peak_memory_mb() -> float | None:
-    """The largest resident size of this process so far, in MB (10^6 bytes); None on Windows."""
+    """Return the peak resident memory of this process in MB (10^6 bytes); None on Windows."""
     if sys.platform == "win32":
         return None
-    status = Path("/proc/self/status")  # on Linux, which hands a parent's ru_maxrss to its children
+    # Prefer /proc on Linux, where a process inherits ru_maxrss from its parent.
+    status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     own = [line.split()[1] for line in lines if line.startswith("VmHWM")]
     if own:
@@ -315,7 +334,11 @@ def peak_memory_mb() -> float | None:
 
 
 class _StopOnSignal:
-    """Ctrl-C and SIGTERM ask the loop to stop after its step; a second one stops at once."""
+    """Context that handles Ctrl-C and SIGTERM.
+
+    The first signal sets `asked`, upon which the loop stops after its current interval. A second
+    signal raises KeyboardInterrupt.
+    """
 
     def __init__(self) -> None:
         self.asked = False

@@ -1,4 +1,4 @@
-"""Experiments as files: TOML decoded strictly into the three typed objects, and back."""
+"""Experiment files: strict decoding of TOML to three typed objects, and encoding to TOML."""
 
 import collections.abc
 import dataclasses
@@ -38,7 +38,7 @@ __all__ = [
     "write_table",
 ]
 
-_LARGEST = 10**6  # bytes of an experiment file
+_LARGEST = 10**6  # largest size of an experiment file in bytes
 
 MODELS: dict[str, type] = {
     "lrnn": models.LRNN,
@@ -61,7 +61,7 @@ MODELS: dict[str, type] = {
     "cp": models.CPTensor,
     "tucker": models.TuckerTensor,
 }
-"""Every model that `[model] kind = "..."` can name."""
+"""All models by the name that `[model] kind = "..."` uses."""
 
 PROBLEMS: dict[str, type] = {
     "image": Image,
@@ -88,14 +88,14 @@ PROBLEMS: dict[str, type] = {
     "kovasznay": pde.Kovasznay,
     "taylor_green": pde.TaylorGreen,
 }
-"""Every problem that `[problem] kind = "..."` can name."""
+"""All problems by the name that `[problem] kind = "..."` uses."""
 
 ConfigTable = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A model, what it is fitted to, and how."""
+    """A model, the problem to which it is fitted, and the training settings."""
 
     model: Model
     problem: Problem
@@ -103,11 +103,13 @@ class Experiment:
 
 
 def experiment_from(table: ConfigTable) -> Experiment:
-    """Decodes the three sections; a model without `in_dim` and `out_dim` takes the problem's.
+    """Decode the three sections of an experiment.
+
+    If `in_dim` or `out_dim` of the model is missing, the value of the problem is used.
 
     Raises:
-      InputError: an unknown section or field, a value of the wrong type or out of its range; the
-        message gives the dotted name.
+      InputError: a section or a field is unknown, or a value has the wrong type or is out of range.
+        The message contains the dotted name of the field.
     """
     _check_sections(table)
     problem = _decode("problem", table.get("problem", {}), _kind("problem", table, PROBLEMS))
@@ -121,10 +123,10 @@ def experiment_from(table: ConfigTable) -> Experiment:
 
 
 def table_of(experiment: Experiment) -> ConfigTable:
-    """The experiment with every default written out; a field that is None is left out.
+    """Encode an experiment with all defaults; fields that are None are omitted.
 
     Raises:
-      InputError: a value or a class has no form in a file, such as a Python function.
+      InputError: a value or a class cannot be written to a file, for example a Python function.
     """
     return {
         "model": _section("model", experiment.model, MODELS),
@@ -134,10 +136,10 @@ def table_of(experiment: Experiment) -> ConfigTable:
 
 
 def read_table(path: Path) -> ConfigTable:
-    """The sections of an experiment file, not yet decoded.
+    """Read the sections of an experiment file without decoding them.
 
     Raises:
-      InputError: it is missing, is not TOML, or holds something else than the three sections.
+      InputError: the file is missing, is not TOML, or contains anything but the three sections.
     """
     content = read_bytes(path)
     if len(content) > _LARGEST:
@@ -146,17 +148,17 @@ def read_table(path: Path) -> ConfigTable:
         table = tomllib.loads(content.decode())
     except RecursionError as error:
         raise InputError(f"{path} nests lists or tables too deeply") from error
-    except ValueError as error:  # TOML's, Unicode's, and Python's limit for digits
+    except ValueError as error:  # invalid TOML, invalid UTF-8, or an integer of too many digits
         raise InputError(f"{path} is not TOML: {error}") from error
     _check_sections(table)
     return table
 
 
 def write_table(path: Path, table: ConfigTable) -> Path:
-    """Writes nested dicts as TOML.
+    """Write nested dicts as a TOML file.
 
     Raises:
-      InputError: the file cannot be written, or a string is not Unicode.
+      InputError: the file cannot be written, or a string is not valid Unicode.
     """
     with io_errors(path, "write"):
         text = tomli_w.dumps(table)
@@ -172,7 +174,7 @@ def write_table(path: Path, table: ConfigTable) -> Path:
 
 
 def merge(base: ConfigTable, changes: ConfigTable) -> ConfigTable:
-    """`base` with every field of `changes` in place of its own; None takes a field out.
+    """Return a copy of `base` updated with the fields of `changes`; None removes a field.
 
     >>> merge({"model": {"rank": 4, "gamma": 1.0}}, {"model": {"rank": 8, "gamma": None}})
     {'model': {'rank': 8}}
@@ -189,7 +191,7 @@ def merge(base: ConfigTable, changes: ConfigTable) -> ConfigTable:
 
 
 def configs() -> dict[str, Path]:
-    """The experiments that come with the package, by name, e.g. 'image/lrnn_spder'."""
+    """Return the experiment files of the package by name, e.g. 'image/lrnn_spder'."""
     package = Path(__file__).parents[1]
     folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     paths = sorted(folder.rglob("*.toml"))
@@ -197,10 +199,10 @@ def configs() -> dict[str, Path]:
 
 
 def config_path(name: str) -> Path:
-    """The file of a config: the path itself, or the one that comes with the package by that name.
+    """Return the path of a config, given as a path or as the name of a config of the package.
 
     Raises:
-      InputError: there is neither.
+      InputError: there is no such file and no such config.
     """
     path = Path(name)
     if exists(path) and path.is_file():
@@ -213,10 +215,11 @@ def config_path(name: str) -> Path:
 
 
 def field_help(kind: type) -> dict[str, str]:
-    """One line of help for each field of a spec, from the Args of its docstring and its bases'.
+    """Return one line of help for each field of a dataclass.
 
-    Docstrings are read without their common indentation, which Python 3.13 strips. A field that no
-    docstring names (python -OO strips them all) has an empty text.
+    The texts are the `Args` entries in the docstrings of the class and of its base classes. Python
+    3.13 strips the common indentation of docstrings; it is removed here for all versions. A field
+    without an entry has an empty text, as have all fields under `python -OO`.
     """
     texts = {field.name: "" for field in dataclasses.fields(kind)}
     for cls in reversed(kind.__mro__):
@@ -235,7 +238,7 @@ def _check_sections(table: ConfigTable) -> None:
 
 
 def _kind(section: str, table: ConfigTable, registry: dict[str, type]) -> type:
-    """The class that `kind` names: one of the registry, or "module:Class" of the user's own."""
+    """Return the class that `kind` names: a key of the registry, or "module:Class"."""
     kind = table.get(section, {}).get("kind", next(iter(registry)))
     if isinstance(kind, str) and kind in registry:
         return registry[kind]
@@ -245,10 +248,10 @@ def _kind(section: str, table: ConfigTable, registry: dict[str, type]) -> type:
 
 
 def _imported(section: str, path: str) -> type:
-    """The dataclass at an import path "module:Class".
+    """Import the dataclass at a path "module:Class".
 
     Raises:
-      InputError: there is none.
+      InputError: the import fails, or the result is not a dataclass with the required members.
     """
     module, _, names = path.partition(":")
     try:
@@ -271,10 +274,10 @@ def _imported(section: str, path: str) -> type:
 
 
 def _name(cls: type, section: str, registry: dict[str, type]) -> str:
-    """What `kind` calls a class.
+    """Return the `kind` of a class: its key in the registry, or "module:Class".
 
     Raises:
-      InputError: it cannot be imported by a name.
+      InputError: the class cannot be imported by name, or is not a dataclass.
     """
     known = {kind: name for name, kind in registry.items()}
     if cls in known:
@@ -288,10 +291,10 @@ def _name(cls: type, section: str, registry: dict[str, type]) -> str:
 
 
 def _section(section: str, spec: Any, registry: dict[str, type]) -> ConfigTable:
-    """The fields of a spec as TOML has them; one that is None is left out.
+    """Encode the kind and the fields of a dataclass for TOML; fields that are None are omitted.
 
     Raises:
-      InputError: a value has no form in TOML.
+      InputError: a value cannot be written to TOML.
     """
     kind = {"kind": _name(type(spec), section, registry)} if registry else {}
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
@@ -299,7 +302,7 @@ def _section(section: str, spec: Any, registry: dict[str, type]) -> ConfigTable:
 
 
 def _to_toml(name: str, value: Any) -> Any:
-    """A number, a string or a flag as it is, and a tuple of them as a list."""
+    """Encode a value for TOML: tuples become lists; numbers, strings and flags are unchanged."""
     if isinstance(value, tuple):
         return [_to_toml(name, entry) for entry in value]
     if not isinstance(value, bool | int | float | str):
@@ -309,7 +312,7 @@ def _to_toml(name: str, value: Any) -> Any:
 
 
 def _decode(section: str, table: ConfigTable, kind: type) -> Any:
-    chosen = ("kind",) if section != "training" else ()  # by `_kind`, of several
+    chosen = ("kind",) if section != "training" else ()  # `_kind` has read it already
     values = {name: value for name, value in table.items() if name not in chosen}
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
@@ -324,11 +327,11 @@ def _decode(section: str, table: ConfigTable, kind: type) -> Any:
         raise InputError(f"{section}.{error}") from error
 
 
-# Strict decoding: TOML's types are taken as they are, none is converted into another --------------
+# Strict decoding: values must have the annotated type; only an integer may become a float ---------
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a TOML value fits a field's annotation."""
+    """Whether a TOML value matches the annotation of a field."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_is_a(value, argument) for argument in arguments)
@@ -348,7 +351,7 @@ def _is_a(value: Any, hint: Any) -> bool:
 
 
 def _describe(hint: Any) -> str:
-    """An annotation in words."""
+    """Describe an annotation in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(filter(None, map(_describe, arguments)))
@@ -361,7 +364,7 @@ def _describe(hint: Any) -> str:
 
 
 def _plural(hint: Any) -> str:
-    """What a list of that annotation has in it, in words."""
+    """Describe the entries of a list with a tuple annotation in words."""
     arguments = typing.get_args(hint)
     count = "" if arguments[-1] is ... else f"{len(arguments)} "
     words = {int: "integers", float: "numbers", str: "strings"}
@@ -370,7 +373,10 @@ def _plural(hint: Any) -> str:
 
 
 def _structure(name: str, value: Any, hint: Any) -> Any:
-    """The field's value, a list as a tuple and a whole number as a float where one is asked for."""
+    """Convert a TOML value to the value of a field: lists to tuples, and integers to floats.
+
+    An integer is converted only if the annotation allows floats and does not allow integers.
+    """
     if not _is_a(value, hint):
         raise InputError(f"{name}: expected {_describe(hint)}, got {value!r}")
     if isinstance(value, list):
@@ -380,5 +386,5 @@ def _structure(name: str, value: Any, hint: Any) -> Any:
 
 
 def _tuple(value: Any) -> Any:
-    """A list as a tuple, and the lists in it."""
+    """Convert a list and the lists in it to tuples."""
     return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -8,7 +8,8 @@ Gauss-Newton step
 
 either in parameter space, with a P x P matrix, or in residual space, with an N x N matrix. The
 damping is relative to the mean of the min(N, P) eigenvalues that the two matrices have in common.
-It therefore does not depend on the units of the loss, and has the same meaning in both spaces.
+It therefore does not depend on the units of the loss and of the parameters, and has the same
+meaning in both spaces.
 """
 
 from collections.abc import Callable
@@ -338,6 +339,8 @@ def _damped_update(
     def attempt(last: _Trial) -> _Trial:
         solve = _solver(system, last.damping)
         step = solve(system.residual)
+        # F - |r + J d|^2 = d'(mu d - g), by the equation for d. Both terms of this form are
+        # >= 0, so that nothing cancels, unlike in the difference of the two losses.
         predicted = jnp.dot(step, last.damping * system.scale * step - system.gradient)
         bend = _bend(system, call, solve, step) if options.acceleration else jnp.zeros_like(step)
         updates = unravel(step + bend / 2)

@@ -1,12 +1,13 @@
-"""Quasi-Newton optimizers: L-BFGS, and BFGS with a dense matrix and self-scaling.
+"""Quasi-Newton optimizers: L-BFGS, and self-scaling BFGS and Broyden with a dense matrix.
 
-Letters: g gradient, s step, y change of the gradient along it, H estimate of the inverse Hessian,
-P parameters. One update searches along -H g for a point where the strong Wolfe conditions hold and
-learns from the pair (s, y). Both gradients of a pair are of the loss of one and the same update,
-so a loss that changes between updates leaves no false curvature behind.
+Notation: g the gradient, s the step, y the change of the gradient along s, H the estimate of the
+inverse Hessian, P the number of parameters. One update searches along -H g for a point that
+satisfies the strong Wolfe conditions, and then updates H with the pair (s, y). The two gradients of
+a pair belong to the loss of the same update. A loss that changes between updates, as with new
+collocation points, therefore adds no wrong curvature to H.
 
-A search that finds no lower loss, or one lower by no more than rounding, makes H the identity
-again; where it was the identity already, the optimizer stops.
+If a search finds no lower loss, or lowers it by no more than the rounding error, H is reset to the
+identity. If H was already the identity, the optimizer stops.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -38,7 +39,7 @@ from lrnn_jax.typing import Params
 
 __all__ = ["LBFGSState", "SSBroydenState", "lbfgs", "ssbroyden"]
 
-LARGEST = 10_000
+LARGEST = 10_000  # parameters of `ssbroyden`, whose H has the square of that many entries
 
 
 class LBFGSState(NamedTuple):
@@ -46,8 +47,8 @@ class LBFGSState(NamedTuple):
 
     Attributes:
       result: a `Result`.
-      memory: optax's state of L-BFGS, of the last update.
-      gradient: at the point to which the last update led, of the loss of that update.
+      memory: the state of `optax.scale_by_lbfgs` after the last update.
+      gradient: gradient of the last update's loss at the point that this update reached.
     """
 
     result: Int[Array, ""]
@@ -60,8 +61,8 @@ class SSBroydenState(NamedTuple):
 
     Attributes:
       result: a `Result`.
-      pairs: pairs (s, y) that the matrix has learned from since it was the identity.
-      inverse_hessian: H, shape (P, P), by the raveled parameters.
+      pairs: number of pairs (s, y) that have updated H since it was the identity.
+      inverse_hessian: H, shape (P, P), in the order of the ravelled parameters.
     """
 
     result: Int[Array, ""]
@@ -70,7 +71,14 @@ class SSBroydenState(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A line search: the step, the gradient where it leads, its length, and if it was in vain."""
+    """Result of a line search.
+
+    Attributes:
+      step: the step s; zero if no lower loss was found.
+      gradient: the gradient at the end of the step.
+      rate: the step length alpha.
+      failed: whether the loss did not fall by more than its rounding error.
+    """
 
     step: Params
     gradient: Params
@@ -85,31 +93,37 @@ def lbfgs(
     gradient_tolerance: float | None = None,
     loss_tolerance: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Limited-memory BFGS: optax's, with its zoom line search, that says why it stops.
+    """Limited-memory BFGS: optax's with its zoom line search, extended by stopping criteria.
 
         params <- params - alpha H g,   H from the last `memory` pairs (s, y)
 
-    What is added to `optax.lbfgs`: y is the difference of two gradients of one loss, where optax
-    takes that of the next loss, which a new draw of points has changed; a pair without positive
-    curvature is left out; a step is taken only if it lowers the loss; and see the module. While
-    the loss stays the same the steps are those of `optax.lbfgs`.
+    It differs from `optax.lbfgs` as follows:
 
-    Each update evaluates the loss and its gradient once or twice more than it is given them.
+    * y is the difference of two gradients of the same loss. optax takes the second gradient from
+      the next loss, which differs if points were drawn anew.
+    * A pair without positive curvature is skipped.
+    * A step is taken only if it lowers the loss.
+    * H is reset, and the optimizer stops, as described in the module.
+
+    For a loss that does not change, the steps equal those of `optax.lbfgs`.
+
+    An update usually evaluates the loss and its gradient once or twice, in addition to the `value`
+    and the gradient that it is given.
 
     Args:
-      memory: pairs kept, >= 1: 2 memory P numbers.
-      line_search_steps: the most evaluations of one line search, >= 1.
-      gradient_tolerance: stops where no entry of the gradient is larger, >= 0; None is the
-        rounding unit of the parameters: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stops where the loss is no larger, >= 0.
+      memory: number of pairs stored, >= 1; they take 2 memory P numbers.
+      line_search_steps: largest number of evaluations in one line search, >= 1.
+      gradient_tolerance: stop if no entry of the gradient is larger in absolute value, >= 0; None
+        is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
+      loss_tolerance: stop if the loss is not larger, >= 0.
 
     Returns:
-      An optax transformation whose state is an `LBFGSState`; `update` needs `value` and
+      An optax transformation whose state is an `LBFGSState`. `update` requires `value` and
       `value_fn`.
 
     Raises:
-      InputError: an argument is out of its range; in `init`, a parameter is not real; in
-        `update`, `value` or `value_fn` is missing.
+      InputError: an argument is out of range; in `init`, a parameter is not real; in `update`,
+        `value` or `value_fn` is missing.
 
     Example:
       >>> loss = lambda x: jnp.sum((x - 1) ** 4)
@@ -154,11 +168,19 @@ def lbfgs(
 
 
 def _with_last_pair(memory: Any, gradient: Params, grads: Params, params: Params) -> Any:
-    """The memory as it must be for optax to learn the last pair (s, y), or to leave it out.
+    """Modify optax's state so that its next update adds the last pair (s, y), or skips it.
 
-    optax forms the pair of the next update from what it is given there and what it has stored:
-    s = params - memory.params and y = grads - memory.updates. The stored side is moved so that y
-    is what the last loss gave. To leave a pair out, the one before is shown again in its place.
+    optax forms a pair from the arguments of the next update and its stored values:
+    s = params - memory.params and y = grads - memory.updates. `memory.updates` is replaced so that
+    y becomes the difference of two gradients of the last loss. To skip a pair, the count is
+    decreased by one, and the stored values are replaced so that optax writes the previous pair to
+    its own slot again.
+
+    Args:
+      memory: the state of `optax.scale_by_lbfgs`.
+      gradient: gradient of the last loss at `params`.
+      grads: gradient of the current loss at `params`.
+      params: the parameters.
     """
     s = optax.tree.sub(params, memory.params)
     y = optax.tree.sub(gradient, memory.updates)
@@ -184,31 +206,32 @@ def ssbroyden(
     gradient_tolerance: float | None = None,
     loss_tolerance: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Self-scaled Broyden: BFGS that rescales H at every update, with a dense H.
+    """Self-scaled Broyden: a quasi-Newton method that rescales its dense H at every update.
 
         H <- (H - Hy y'H / y'Hy + phi y'Hy v v') / tau + s s' / y's,   v = s / y's - Hy / y'Hy
 
-    'bfgs' has tau = phi = 1. 'ssbfgs' has phi = 1, tau = min(1, 1/b) with b = -alpha s'g / y's.
-    'ssbroyden' chooses both, see `self_scaling`. At the first pair tau also scales the identity.
-    A pair without positive curvature, or one for which H is not finite, changes nothing.
+    'bfgs' sets tau = phi = 1. 'ssbfgs' sets phi = 1, tau = min(1, 1/b) with b = -alpha s'g / y's.
+    'ssbroyden' chooses both, see `self_scaling`. At the first pair, tau also scales the identity.
+    H does not change if the pair (s, y) has no positive curvature, or if tau, phi or y'Hy is not
+    finite.
 
-    For losses that are hard to condition, as those of PDEs, in float64. H takes P^2 numbers and
-    an update a few times P^2 operations besides those of the loss.
+    Intended for ill-conditioned losses, such as those of PDEs, in float64. H takes P^2 numbers. An
+    update takes a few times P^2 operations in addition to the evaluations of the loss.
 
     Args:
-      update: how H is updated.
-      line_search_steps: the most evaluations of one line search, >= 1.
-      gradient_tolerance: stops where no entry of the gradient is larger, >= 0; None is the
-        rounding unit of the parameters: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stops where the loss is no larger, >= 0.
+      update: how tau and phi are chosen.
+      line_search_steps: largest number of evaluations in one line search, >= 1.
+      gradient_tolerance: stop if no entry of the gradient is larger in absolute value, >= 0; None
+        is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
+      loss_tolerance: stop if the loss is not larger, >= 0.
 
     Returns:
-      An optax transformation whose state is an `SSBroydenState`; `update` needs `value` and
+      An optax transformation whose state is an `SSBroydenState`. `update` requires `value` and
       `value_fn`.
 
     Raises:
-      InputError: an argument is out of its range; in `init`, a parameter is not real or there
-        are more than 10,000; in `update`, `value` or `value_fn` is missing.
+      InputError: an argument is out of range; in `init`, a parameter is not real or there are more
+        than 10,000 parameters; in `update`, `value` or `value_fn` is missing.
 
     Example:
       >>> optimizer = ssbroyden()
@@ -218,7 +241,8 @@ def ssbroyden(
     References:
       Urban, Stefanou and Pons, "Unveiling the optimization process of physics informed neural
       networks", Journal of Computational Physics (2025), arXiv 2405.04230; the choice of tau and
-      phi is Al-Baali's. Deviation: the first step is at most of length 1, as in `optax.lbfgs`.
+      phi is Al-Baali's. Deviation: the first search direction has at most length 1, as in
+      `optax.lbfgs`.
     """
     kinds = ("ssbroyden", "ssbfgs", "bfgs")
     require("update", update, update in kinds, f"one of {', '.join(map(repr, kinds))}")
@@ -238,6 +262,7 @@ def ssbroyden(
         def proceed():
             g, unravel = ravel_pytree(grads)
             fresh = state.pairs == 0
+            # While H is the identity, -H g has no natural length: limit it to 1.
             scale = jnp.where(fresh, jnp.minimum(1, 1 / jnp.linalg.norm(g)), 1)
             direction = unravel(-scale * times(state.inverse_hessian, g))
             found = _search(line_search_steps, direction, value, call)
@@ -253,7 +278,7 @@ def ssbroyden(
 
 
 class _Pair(NamedTuple):
-    """A step s = -rate H g from where the gradient was g, and its change y; vectors are (P,)."""
+    """A step s = -rate H g, the gradient g where it begins, and the change y of the gradient."""
 
     g: Float[Array, "p"]
     s: Float[Array, "p"]
@@ -264,7 +289,7 @@ class _Pair(NamedTuple):
 def _learn(
     kind: str, state: SSBroydenState, scale: Float[Array, ""], pair: _Pair, forget: Bool[Array, ""]
 ) -> SSBroydenState:
-    """The state after a step along -scale H g: H updated, kept, or the identity again."""
+    """Return the state after a step along -scale H g: update H, keep it, or reset it."""
     hessian, (g, s, y, rate) = state.inverse_hessian, pair
     hy = scale * times(hessian, y)
     curvature = jnp.dot(s, y)
@@ -295,10 +320,17 @@ def broyden_update(
     tau: Float[Array, ""] | float,
     phi: Float[Array, ""] | float,
 ) -> Float[Array, "p p"]:
-    """The inverse Hessian after the pair (s, y), the formula of `ssbroyden`; H y = s holds of it.
+    """Update an inverse Hessian with the pair (s, y), by the formula of `ssbroyden`.
 
-    It is positive definite if `hessian` is, y's > 0, tau > 0 and phi is of the family. BFGS is
-    tau = phi = 1, DFP phi = 0.
+    The result satisfies the secant equation H y = s. It is positive definite if `hessian` is, and
+    y's > 0, tau > 0 and phi >= 0. BFGS is tau = phi = 1; DFP is tau = 1, phi = 0.
+
+    Args:
+      hessian: H before the update.
+      s: the step.
+      y: the change of the gradient along s.
+      tau: the scale, > 0.
+      phi: the parameter of the Broyden family.
     """
     hy = times(hessian, y)
     curvature, expected = jnp.dot(s, y), jnp.dot(y, hy)
@@ -314,26 +346,27 @@ def self_scaling(
     size: int,
     first: Bool[Array, ""] | bool,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """tau and phi of `ssbroyden`.
+    """Choose tau and phi of `ssbroyden`.
 
-    With a = b h - 1 >= 0 and c = sqrt(a / (1 + a)), 'ssbroyden' takes, where n = P,
+    With a = b h - 1 >= 0, c = sqrt(a / (1 + a)) and n = P, 'ssbroyden' sets
 
         rho_m = min(1, h (1 - c)),  theta = max((rho_m - 1) / a, min(1 / rho_m, (1 - b) / b)),
         sigma = 1 + a theta,        phi = (1 - theta) / sigma,
         tau = min(rho sigma^(1 / (1 - n)), sigma) if theta <= 0
               else rho min(sigma^(1 / (1 - n)), 1 / theta),           rho = min(1, 1 / b)
 
-    and at the first pair tau = h / sigma, which for the others, where sigma = 1, is h.
+    except that tau = h / sigma at the first pair. For the other two kinds, sigma = 1, so that
+    tau = h at the first pair.
 
     Args:
       kind: 'ssbroyden', 'ssbfgs' or 'bfgs'.
       h: y'Hy / y's.
       b: s'H^-1 s / y's.
-      size: the number of parameters.
-      first: whether H is still the identity, scaled.
+      size: number of parameters.
+      first: whether H is still a multiple of the identity, before its first pair.
 
     Returns:
-      tau > 0 and phi, scalars.
+      tau > 0 and phi, both scalars.
     """
     h, b = jnp.asarray(h), jnp.asarray(b)
     one = jnp.ones_like(h)
@@ -342,6 +375,8 @@ def self_scaling(
     rho = jnp.minimum(1, 1 / b)
     if kind == "ssbfgs":
         return jnp.where(first, h, rho), one
+    # b h >= 1 by the Cauchy-Schwarz inequality, but not after rounding. The bound also keeps the
+    # division by a below finite.
     a = jnp.maximum(b * h - 1, rounding(h))
     rho_m = jnp.minimum(1, h * (1 - jnp.sqrt(a / (1 + a))))
     theta = jnp.maximum((rho_m - 1) / a, jnp.minimum(1 / rho_m, (1 - b) / b))
@@ -353,9 +388,10 @@ def self_scaling(
 
 
 def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) -> Found:
-    """A step along `direction` under the strong Wolfe conditions, or none.
+    """Search for a step along `direction` that satisfies the strong Wolfe conditions.
 
-    optax, out of evaluations, may take a step that lowers nothing: such a step is not taken.
+    If optax runs out of evaluations, it may return a step that does not lower the loss. Such a
+    step is replaced by zero.
     """
     grads, params, value_fn = call.grads, call.params, call.value_fn
     after: Any
@@ -378,20 +414,20 @@ def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) 
 
 
 def _has_curvature(curvature: Any, s_norm: Any, y_norm: Any) -> Bool[Array, ""]:
-    """Whether y's is positive, finite and no mere rounding error."""
+    """Whether y's is finite and larger than its rounding error."""
     return jnp.isfinite(curvature) & (curvature > rounding(curvature) * s_norm * y_norm)
 
 
 def _in_dtype_of(params: Params, value: Any) -> Float[Array, ""]:
-    """A loss in the dtype of the parameters."""
+    """Cast a loss to the dtype of the parameters."""
     return jnp.asarray(value, jnp.result_type(*jax.tree.leaves(params)))
 
 
 def _check_size(count: int, dtype: Any) -> None:
-    """Refuses a matrix of more than LARGEST rows.
+    """Check that H has at most LARGEST rows.
 
     Raises:
-      InputError: naming the memory that it would take.
+      InputError: it has more; the message states the memory that H would take.
     """
     if count > LARGEST:
         gigabytes = count**2 * jnp.dtype(dtype).itemsize / 1e9

@@ -1,7 +1,7 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner.
 
-Letters: G gradient of an array as a matrix, m x n; L and R running means of GG' and G'G; U and V
-their eigenvectors, in columns by falling eigenvalue.
+Notation: G the gradient of an array as a matrix, m x n; L and R running means of GG' and G'G; U and
+V matrices whose columns are approximate eigenvectors of L and R, by decreasing eigenvalue.
 """
 
 from typing import Any, NamedTuple
@@ -24,11 +24,11 @@ __all__ = ["SoapState", "soap"]
 
 
 class Leaf(NamedTuple):
-    """State of one array of parameters; a side without a basis has matrices of shape (0, 0).
+    """State of one array of parameters. A side without a basis has matrices of shape (0, 0).
 
     Attributes:
-      mean: running mean of the gradient.
-      square: running mean of the squares of the gradient in the basis.
+      mean: running mean of the gradient, M.
+      square: running mean of the squared gradient in the eigenbasis, S.
       left: L, shape (m, m).
       right: R, shape (n, n).
       left_basis: U, shape (m, m).
@@ -44,7 +44,7 @@ class Leaf(NamedTuple):
 
 
 class SoapState(NamedTuple):
-    """State of `soap`: the updates so far, and a `Leaf` for each array of parameters."""
+    """State of `soap`: the number of updates, and a `Leaf` for each array of parameters."""
 
     count: Int[Array, ""]
     leaves: Any
@@ -66,34 +66,35 @@ def soap(
     precondition_frequency: int = 10,
     max_dim: int = 1024,
 ) -> optax.GradientTransformationExtraArgs:
-    """SOAP: Adam in the eigenbasis of Shampoo's preconditioner, renewed now and then.
+    """SOAP: Adam in the eigenbasis of Shampoo's preconditioner, which is updated periodically.
 
         G' = U'GV,  M <- b1 M + (1 - b1) G,  S <- b2 S + (1 - b2) G'^2
         W <- W - learning_rate U [ (U'MV / (1 - b1^t)) / (sqrt(S / (1 - b2^t)) + eps) ] V'
         L <- b2 L + (1 - b2) GG',  R <- b2 R + (1 - b2) G'G
 
-    and every `precondition_frequency` updates U becomes the orthogonal factor of the QR
-    decomposition of L U, and V that of R V, a step of power iteration each. The first gradient
-    gives U and V by an eigendecomposition, and moves no matrix: it would be its own basis.
+    Every `precondition_frequency` updates, U is replaced by the orthogonal factor of the QR
+    decomposition of L U, and V by that of R V: one step of power iteration each. The first
+    gradient only initialises U and V, by an eigendecomposition. It does not change the matrices,
+    because it would be preconditioned by a basis computed from itself.
 
-    Arrays of two axes and more are matrices, all axes but the first merged. A side longer than
-    `max_dim`, and a side of length 1, keeps the identity as its basis; a vector, or a matrix
-    without a basis on either side, is trained by Adam.
+    An array with more than two axes is treated as a matrix: all axes but the first are merged. A
+    side that is longer than `max_dim` or has length 1 keeps the identity as its basis. Vectors, and
+    matrices without a basis on either side, are trained by Adam.
 
     Args:
       learning_rate: a number or an optax schedule.
-      b1: decay of the mean of the gradients, in [0, 1).
-      b2: decay of the mean of their squares and of L and R, in [0, 1).
-      eps: added to the root of the squares, > 0.
-      precondition_frequency: updates between two renewals of the bases, >= 1.
-      max_dim: the longest side with a basis, >= 0: a matrix m x n takes 2 m^2 + 2 n^2 numbers
-        more than Adam's, and an update about 4 m n (m + n) operations.
+      b1: decay rate of the mean of the gradients, in [0, 1).
+      b2: decay rate of the mean of their squares and of L and R, in [0, 1).
+      eps: number added to the square root of S in the denominator, > 0.
+      precondition_frequency: number of updates between two updates of the bases, >= 1.
+      max_dim: longest side that has a basis, >= 0. A matrix m x n takes 2 m^2 + 2 n^2 numbers more
+        than with Adam, and an update takes about 4 m n (m + n) operations.
 
     Returns:
-      An optax transformation; a `SoapState` is part of its state.
+      An optax transformation. Its state contains a `SoapState`.
 
     Raises:
-      InputError: an argument is out of its range; in `init`, a parameter is not real.
+      InputError: an argument is out of range; in `init`, a parameter is not real.
 
     Example:
       >>> params = {"weight": jnp.ones((3, 4)), "bias": jnp.zeros(4)}
@@ -103,8 +104,8 @@ def soap(
 
     References:
       Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321,
-      algorithm 3, without weight decay. Deviations: eps is added after the correction for the
-      start, as in `optax.adam`; axes are merged as above.
+      algorithm 3, without weight decay. Deviations: eps is added after the bias correction, as in
+      `optax.adam`; axes are merged as described above.
     """
     for name, decay in (("b1", b1), ("b2", b2)):
         require(name, decay, is_number(decay) and 0 <= decay < 1, "a number in [0, 1)")
@@ -137,7 +138,7 @@ def soap(
 
 
 def _first_state(leaf: Array, max_dim: int) -> Leaf:
-    """No mean yet, and identities for bases."""
+    """Return the initial state of an array: zero means, and identities as bases."""
     zeros = jnp.zeros_like(leaf)
     rows, columns = _matrix(zeros).shape if zeros.ndim > 1 else (0, 0)
     sides = [size if 1 < size <= max_dim else 0 for size in (rows, columns)]
@@ -147,7 +148,7 @@ def _first_state(leaf: Array, max_dim: int) -> Leaf:
 
 
 def _update(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple[Array, Leaf]:
-    """The update of one array, to be multiplied by minus the learning rate, and its state."""
+    """Return the update of one array, before the factor -learning_rate, and its new state."""
     if not leaf.left.size and not leaf.right.size:
         return _adam(grad, leaf, count + 1, settings)
 
@@ -167,7 +168,7 @@ def _update(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple
 
 
 def _adam(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple[Array, Leaf]:
-    """Adam's update number `count` in the bases of the array, turned back."""
+    """Compute update number `count` of Adam in the eigenbasis, rotated back."""
     b1, b2, eps, _ = settings
     mean = b1 * leaf.mean + (1 - b1) * grad
     square = b2 * leaf.square + (1 - b2) * _turn(grad, leaf) ** 2
@@ -178,7 +179,7 @@ def _adam(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple[A
 
 
 def _gather(grad: Array, leaf: Leaf, decay: float) -> Leaf:
-    """L and R with one more gradient."""
+    """Update L and R with a gradient."""
     matrix = _matrix(grad)
     left, right = leaf.left, leaf.right
     if left.size:
@@ -189,7 +190,7 @@ def _gather(grad: Array, leaf: Leaf, decay: float) -> Leaf:
 
 
 def _renew(leaf: Leaf) -> Leaf:
-    """Bases turned towards the eigenvectors of L and R, the squares in the same order."""
+    """Update the bases by one step of power iteration, and permute the squares accordingly."""
     left_basis, rows = _power_iteration(leaf.left, leaf.left_basis)
     right_basis, columns = _power_iteration(leaf.right, leaf.right_basis)
     square = _matrix(leaf.square)
@@ -200,21 +201,23 @@ def _renew(leaf: Leaf) -> Leaf:
 
 
 def _power_iteration(moment: Array, basis: Array) -> tuple[Array, Array]:
-    """One step of it from `basis`, and the order of the old vectors by falling eigenvalue."""
+    """Return `basis` after one step, and the order of its columns by decreasing eigenvalue."""
     if not moment.size:
         return basis, jnp.zeros((0,), jnp.int32)
     ahead = times(moment, basis)
+    # Sort before the QR decomposition: it keeps the direction of the first column and changes the
+    # later ones. `_renew` applies the same order to the squares.
     order = jnp.argsort(-jnp.sum(basis * ahead, axis=0))
     return jnp.linalg.qr(ahead[:, order])[0], order
 
 
 def _eigenvectors(moment: Array) -> Array:
-    """In columns, by falling eigenvalue."""
+    """Return the eigenvectors as columns, by decreasing eigenvalue."""
     return jnp.linalg.eigh(moment)[1][:, ::-1] if moment.size else moment
 
 
 def _turn(array: Array, leaf: Leaf) -> Array:
-    """U'AV, in the shape of the array."""
+    """Rotate an array A into the eigenbasis: U'AV, in the shape of A."""
     matrix = _matrix(array)
     matrix = times(leaf.left_basis.T, matrix) if leaf.left.size else matrix
     matrix = times(matrix, leaf.right_basis) if leaf.right.size else matrix
@@ -222,7 +225,7 @@ def _turn(array: Array, leaf: Leaf) -> Array:
 
 
 def _turn_back(array: Array, leaf: Leaf) -> Array:
-    """UAV', in the shape of the array."""
+    """Rotate an array A back from the eigenbasis: UAV', in the shape of A."""
     matrix = _matrix(array)
     matrix = times(leaf.left_basis, matrix) if leaf.left.size else matrix
     matrix = times(matrix, leaf.right_basis.T) if leaf.right.size else matrix
@@ -230,5 +233,5 @@ def _turn_back(array: Array, leaf: Leaf) -> Array:
 
 
 def _matrix(array: Array) -> Array:
-    """An array as a matrix, all axes but the first merged; a vector as a column."""
+    """Reshape an array to a matrix: all axes but the first merged, a vector as a column."""
     return array.reshape(array.shape[0] if array.ndim else 1, -1)

@@ -1,4 +1,4 @@
-"""How an optimizer ended, and the checks that all second-order optimizers share."""
+"""Stopping criteria, argument checks and the call convention of the second-order optimizers."""
 
 import enum
 import numbers
@@ -18,10 +18,10 @@ __all__ = ["Result", "result_of", "times"]
 
 
 class Result(enum.IntEnum):
-    """How an optimizer ended, or that it has not.
+    """Whether an optimizer has stopped, and why.
 
-    The state of an optimizer that can end by itself has a field `result`, an int32 array with the
-    value of a member. `message` is a sentence about it.
+    The state of an optimizer that can stop by itself has a field `result`, an int32 array that
+    holds the value of a member. `message` describes the member in words.
 
     Example:
       >>> Result.LINE_SEARCH_FAILED.message
@@ -31,7 +31,7 @@ class Result(enum.IntEnum):
     message: str
 
     def __new__(cls, value: int, message: str) -> Self:
-        """A member with its message."""
+        """Create a member from its value and message."""
         member = int.__new__(cls, value)
         member._value_, member.message = value, message
         return member
@@ -46,15 +46,15 @@ class Result(enum.IntEnum):
 
 
 def result_of(opt_state: optax.OptState) -> Int[Array, ""]:
-    """The field `result` of an optimizer's state; RUNNING if it has none, as Adam's.
+    """Return the field `result` of an optimizer's state, or RUNNING if it has no such field.
 
     Args:
-      opt_state: the state of any optax transformation. A wrapper of an optimizer that can end, such
-        as `switch`, has the field itself; `optax.chain` has not.
+      opt_state: the state of any optax transformation. The state of a wrapper such as `switch` has
+        the field. The states of Adam and of `optax.chain` do not.
 
     Returns:
-      An int32 scalar, the value of a `Result`; it may be traced, and has the leading axes of the
-      state of a population.
+      The value of a `Result`, an int32 scalar, possibly traced. For a batched state, as under
+      `jax.vmap`, it has the batch axes of the state.
 
     Example:
       >>> params = {"w": jnp.zeros(3)}
@@ -65,14 +65,14 @@ def result_of(opt_state: optax.OptState) -> Int[Array, ""]:
 
 
 class Tolerances(NamedTuple):
-    """Where an optimizer has converged; None is the rounding unit of the parameters."""
+    """Tolerances of the gradient and of the loss; None is the machine epsilon of the gradient."""
 
     gradient: float | None
     loss: float
 
 
 class Call(NamedTuple):
-    """What an update is called with."""
+    """The arguments of `update`."""
 
     grads: Any
     params: Any
@@ -88,16 +88,16 @@ def transformation(
     init: Callable[[Params], Any],
     advance: Callable[[Call, Any], tuple[Params, Any]],
 ) -> optax.GradientTransformationExtraArgs:
-    """An optax transformation whose state no longer changes once it has ended.
+    """Build an optax transformation whose state no longer changes once it has stopped.
 
     Args:
-      name: of the optimizer, for errors.
-      needs: the arguments that `update` cannot do without.
+      name: name of the optimizer, for error messages.
+      needs: names of the extra arguments that `update` requires.
       init: init(params) -> a state with a field `result`.
-      advance: advance(call, state) -> (updates, state), for a state that goes on.
+      advance: advance(call, state) -> (updates, state), for a state whose result is RUNNING.
 
     Returns:
-      The transformation; its `update` raises InputError if an argument is missing.
+      The transformation. Its `update` raises InputError if a required argument is missing.
     """
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any):
@@ -115,7 +115,7 @@ def transformation(
 
 
 def first_of(*cases: tuple[Any, Result]) -> Int[Array, ""]:
-    """The result of the first condition that holds; RUNNING if none does."""
+    """Return the result that belongs to the first true condition; RUNNING if none is true."""
     conditions, results = zip(*cases, strict=True)
     return jnp.select(conditions, list(map(int, results)), 0).astype(jnp.int32)
 
@@ -123,7 +123,7 @@ def first_of(*cases: tuple[Any, Result]) -> Int[Array, ""]:
 def initial_result(
     value: Float[Array, ""], grads: Params, tolerances: Tolerances
 ) -> Int[Array, ""]:
-    """How the optimizer ends before an update, by the loss and its gradient."""
+    """Check before an update, from the loss and its gradient, whether to stop."""
     leaves = jax.tree.leaves(grads)
     slope = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]).max()
     least = rounding(slope) if tolerances.gradient is None else tolerances.gradient
@@ -135,7 +135,7 @@ def initial_result(
 
 
 def unless_ended(result: Int[Array, ""], proceed: Callable, params: Params, state: Any):
-    """proceed() -> (updates, state) while RUNNING; else no update, and a state with the result."""
+    """Return proceed() -> (updates, state) if RUNNING, else zeros and `state` with the result."""
 
     def halt():
         return jax.tree.map(jnp.zeros_like, params), state._replace(result=result)
@@ -144,20 +144,20 @@ def unless_ended(result: Int[Array, ""], proceed: Callable, params: Params, stat
 
 
 def is_flat(fall: Float[Array, ""], value: Float[Array, ""]) -> Array:
-    """Whether a fall of the loss is within four of its rounding errors."""
+    """Whether a decrease of the loss is at most four rounding errors of the loss."""
     return fall <= 4 * rounding(value) * jnp.abs(value)
 
 
 def rounding(x: Array) -> float:
-    """The distance from 1 to the next number of the dtype of `x`."""
+    """Return the machine epsilon of the dtype of `x`."""
     return float(jnp.finfo(x.dtype).eps)
 
 
 def real_parameters(name: str, params: Params) -> tuple[int, Any]:
-    """The number of the parameters and the dtype they promote to.
+    """Return the number of parameters and their common dtype after promotion.
 
     Raises:
-      InputError: there are none, or one is not a real float.
+      InputError: there are no parameters, or a parameter is not a real floating-point number.
     """
     leaves = jax.tree.leaves(params)
     for leaf in leaves:
@@ -169,17 +169,17 @@ def real_parameters(name: str, params: Params) -> tuple[int, Any]:
 
 
 def require(name: str, value: Any, fits: bool, expected: str) -> None:
-    """An argument of an optimizer is in its range.
+    """Check an argument of an optimizer.
 
     Raises:
-      InputError: it is not.
+      InputError: `fits` is False.
     """
     if not fits:
         raise InputError(f"{name}: expected {expected}, got {value!r}")
 
 
 def require_count(name: str, value: Any, least: int) -> None:
-    """An argument of an optimizer is an integer >= `least`.
+    """Check that an argument of an optimizer is an integer >= `least`.
 
     Raises:
       InputError: it is not.
@@ -189,16 +189,16 @@ def require_count(name: str, value: Any, least: int) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether an argument is a real scalar, an array of no dimensions included."""
+    """Whether an argument is a real scalar or an array of shape ()."""
     scalar = isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
     return scalar and not isinstance(value, bool)
 
 
 def require_tolerances(gradient_tolerance: float | None, loss_tolerance: float) -> Tolerances:
-    """The tolerances of an optimizer.
+    """Check the tolerances of an optimizer and return them.
 
     Raises:
-      InputError: one is negative or not a number.
+      InputError: a tolerance is negative or not a number.
     """
     gradient = gradient_tolerance
     fits = gradient is None or (is_number(gradient) and gradient >= 0)
@@ -209,5 +209,8 @@ def require_tolerances(gradient_tolerance: float | None, loss_tolerance: float) 
 
 
 def times(left: Array, right: Array) -> Array:
-    """A product at full precision on every device."""
+    """Matrix product at full precision on every device.
+
+    JAX's default precision rounds float32 operands on accelerators, as to TF32 or bfloat16.
+    """
     return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)

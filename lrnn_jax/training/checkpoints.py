@@ -1,4 +1,4 @@
-"""Checkpoints of a training state: safetensors files, whole or not at all, the newest two kept."""
+"""Checkpoints of a training state: safetensors files, written atomically; the newest two stay."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from lrnn_jax.training.loop import State
 
 __all__ = ["Checkpoints"]
 
-_KEPT = 2
+_KEPT = 2  # checkpoints of a run
 
 
 class Checkpoints:
     """The checkpoints of one run, `<step>.safetensors`.
 
     Args:
-      folder: where they lie; made if it is missing.
+      folder: folder of the checkpoints; created if it does not exist.
 
     Raises:
-      InputError: the folder cannot be made.
+      InputError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,18 +31,21 @@ class Checkpoints:
             folder.mkdir(exist_ok=True)
 
     def steps(self) -> list[int]:
-        """The steps that there are checkpoints of, in order."""
+        """Return the steps of all checkpoints, in increasing order."""
         return sorted(int(p.stem) for p in self.folder.glob("*.safetensors") if p.stem.isdigit())
 
     def latest(self) -> int | None:
-        """The step of the newest checkpoint; None if there is none."""
+        """Return the step of the newest checkpoint, or None if there is none."""
         return max(self.steps(), default=None)
 
     def save(self, state: State) -> int:
-        """Writes `state` under its step, drops all but the newest two, and returns the step.
+        """Write `state` to a file named by its step, and delete all but the newest two.
+
+        Returns:
+          The step of `state`.
 
         Raises:
-          InputError: it cannot be written (disk full, no permission).
+          InputError: the file cannot be written (disk full, no permission).
         """
         step = int(state.step)
         save_tree(self._path(step), state._asdict(), "checkpoint")
@@ -52,10 +55,13 @@ class Checkpoints:
         return step
 
     def restore(self, template: State) -> State:
-        """The newest state, bit for bit; its best validation as the template has one or none.
+        """Read the newest checkpoint. The restored arrays equal the saved ones bit for bit.
+
+        `template.best` decides whether the result has a best validation. If it is None, a stored
+        one is dropped. If it is not None and none is stored, the restored parameters are the best.
 
         Args:
-          template: a state of the same model and optimiser: arrays, or their shapes.
+          template: a state of the same model and optimizer: arrays, or their shapes and dtypes.
 
         Raises:
           InputError: there is no checkpoint, it is damaged, or it belongs to another model.

@@ -1,7 +1,7 @@
-"""The training loop on the host: load, compile, advance, validate, until the training ends.
+"""The training loop on the host: load, compile, advance and validate until training ends.
 
-`Trainer.run` is the only such loop. `solve` drives it in memory; `experiments` drives it with
-files, a progress display and signals.
+`Trainer.run` is the only such loop. `solve` calls it and keeps all results in memory. `experiments`
+calls it and adds files, a progress display and the handling of signals.
 """
 
 import contextlib
@@ -47,17 +47,17 @@ __all__ = [
     "precision_context",
 ]
 
-_CAPACITY = 256  # steps of one call of the compiled loop, at most
+_CAPACITY = 256  # largest number of steps in one call of the compiled loop
 
 
 class Interval(NamedTuple):
-    """What happened between two yields of `Trainer.run`.
+    """The steps between two yields of `Trainer.run`.
 
     Attributes:
-      step: number of updates at its end.
-      history: the terms of each of its steps, before the update; each of shape (steps,).
-      scores: of the parameters at its end, if they were evaluated.
-      seconds: the time that the steps took.
+      step: number of updates at the end of the interval.
+      history: the loss and its terms at each step before the update, each of shape (steps,).
+      scores: scores of the parameters at the end; None if they were not evaluated.
+      seconds: time that the steps took, without the evaluation.
     """
 
     step: int
@@ -70,9 +70,9 @@ class NonFiniteLossError(InputError):
     """The loss is not finite.
 
     Args:
-      value: of the loss.
-      step: its number.
-      hint: what to try.
+      value: value of the loss.
+      step: number of updates before it.
+      hint: suggestion for the user.
     """
 
     def __init__(self, value: float, step: int, hint: str) -> None:
@@ -82,28 +82,29 @@ class NonFiniteLossError(InputError):
 
 @contextlib.contextmanager
 def precision_context(training: Training) -> Iterator[None]:
-    """JAX in the precision of the settings: with 64-bit types if it is 'float64'."""
+    """Enable JAX's 64-bit types within the context if `training.precision` is 'float64'."""
     with jax.enable_x64(training.precision == "float64"):
         yield
 
 
 class Trainer:
-    """One training: the data, the state, and the compiled program that advances the state.
+    """One training run: the data, the state, and the compiled program that advances the state.
 
-    To be used within `precision_context(training)`.
+    Create and use it within `precision_context(training)`.
 
     Args:
       model: any model.
       problem: any problem.
-      training: the settings; `training.seed` draws the start.
-      restore: returns a stored state, given the shapes and dtypes of one; None starts anew.
+      training: the settings; `training.seed` determines the initial parameters.
+      restore: restore(template) -> a stored state, where the template has the shapes and dtypes of
+        the state; None starts from new parameters.
 
     Attributes:
-      data: what `problem.load` gave, on the device.
-      state: the current state. `run` moves it on and reuses the memory of the previous one.
+      data: the result of `problem.load`, on the device.
+      state: the current state. `run` replaces it, and donates the previous state to the program.
 
     Raises:
-      InputError: model, problem and settings do not go together, the data cannot be loaded, or the
+      InputError: model, problem and settings are incompatible, the data cannot be loaded, or the
         state needs more memory than is free.
     """
 
@@ -129,42 +130,42 @@ class Trainer:
 
     @property
     def result(self) -> Result:
-        """How the optimizer ended, or RUNNING."""
+        """Why the optimizer stopped, or RUNNING."""
         return Result(int(result_of(self.state.opt_state)))
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the last `patience` validations brought no improvement."""
+        """Whether none of the last `patience` validations was an improvement."""
         stopping, best = self.training.early_stopping, self.state.best
         return stopping is not None and best is not None and stopping.is_exhausted(best)
 
     @property
     def ended(self) -> bool:
-        """All steps are done, the optimizer has ended, or validation no longer improves."""
+        """Whether all steps are done, the optimizer has stopped, or early stopping applies."""
         done = self.step >= self.training.steps
         return done or self.result is not Result.RUNNING or self.stopped_early
 
     @property
     def best(self) -> tuple[int, Params]:
-        """The step and the parameters of the best validation; of the last step without one."""
+        """The step and the parameters of the best validation, or the last ones without any."""
         best = self.state.best
         if best is None or not int(best.step):
             return self.step, self.state.params
         return int(best.step), best.params
 
     def initial_params(self) -> Params:
-        """The parameters that the training started from, drawn again."""
+        """Draw the initial parameters again."""
         return self.model.init(self._keys()[0])
 
     def evaluate(self) -> dict[str, float]:
-        """The scores of the current parameters."""
+        """Return the scores of the current parameters."""
         return self.problem.evaluate(BoundModel(self.model, self.state.params), self.data)
 
     def compile(self) -> float:
-        """Compiles the loop if no equal one is compiled yet, and returns the seconds that it took.
+        """Compile the loop, or reuse an equal compiled one, and return the seconds that it took.
 
-        Programs are shared by trainings that differ in their seed, their number of steps or in what
-        the host does between two calls.
+        Training runs share a program if they differ only in their seed, their number of steps (with
+        any schedule but 'cosine') or the intervals of logging, checkpoints and validation.
         """
         begun = time.perf_counter()
         types = jax.tree.map(jax.typeof, (self.state, self.data, self._loop_key))
@@ -186,21 +187,23 @@ class Trainer:
         pause_every: Sequence[int] = (),
         seconds: float | None = None,
     ) -> Iterator[Interval]:
-        """Trains to the end, in intervals.
+        """Train until the end, and yield after each interval of steps.
 
-        An interval ends at the latest where a validation, an evaluation or a pause is due.
+        An interval ends at the latest at a step where a validation, an evaluation or a pause is
+        due.
 
         Args:
-          score_every: steps between two evaluations; None: at validations only.
-          pause_every: numbers of steps, at whose multiples an interval ends.
-          seconds: the length of an interval that is aimed at, from its second on; the first is one
-            step. None: as many steps as one call of the program takes.
+          score_every: number of steps between two evaluations; None evaluates at validations only.
+          pause_every: numbers of steps; an interval ends at each multiple of one of them.
+          seconds: target duration of an interval. The first interval is a single step, from which
+            the number of steps of the next one is estimated. None uses the capacity of the program,
+            256 steps.
 
         Yields:
-          The steps since the last yield. The caller may stop at any of them.
+          The steps since the last yield. The caller may stop iterating at any time.
 
         Raises:
-          NonFiniteLossError: a loss is not finite; nothing is yielded for its interval.
+          NonFiniteLossError: a loss is not finite; its interval is not yielded.
         """
         periods = [n for n in (score_every, *pause_every) if n is not None]
         periods += [self.training.validate_every] if self.training.early_stopping else []
@@ -218,18 +221,18 @@ class Trainer:
             count = _CAPACITY if seconds is None else max(1, round(seconds / took * done))
 
     def require_finite_loss(self) -> None:
-        """Computes the loss of the current parameters, without an update.
+        """Compute the loss of the current parameters without an update, and check it.
 
         Raises:
-          NonFiniteLossError: it is not finite.
+          NonFiniteLossError: the loss is not finite.
         """
         if self.result is Result.RUNNING:
-            copy = jax.tree.map(jnp.copy, self.state)  # the program takes the memory of its state
+            copy = jax.tree.map(jnp.copy, self.state)  # the program donates its argument
             history = self._program(copy, self.data, self._loop_key, np.int32(1))[1]
             self._require_finite(self.step, np.asarray(history["loss"])[:1])
 
     def stop_reason(self) -> str:
-        """One sentence: why the training ended, and which parameters it kept."""
+        """Return one sentence: why training ended, and which parameters were kept."""
         step, best = self.step, self.state.best
         if self.result is not Result.RUNNING:
             return f"after {step} steps: {self.result.message}{_which(self.state)}"
@@ -248,13 +251,14 @@ class Trainer:
         return self._compiled
 
     def _keys(self) -> jax.Array:
-        """The keys of the initial parameters and of the steps."""
+        """Return two random keys: for the initial parameters, and for the steps."""
         return jax.random.split(jax.random.key(self.training.seed))
 
     def _start(self) -> State:
-        """The state before the first step.
+        """Return the state before the first step.
 
-        No two of its arrays share memory, since the program reuses the memory of its state.
+        All arrays are copied so that no two of them share memory: the program donates its state,
+        and the same buffer cannot be donated twice.
         """
         optimizer = self.training.transformation()
         if jax.default_backend() == "cpu" and isinstance(self.model, Network):
@@ -270,7 +274,7 @@ class Trainer:
         return jax.tree.map(jnp.copy, state)
 
     def _advance(self, count: int) -> dict[str, np.ndarray]:
-        """Takes `count` steps, or fewer if the optimizer ends, and returns their terms."""
+        """Take `count` steps, or fewer if the optimizer stops, and return their terms."""
         step = self.step
         self.state, history, done = self._program(
             self.state, self.data, self._loop_key, np.int32(count)
@@ -280,14 +284,22 @@ class Trainer:
         return terms
 
     def _require_finite(self, step: int, losses: np.ndarray) -> None:
-        """Raises NonFiniteLossError unless the losses of `step` and the steps after it are."""
+        """Check that `losses`, those of `step` and the following steps, are finite.
+
+        Raises:
+          NonFiniteLossError: a loss is not finite.
+        """
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size:
             at = step + int(bad[0])
             raise NonFiniteLossError(float(losses[bad[0]]), at, _hint(self.training, at))
 
     def _validate(self, due: bool) -> dict[str, float] | None:
-        """Evaluates and records a validation where they are due; else None."""
+        """Evaluate if an evaluation is `due`, or if a validation is; record the validation.
+
+        Returns:
+          The scores, or None if neither is due.
+        """
         stopping, state = self.training.early_stopping, self.state
         validated = stopping is not None and stopping.is_due(self.step)
         if not (due or validated):
@@ -305,7 +317,7 @@ _PROGRAMS = Programs(16)
 
 
 def _jax_settings() -> tuple[Any, ...]:
-    """The devices, and those settings of JAX under which a program is compiled differently."""
+    """Return the devices and the JAX settings that affect compilation, for the program's key."""
     names = (
         "jax_default_device",
         "jax_default_matmul_precision",
@@ -320,7 +332,7 @@ def _jax_settings() -> tuple[Any, ...]:
 
 
 def make_problem_step(model: Model, problem: Problem, training: Training) -> Step:
-    """The training step that the settings ask for."""
+    """Build the training step for a model, a problem and the settings."""
     optimizer, chunk = training.transformation(), training.chunk_points
     if isinstance(problem, LeastSquares):
         return make_least_squares_step(
@@ -336,9 +348,10 @@ def make_problem_step(model: Model, problem: Problem, training: Training) -> Ste
 
 
 def _require_room(model: Model, optimizer: Any, key: jax.Array) -> None:
-    """The state before the first step, and its copy, fit into the free memory.
+    """Check that the initial state and its copy fit into the free memory.
 
-    A GPU or a TPU refuses what is too large; on a CPU the operating system kills the process.
+    This check is for CPUs, where the operating system kills a process that takes too much memory.
+    On a GPU or a TPU, the allocation raises an error.
 
     Raises:
       InputError: they do not fit.
@@ -353,7 +366,7 @@ def _require_room(model: Model, optimizer: Any, key: jax.Array) -> None:
 
 
 def _hint(training: Training, step: int) -> str:
-    """What to try if the loss of `step` is not finite."""
+    """Return a suggestion for the case that the loss of `step` is not finite."""
     if step == 0:
         return "try data and model settings of ordinary size, such as omega0"
     if training.optimizer in ("adam", "soap", "adam_lbfgs"):
@@ -362,7 +375,7 @@ def _hint(training: Training, step: int) -> str:
 
 
 def _which(state: State) -> str:
-    """Which parameters were kept, if they can be those of a validation."""
+    """Say which parameters were kept; empty without early stopping."""
     if state.best is None:
         return ""
     if int(state.best.step):
@@ -375,10 +388,10 @@ def _which(state: State) -> str:
 
 
 def check_compatible(model: Model, problem: Problem, training: Training) -> None:
-    """The model, the problem and the settings go together.
+    """Check that the model, the problem and the settings are compatible.
 
     Raises:
-      InputError: the first thing that does not fit, and what would.
+      InputError: they are not; the message names the first conflict and a valid choice.
     """
     for name, value, kind in (("model", model, Model), ("problem", problem, Problem)):
         missing = [m for m in dir(kind) if not m.startswith("_") and not hasattr(value, m)]
@@ -392,7 +405,7 @@ def check_compatible(model: Model, problem: Problem, training: Training) -> None
 
 
 def _check_model(model: Model, problem: Problem, training: Training) -> None:
-    """The dimensions agree, and the model has the derivatives that the loss takes."""
+    """Check that the dimensions agree and that the model is as smooth as the loss requires."""
     if (model.in_dim, model.out_dim) != (problem.in_dim, problem.out_dim):
         name = "in_dim" if model.in_dim != problem.in_dim else "out_dim"
         ours, theirs = getattr(model, name), getattr(problem, name)
@@ -408,7 +421,7 @@ def _check_model(model: Model, problem: Problem, training: Training) -> None:
 
 
 def _check_settings(model: Model, problem: Problem, training: Training) -> None:
-    """The steps suffice, and batches and validation are possible."""
+    """Check the number of steps, and whether the problem supports batches and validation."""
     del model
     steps, kind = training.steps, type(problem).__name__
     if training.optimizer == "adam_lbfgs" and training.switch_at >= steps:
@@ -427,7 +440,7 @@ def _check_settings(model: Model, problem: Problem, training: Training) -> None:
 
 
 def _check_squares(model: Model, problem: Problem, training: Training) -> None:
-    """What needs squared residuals, or draws its own points, gets such a problem."""
+    """Check settings that require, or exclude, a problem of squared residuals."""
     del model
     kind = type(problem).__name__
     if isinstance(problem, LeastSquares):

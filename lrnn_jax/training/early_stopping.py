@@ -1,4 +1,4 @@
-"""Early stopping: keep the parameters of the best validation, stop when it no longer improves."""
+"""Early stopping: keep the best validated parameters, and stop after `patience` validations."""
 
 import dataclasses
 import math
@@ -14,13 +14,13 @@ __all__ = ["Best", "EarlyStopping", "initial_best"]
 
 
 class Best(NamedTuple):
-    """The parameters of the best validation.
+    """The best validation so far and its parameters.
 
     Attributes:
-      params: the parameters; before the first validation those of the start.
+      params: the parameters; before the first validation, the initial ones.
       value: the validation metric, lower is better.
-      step: number of updates at that validation; 0 before the first.
-      num_bad_validations: validations after it, none of which was better.
+      step: number of updates at that validation; 0 before the first validation.
+      num_bad_validations: number of validations since then, none of which was better.
     """
 
     params: Params
@@ -30,7 +30,7 @@ class Best(NamedTuple):
 
 
 def initial_best(params: Params) -> Best:
-    """The best before the first validation: its metric is infinite."""
+    """Return the `Best` before the first validation, with an infinite metric."""
     value = jnp.asarray(math.inf, float)  # a Python float would be weakly typed
     zero = jnp.zeros((), jnp.int32)
     return Best(jax.tree.map(jnp.copy, params), value, zero, jnp.copy(zero))
@@ -38,10 +38,10 @@ def initial_best(params: Params) -> Best:
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stop after `patience` validations in a row without improvement.
+    """Stop after `patience` consecutive validations without improvement.
 
     Args:
-      patience: number of validations without improvement, >= 1.
+      patience: number of consecutive validations without improvement, >= 1.
       every: number of steps between two validations, >= 1.
     """
 
@@ -49,25 +49,28 @@ class EarlyStopping:
     every: int
 
     def is_due(self, step: int) -> bool:
-        """Whether a validation follows this step."""
+        """Whether to validate after this step."""
         return step % self.every == 0
 
     def update(self, best: Best, params: Params, step: Int[Array, ""], value: float) -> Best:
-        """Records a validation.
+        """Record a validation and return the new `Best`.
+
+        The result contains a copy of the current parameters if `value` is lower than the best so
+        far. Otherwise only `num_bad_validations` is incremented.
 
         Args:
           best: the best validation so far.
-          params: the current parameters, copied if they are better.
+          params: the current parameters.
           step: number of updates.
-          value: validation metric, lower is better; NaN is no improvement.
+          value: validation metric, lower is better; NaN is not an improvement.
         """
         metric = jnp.asarray(value, best.value.dtype)
-        if not metric < best.value:
+        if not metric < best.value:  # and not `metric >= best.value`, which is False for NaN
             return best._replace(num_bad_validations=best.num_bad_validations + 1)
-        # Copies: the training loop reuses the memory of the state that these belong to.
+        # Copy, because the training loop donates the state that these arrays belong to.
         kept = jax.tree.map(jnp.copy, params)
         return Best(kept, metric, jnp.copy(step), jnp.zeros((), jnp.int32))
 
     def is_exhausted(self, best: Best) -> bool:
-        """Whether the last `patience` validations brought no improvement."""
+        """Whether none of the last `patience` validations was an improvement."""
         return int(best.num_bad_validations) >= self.patience

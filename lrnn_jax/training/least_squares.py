@@ -1,8 +1,8 @@
 """The training step of a problem whose loss is a sum of squared residuals.
 
-Beside the update of the parameters a step draws collocation points anew, balances the weights of
-the loss's parts and hands the optimiser what second-order methods ask for: the loss as a function,
-and the residuals with their Jacobian.
+In addition to updating the parameters, a step resamples the collocation points, balances the
+weights of the parts of the loss, and passes to the optimizer what second-order methods need: the
+loss as a function, and the residuals with their Jacobian.
 
 References: Wang, Teng and Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in
 PINNs" (arXiv 2001.04536) for 'gradient_norm'; Wang, Yu and Perdikaris, "When and Why PINNs Fail to
@@ -28,37 +28,37 @@ from lrnn_jax.typing import Data, Field, Key, ModelLike, Params, Terms
 __all__ = ["Balance", "LeastSquares", "initial_weights", "make_least_squares_step"]
 
 Balance = Literal["fixed", "gradient_norm", "ntk"]
-"""How the weights of the parts are set; see `Training.balance`."""
+"""How the weights of the parts are chosen; see `Training.balance`."""
 
-_MEMORY = 0.9  # of a weight's running mean
-_LEAST = 1e-5  # share of all parts' sizes that a part counts for at least: bounds its weight
-_JACOBIAN_BYTES = 8e9
+_MEMORY = 0.9  # decay rate of the running mean of a weight
+_LEAST = 1e-5  # lower bound of a part's share of the sum of all sizes; it bounds the weight
+_JACOBIAN_BYTES = 8e9  # largest size of a dense Jacobian
 
 
 @runtime_checkable
 class LeastSquares(Protocol):
-    """A problem whose loss is a sum of squares, and which may draw its points anew."""
+    """A problem whose loss is a sum of squares, and which can resample its points."""
 
     @property
     def resample_every(self) -> int:
-        """Steps between two draws of the points; 0 keeps them."""
+        """Number of steps between two draws of the points; 0 keeps the initial points."""
         ...
 
     def parts(self, data: Data) -> dict[str, Part]:
-        """The parts of the loss at the points `data`."""
+        """Return the parts of the loss at the points `data`."""
         ...
 
     def resample(self, field: Field, data: Data, key: Key) -> Data:
-        """Other points of the same shapes; pure."""
+        """Draw new points of the same shapes; a pure function."""
         ...
 
 
 Frozen = tuple[Any, Float[Array, "n"]]
-"""The rows of a part and their factors, as they are held within one step."""
+"""The rows of a part and their factors, which are constant within one step."""
 
 
 def initial_weights(problem: LeastSquares, data: Data) -> dict[str, Array]:
-    """The parts' own weights, from which balancing starts."""
+    """Return the weights that the parts define; balancing starts from these."""
     return {name: jnp.asarray(part.weight, float) for name, part in problem.parts(data).items()}
 
 
@@ -71,21 +71,23 @@ def make_least_squares_step(
     balance: Balance = "fixed",
     balance_every: int = 100,
 ) -> Step:
-    """One update of the parameters, and where they are due of points and weights.
+    """Build the function that computes one update of the parameters.
+
+    The function also updates the points and the weights at the steps at which this is due.
 
     Args:
       model: maps parameters and points to values.
-      problem: what gives the parts.
-      optimizer: an optax transformation; one that takes extra arguments is given `value`, `grad`,
-        `value_fn(params)`, `residual_fn(params) -> r` and `linearise_fn(params) -> (r, J)`, with
-        loss = sum r^2 and J over the parameters as one vector.
-      chunk: rows of a part whose gradient is computed at a time; None takes all.
-      balance: how the parts' weights follow the training.
-      balance_every: steps between two of their updates.
+      problem: defines the parts of the loss.
+      optimizer: an optax transformation. If it accepts extra arguments, it receives `value`,
+        `grad`, `value_fn(params)`, `residual_fn(params) -> r` and `linearise_fn(params) -> (r, J)`,
+        where loss = sum r^2 and J is the Jacobian with respect to the ravelled parameters.
+      chunk: number of rows of a part whose gradient is computed at a time; None processes all rows.
+      balance: how the weights of the parts are chosen.
+      balance_every: number of steps between two updates of the weights.
 
     Returns:
-      step(state, data, key); `state.points` are the points in use, or None for those of `data`, and
-      `state.weights` the weights in use, or None for the parts' own.
+      step(state, data, key). `state.points` are the current points, or None to use those of `data`.
+      `state.weights` are the current weights, or None to use those that the parts define.
     """
     transformation = optax.with_extra_args_support(optimizer)
 
@@ -118,14 +120,21 @@ def make_least_squares_step(
 
 
 def _points(model: ModelLike, problem: LeastSquares, state: State, key: Key) -> Data:
-    """The points of this step: new ones every `resample_every` steps, but not before the first."""
+    """Return the points of this step, resampled every `resample_every` steps except at step 0."""
     field = functools.partial(model.apply, state.params)
     due = (state.step % problem.resample_every == 0) & (state.step > 0)
     return lax.cond(due, lambda: problem.resample(field, state.points, key), lambda: state.points)
 
 
 class FrozenLoss:
-    """The loss of one step: parts whose rows and factors are fixed."""
+    """The loss of one step, as a function of the parameters: rows and factors are constant.
+
+    Args:
+      model: maps parameters and points to values.
+      parts: the parts of the loss.
+      frozen: the rows and the factors of each part.
+      chunk: number of rows processed at a time; None processes all rows.
+    """
 
     def __init__(
         self,
@@ -137,17 +146,17 @@ class FrozenLoss:
         self.model, self.parts, self.frozen, self.chunk = model, parts, frozen, chunk
 
     def residual(self, name: str, params: Params, rows: Any) -> Float[Array, "n k"]:
-        """The residuals of a part at `rows`."""
+        """Return the residuals of a part at `rows`."""
         field = functools.partial(self.model.apply, params)
         return residual_rows(self.parts[name], field, rows)
 
     def mean_square(self, name: str, params: Params, frozen: Frozen) -> Array:
-        """The mean of a part's squared residuals times their factors."""
+        """Return the mean of a part's squared residuals, multiplied by their factors."""
         rows, scale = frozen
         return jnp.mean(scale[:, None] * self.residual(name, params, rows) ** 2)
 
     def part_gradient(self, name: str, params: Params) -> tuple[Array, Params]:
-        """A part's mean square and its gradient, chunk by chunk."""
+        """Return a part's mean square and its gradient, accumulated over chunks."""
         gradient = jax.value_and_grad(functools.partial(self.mean_square, name))
         return self._over_chunks(gradient, name, params)
 
@@ -156,15 +165,16 @@ class FrozenLoss:
         return mean_over_chunks(chunked, params, self.frozen[name], None, self.chunk)
 
     def value(self, params: Params, weights: Mapping[str, Any]) -> Array:
-        """The loss alone, whose own derivative keeps no chunk's intermediates."""
+        """Return the loss. It can be differentiated with the memory of one chunk."""
         total = jnp.zeros(())
         for name in self.parts:
+            # Without checkpointing, the backward pass would store the intermediates of all chunks.
             part = jax.checkpoint(functools.partial(self.mean_square, name))
             total = total + weights[name] * self._over_chunks(part, name, params)
         return total
 
     def gradient(self, params: Params, weights: Mapping[str, Any]) -> tuple[Array, Terms, Params]:
-        """The loss, the parts' mean squares, and the gradient of the loss."""
+        """Return the loss, the mean squares of the parts, and the gradient of the loss."""
         pairs = {name: self.part_gradient(name, params) for name in self.parts}
         terms = {name: value for name, (value, _) in pairs.items()}
         weighted = [
@@ -174,7 +184,7 @@ class FrozenLoss:
         return value, terms, grads
 
     def residuals(self, params: Params, weights: Mapping[str, Any]) -> Float[Array, "n"]:
-        """r (N,) with loss = sum r^2."""
+        """Return r, shape (N,), with loss = sum r^2."""
         pieces = []
         for name, (rows, scale) in self.frozen.items():
             r = self.residual(name, params, rows)
@@ -182,7 +192,7 @@ class FrozenLoss:
         return jnp.concatenate(pieces)
 
     def jacobian(self, name: str, params: Params, rows: Any) -> tuple[Array, Array]:
-        """The residuals (n, k) of a part, and their derivatives (n, k, P)."""
+        """Return the residuals of a part, shape (n, k), and their Jacobian, shape (n, k, P)."""
         flat, unravel = ravel_pytree(params)
 
         def one(flat: Array, row: Any) -> tuple[Array, Array]:
@@ -197,10 +207,10 @@ class FrozenLoss:
         return lax.map(at, rows, batch_size=batch)
 
     def linearise(self, params: Params, weights: Mapping[str, Any]) -> tuple[Array, Array]:
-        """r (N,) with loss = sum r^2, and J (N, P).
+        """Return r, shape (N,), with loss = sum r^2, and its Jacobian J, shape (N, P).
 
         Raises:
-          InputError: J is too large for a dense method.
+          InputError: J would take more than 8 GB.
         """
         self._require_room(params)
         residuals, rows_of_j = [], []
@@ -228,7 +238,7 @@ class FrozenLoss:
 
 
 def _factors(weight: Any, scale: Array, r: Array) -> Float[Array, "n 1"]:
-    """What makes the residuals of a part a share of the loss."""
+    """Return the factors f of a part's residuals such that sum (f r)^2 is its share of the loss."""
     return jnp.sqrt(weight * scale / r.size)[:, None]
 
 
@@ -236,7 +246,7 @@ def _factors(weight: Any, scale: Array, r: Array) -> Float[Array, "n 1"]:
 
 
 def _weights(fit: FrozenLoss, state: State, balance: Balance, every: int) -> dict[str, Array]:
-    """The weights of this step; a running mean of balanced ones, updated every `every` steps."""
+    """Return the weights of this step: a running mean, updated every `every` steps."""
     own = state.weights
     if own is None:
         return {name: jnp.asarray(part.weight, float) for name, part in fit.parts.items()}
@@ -255,12 +265,12 @@ def _weights(fit: FrozenLoss, state: State, balance: Balance, every: int) -> dic
 
 
 def _gradient_size(fit: FrozenLoss, name: str, params: Params) -> Array:
-    """The norm of a part's gradient."""
+    """Return the norm of a part's gradient."""
     return optax.tree.norm(fit.part_gradient(name, params)[1])
 
 
 def _kernel_trace(fit: FrozenLoss, name: str, params: Params) -> Array:
-    """The mean over rows of |d residual / d params|^2: the trace of the tangent kernel over n."""
+    """Return the trace of a part's tangent kernel over n: mean over rows of |d r / d params|^2."""
     rows, scale = fit.frozen[name]
 
     def one(row: Any) -> Array:

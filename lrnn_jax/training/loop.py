@@ -1,8 +1,9 @@
-"""The training step and the two loops around it: `fit`, pure, and `advance`, for a host to call.
+"""The training step and two loops over it: the pure `fit`, and `make_advance` for the host.
 
-A step is a pure function of (state, data, key). `fit` scans it, so that it can be vmapped over
-seeds, signals or learning rates. `make_advance` runs it a number of times that is not known when it
-is compiled, so one executable serves a whole run, a resumed one too, to the same bit.
+A step is a pure function of (state, data, key). `fit` scans it, and can be vmapped over seeds,
+signals or learning rates. `make_advance` compiles a loop whose number of steps is an argument, so
+that a single executable serves a run from its start to its end. A resumed run uses the same
+program, and its results are equal bit for bit.
 """
 
 import functools
@@ -36,15 +37,15 @@ __all__ = [
 
 
 class State(NamedTuple):
-    """All that training changes, and so all that a checkpoint holds.
+    """Everything that training changes. A checkpoint stores exactly this.
 
     Attributes:
       params: the parameters.
-      opt_state: the optimizer's, including how it ended.
-      step: updates taken.
-      points: collocation points, where training draws them anew; else None.
-      weights: of the parts of the loss, where training balances them; else None.
-      best: of the validations so far, where training stops by them; else None.
+      opt_state: state of the optimizer, including its `Result`.
+      step: number of updates.
+      points: collocation points, if training resamples them; else None.
+      weights: weights of the parts of the loss, if training balances them; else None.
+      best: the best validation so far, if early stopping is used; else None.
     """
 
     params: Params
@@ -56,7 +57,10 @@ class State(NamedTuple):
 
 
 Step = Callable[[State, Data, Key], tuple[State, Terms]]
-"""step(state, data, key) -> the next state and the terms, "loss" first, before the update."""
+"""step(state, data, key) -> (next state, terms): the loss and its terms before the update.
+
+The first entry of the terms is "loss".
+"""
 
 
 def fit(  # noqa: PLR0913 - what a training is made of, the last three with defaults
@@ -71,33 +75,35 @@ def fit(  # noqa: PLR0913 - what a training is made of, the last three with defa
     chunk: int | None = None,
     on_nonfinite: Literal["raise", "return"] = "raise",
 ) -> tuple[Params, Float[Array, "steps"]]:
-    """Minimises loss(u, data, key) over the parameters of the field u(x) = model.apply(params, x).
+    """Minimise loss(u, data, key) over the parameters of the field u(x) = model.apply(params, x).
 
-    Pure: `jax.vmap` of it trains a population. Calls with equal models, losses and optimizers and
-    data of equal shapes compile once, also where the loss and the optimizer are written anew for
-    each call: functions are compared by code and by the values that they read
-    (`training.programs.structural_key`). The 64 programs used last are kept.
+    The function is pure: `jax.vmap` of it trains a population of models in parallel.
+
+    Calls with equal models, losses and optimizers, and data of equal shapes, compile once. This
+    holds even if the loss and the optimizer are new objects in each call: functions are compared by
+    their code and by the values that they read (`training.programs.structural_key`). The 64 most
+    recently used programs are kept.
 
     Args:
-      model: any object with `init(key)` and `apply(params, x)`, hashable.
+      model: any hashable object with `init(key)` and `apply(params, x)`.
       loss: loss(u, data, key) -> a scalar, or a scalar and a dict of named terms.
       data: a pytree of arrays.
       optimizer: an optax transformation.
-      key: for the initial parameters and for losses that draw.
-      steps: updates, >= 1.
-      params: where to start; None draws them with `model.init`.
-      chunk: points taken at a time to bound memory, for a loss that is a mean over the first axis
-        of every leaf of `data`; None takes all at once.
-      on_nonfinite: 'raise', an error if a loss is not finite, for which the losses are waited for;
-        'return', the losses as they are, without waiting. Under a transformation of JAX, such as
-        `jax.vmap`, nothing is raised.
+      key: random key for the initial parameters and for losses that draw random numbers.
+      steps: number of updates, >= 1.
+      params: initial parameters; None draws them with `model.init`.
+      chunk: number of points processed at a time to bound memory, for a loss that is a mean over
+        the first axis of every leaf of `data`; None processes all points at once.
+      on_nonfinite: 'raise' raises an error if a loss is not finite, and waits for the losses to be
+        computed. 'return' returns the losses without waiting. Under a JAX transformation such as
+        `jax.vmap`, no error is raised.
 
     Returns:
       The fitted parameters, and the loss before each update, shape (steps,).
 
     Raises:
-      InputError: steps or chunk below 1, or leaves of unequal length with a chunk; a loss is not
-        finite.
+      InputError: steps or chunk is below 1; the leaves have unequal lengths and chunk is given; a
+        loss is not finite.
 
     Example:
       >>> from lrnn_jax import LRNN
@@ -125,7 +131,10 @@ _PROGRAMS = Programs(64)
 
 
 def _program(model: ModelLike, loss: Loss, optimizer: Any, steps: int, chunk: int | None) -> Any:
-    """The jitted loop of `fit`: a new function each time, so that dropping it frees its program."""
+    """Build the jitted loop of `fit`.
+
+    Each call returns a new function, so that its executable is freed once nothing refers to it.
+    """
     step = make_step(model, loss, optimizer, chunk=chunk)
 
     def run(params: Params, data: Data, key: Key) -> tuple[Params, jax.Array]:
@@ -140,10 +149,10 @@ def _program(model: ModelLike, loss: Loss, optimizer: Any, steps: int, chunk: in
 
 
 def _require_finite(losses: jax.Array, data: Data) -> None:
-    """Every loss is finite.
+    """Check that every loss is finite.
 
     Raises:
-      InputError: the first that is not, and what may be the reason.
+      InputError: a loss is not finite; the message names the first one and a likely reason.
     """
     finite = np.isfinite(np.asarray(losses))
     if finite.all():
@@ -166,7 +175,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step."""
+    """Return the state before the first step."""
     return State(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
@@ -178,19 +187,22 @@ def make_step(
     batch: int | None = None,
     chunk: int | None = None,
 ) -> Step:
-    """One update of the parameters.
+    """Build the function that computes one update of the parameters.
 
     Args:
       model: maps parameters and points to values.
-      loss: loss(u, data, key); with batch or chunk, a mean over the first axis of every leaf.
-      optimizer: an optax transformation; one that takes extra arguments is given `value`, `grad`
+      loss: loss(u, data, key); with batch or chunk, a mean over the first axis of every leaf of
+        `data`.
+      optimizer: an optax transformation. If it accepts extra arguments, it receives `value`, `grad`
         and `value_fn(params)`.
-      batch: points of a mini-batch, drawn anew each step with replacement; None takes all.
-      chunk: points whose gradient is computed at a time; the sum of all is the gradient of the
-        whole batch, and only one chunk's intermediates exist at once. None takes the batch whole.
+      batch: number of points of a mini-batch, drawn with replacement at each step; None uses all
+        points.
+      chunk: number of points whose gradient is computed at a time. The gradients of the chunks are
+        accumulated to the gradient of the batch. The intermediates of only one chunk exist at a
+        time. None processes the batch at once.
 
     Returns:
-      step(state, data, key), whose randomness is `key` folded with the state's step.
+      step(state, data, key). Its random key is `key` folded with `state.step`.
 
     Raises:
       InputError: batch or chunk below 1.
@@ -209,7 +221,9 @@ def make_step(
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         points = _draw(data, batch, batch_key)
         (value, terms), grads = mean_over_chunks(gradient, state.params, points, loss_key, chunk)
-        whole = jax.checkpoint(objective)  # its own derivative keeps no chunk's intermediates
+        # If the optimizer differentiates `value_fn`, checkpointing keeps the backward pass from
+        # storing the intermediates of all chunks.
+        whole = jax.checkpoint(objective)
         updates, opt_state = transformation.update(
             grads,
             state.opt_state,
@@ -228,12 +242,16 @@ def make_step(
 
 
 def make_advance(step: Step, capacity: int):
-    """A jitted advance(state, data, key, count) -> (state, history, done).
+    """Build a jitted advance(state, data, key, count) -> (state, history, done).
 
-    It takes `count` <= `capacity` steps, a traced number, and stops early after the first loss that
-    is not finite, or once the optimiser says that it can do no more. `history`
-    holds the terms of each step in arrays of length `capacity`, the first `done` of them filled.
-    The state is donated.
+    The function takes `count` <= `capacity` steps; `count` is traced, so that all counts share one
+    program. It stops early after the first loss that is not finite, or once the optimizer has
+    stopped. `done` is the number of steps taken. `history` contains the terms of each step in
+    arrays of length `capacity`, whose first `done` entries are filled. `state` is donated.
+
+    Args:
+      step: the step.
+      capacity: largest number of steps of one call.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -258,16 +276,17 @@ def make_advance(step: Step, capacity: int):
 
 
 def compiler_options() -> dict[str, Any]:
-    """What experiments are compiled with: `lowered.compile(compiler_options())`.
+    """Return the XLA options of `Trainer`, for `lowered.compile(compiler_options())`.
 
-    A CPU's vectors are taken as wide as they come, where XLA prefers 256 bits. Only a program at
-    the top can be given options: `fit` and `make_advance`, which may stand in another, have none.
+    On a CPU, XLA prefers vectors of 256 bits; the option allows it to use wider ones. Options can
+    be given only to an outermost program. `fit` and `make_advance` can be called within another
+    jitted function, and therefore set none.
     """
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
 
 
 def _draw(data: Data, batch: int | None, key: Key) -> Data:
-    """A mini-batch of `batch` points, or all of them where there are no more."""
+    """Draw a mini-batch of `batch` points; return all points if there are at most `batch`."""
     if batch is None or _check_lengths(data, batch) <= batch:
         return data
     rows = jax.random.randint(key, (batch,), 0, _check_lengths(data, batch))
@@ -277,15 +296,17 @@ def _draw(data: Data, batch: int | None, key: Key) -> Data:
 def mean_over_chunks(
     function: Callable[..., Any], params: Params, data: Data, key: Key | None, chunk: int | None
 ) -> Any:
-    """function(params, data, key) as the mean over chunks of `data`, weighted by their points.
+    """Compute function(params, data, key) as a weighted mean over chunks of `data`.
+
+    The weight of a chunk is its number of points.
 
     Args:
-      function: a mean over the first axis of every leaf of `data`, or a tree of such means, as a
-        value and its gradient are.
-      params: handed through.
-      data: a pytree of arrays with one common first axis.
-      key: folded with the number of the chunk; None is handed through.
-      chunk: points at a time; None takes all at once.
+      function: returns a mean over the first axis of every leaf of `data`, or a pytree of such
+        means, for example a loss and its gradient.
+      params: passed to `function`.
+      data: a pytree of arrays whose first axes have the same length.
+      key: folded with the index of the chunk and passed to `function`; None is passed unchanged.
+      chunk: number of points of a chunk; None processes all points at once.
     """
     points = _check_lengths(data, chunk)
     if chunk is None or points <= chunk:
@@ -318,10 +339,10 @@ def _check_counts(**counts: int | None) -> None:
 
 
 def _check_lengths(data: Data, cut: int | None) -> int:
-    """The common length of the leaves' first axes.
+    """Return the common length of the leaves' first axes, or 0 if `cut` is None.
 
     Raises:
-      InputError: they differ, or a leaf is a scalar, and `cut` asks for pieces.
+      InputError: `cut` is given, and the lengths differ or a leaf is a scalar.
     """
     if cut is None:
         return 0

@@ -1,9 +1,9 @@
-"""Compiled programs kept by what they compute, not by which objects describe it.
+"""A cache of compiled programs whose keys compare functions by structure, not by identity.
 
-`jax.jit` compares its static arguments with `==`, and functions are equal to themselves alone: an
-optimiser or a loss that is written inside a loop is a new program in every turn. Here two functions
-are equal if they have the same code, defaults, and equal values in their closures and in the
-globals that they read.
+`jax.jit` compares its static arguments with `==`, and a Python function equals only itself. An
+optimizer or a loss that is defined inside a loop is therefore compiled again in every iteration.
+Here, two functions are equal if they have the same code and defaults, and equal values in their
+closures and in the globals that they read.
 """
 
 import collections
@@ -25,18 +25,18 @@ from jax.core import Tracer
 
 __all__ = ["Programs", "structural_key"]
 
-_MOST_NODES = 10_000  # of the values that one key is made of
-_DIGESTED = 2**20  # bytes of a JAX array that is compared by content, which is copied to the host
+_MOST_NODES = 10_000  # largest number of values that are visited for one key
+_DIGESTED = 2**20  # largest JAX array in bytes that is copied to the host and compared by content
 
 
 class Programs:
-    """A bounded, thread-safe store of programs by key. The least recently used one is dropped.
+    """A bounded, thread-safe cache of programs that evicts the least recently used one.
 
-    A dropped program is freed, its executables included, if nothing else refers to it: JAX's own
-    caches refer to a jitted function weakly.
+    An evicted program and its executables are freed if nothing else refers to them, because JAX's
+    own caches hold only weak references to a jitted function.
 
     Args:
-      capacity: the programs kept at most.
+      capacity: largest number of programs.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -45,7 +45,10 @@ class Programs:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable | None, make: Callable[[], Any]) -> Any:
-        """The program of `key`, made if there is none; a key of None keeps nothing."""
+        """Return the program of `key`, and make it if there is none.
+
+        If `key` is None, the program is made and not stored.
+        """
         if key is None:
             return make()
         with self._lock:
@@ -58,30 +61,33 @@ class Programs:
 
 
 def structural_key(*values: Any) -> Hashable | None:
-    """A hashable key that is equal for values that compute the same.
+    """Return a hashable key that is equal for values that describe the same computation.
 
-    * Functions: by code, defaults, closure, and the globals that their code names, as these are
-      when the function is first seen: one function stays equal to itself, as with `jax.jit`.
-      Functions of the same module among the globals are compared in the same way, others by
-      identity.
-    * Dataclasses with their own comparison by fields, named tuples, containers, `functools.partial`
-      and bound methods: by what they hold.
-    * Numbers and strings: by type and value, so that 1, 1.0 and True differ, and -0.0 and 0.0.
+    Values are compared as follows:
+
+    * Functions: by code, defaults, closure, and the globals that their code reads. Globals are read
+      when the function is first seen, so that a function always equals itself, as with `jax.jit`.
+      Functions among the globals are compared in the same way if they belong to the same module,
+      and otherwise by identity.
+    * Dataclasses with the generated `==`, named tuples, containers, `functools.partial` and bound
+      methods: by their contents.
+    * Numbers and strings: by type and value. 1, 1.0 and True therefore differ, and so do -0.0 and
+      0.0.
     * NumPy arrays, and JAX arrays of up to 1 MiB: by dtype, shape and content.
-    * Objects whose class defines `==`: by it, if they are hashable. Other objects of classes that
-      are written in Python: by class and attributes. All else, jitted functions among it: by
-      identity.
-    * Values of more than 10,000 parts: by identity.
+    * Objects whose class defines `==`: by `==` if they are hashable, and otherwise by identity.
+    * Other objects of classes that are written in Python: by class and attributes.
+    * All other objects, such as jitted functions: by identity.
+    * Values with more than 10,000 parts: by identity.
 
-    What a function reaches through an attribute of a module or of an object compared by identity
-    is not part of the key, as with `jax.jit`.
+    The key does not include what a function reaches through an attribute of a module, or of an
+    object that is compared by identity. `jax.jit` behaves in the same way.
 
     Args:
-      values: what a program depends on.
+      values: the values that a program depends on.
 
     Returns:
-      The key, which keeps alive what it compares by identity; None if a value holds a tracer of a
-      surrounding transformation.
+      The key, or None if a value contains a tracer of a surrounding transformation. The key keeps
+      references to the values that it compares by identity.
     """
     try:
         return tuple(map(_key_or_identity, values))
@@ -97,16 +103,19 @@ def _key_or_identity(value: Any) -> Hashable:
 
 
 class _TracerError(Exception):
-    """A value is a tracer."""
+    """A value contains a tracer."""
 
 
 class _TooManyError(Exception):
-    """A value has more parts than are compared."""
+    """A value has more than `_MOST_NODES` parts."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Identity:
-    """Equal to itself alone, and so is what it holds. It keeps this alive, so no id is reused."""
+    """A key that is equal if its value is the same object.
+
+    It keeps a reference to the value, so that the id of the value is not reused.
+    """
 
     value: Any
 
@@ -121,7 +130,7 @@ _KEYS: weakref.WeakKeyDictionary[types.FunctionType, Hashable] = weakref.WeakKey
 
 
 def _function_key(function: types.FunctionType) -> Hashable:
-    """The key of a function that is not reached through another one, formed once."""
+    """Return the key of a function that is not reached through another one; it is cached."""
     key = _KEYS.get(function)
     if key is None:
         key = _Walk(within=True).key(function)
@@ -130,10 +139,11 @@ def _function_key(function: types.FunctionType) -> Hashable:
 
 
 class _Walk:
-    """One traversal. A value that it meets again is named by the order of its first visit.
+    """One traversal of a value. A repeated object is represented by the index of its first visit.
 
     Args:
-      within: it begins at a function, so that what it meets is only compared as part of this.
+      within: whether the traversal begins at a function. Functions that it reaches are then part of
+        the key of that function, and their own cached keys are not used.
     """
 
     def __init__(self, within: bool = False) -> None:
@@ -143,14 +153,14 @@ class _Walk:
         self.nodes = 0
 
     def key(self, value: Any) -> Hashable:
-        """The key of a value."""
+        """Return the key of a value."""
         self.nodes += 1
         if self.nodes > _MOST_NODES:
             raise _TooManyError
         if value is None or isinstance(value, bool | int | str | bytes):
             return (type(value), value)
         if isinstance(value, float | complex):
-            return (type(value), repr(value))  # tells -0.0 from 0.0, and NaN is equal to NaN
+            return (type(value), repr(value))  # -0.0 differs from 0.0, and NaN equals NaN
         if isinstance(value, Tracer):
             raise _TracerError
         if isinstance(value, np.ndarray | np.generic | jax.Array):
@@ -158,7 +168,7 @@ class _Walk:
         if id(value) in self.visited:
             return ("visited", self.visited[id(value)])
         self.visited[id(value)] = len(self.visited)
-        self.alive.append(value)  # so that no id is reused within the traversal
+        self.alive.append(value)  # keep a reference, so that no id is reused in this traversal
         return self._compound(value)
 
     def _compound(self, value: Any) -> Hashable:
@@ -197,7 +207,7 @@ class _Walk:
     def _cell(self, cell: types.CellType) -> Hashable:
         try:
             return self.key(cell.cell_contents)
-        except ValueError:  # nothing is assigned yet
+        except ValueError:  # the variable of the closure is not assigned yet
             return "empty"
 
     def _global(self, function: types.FunctionType, value: Any) -> Hashable:
@@ -223,10 +233,10 @@ class _Walk:
 
 
 def _compares_fields(value: Any) -> bool:
-    """Whether the class is a dataclass whose == is the one that dataclasses write."""
+    """Whether the value is a dataclass instance whose `==` was generated by `dataclasses`."""
     parameters = type(value).__dict__.get("__dataclass_params__")
     code = getattr(type(value).__eq__, "__code__", None)
-    # dataclasses compile their methods from strings; a method of the class body has a file.
+    # `dataclasses` compiles its methods from strings; a method of a class body has a file name.
     own = getattr(code, "co_filename", None) == "<string>"
     return parameters is not None and parameters.eq and own
 
@@ -235,9 +245,10 @@ _COMPILED = type(jax.jit(abs))
 
 
 def _is_plain_object(value: Any) -> bool:
-    """Whether all that sets an object apart is in its __dict__: its classes are written in Python.
+    """Whether the object is fully described by its `__dict__`: its classes are written in Python.
 
-    Those of a compiled library have no method that is a Python function, but for JAX's own.
+    A class counts as written in Python if one of its methods is a Python function. Classes of
+    compiled libraries have none, except JAX's jitted functions, which are excluded by type.
     """
     if isinstance(value, type | _COMPILED) or not hasattr(value, "__dict__"):
         return False
@@ -247,7 +258,7 @@ def _is_plain_object(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> frozenset[str]:
-    """The names of the globals that a function's code reads, and the functions within it."""
+    """Return the names of the globals that a code object and its nested functions read."""
     own = {
         instruction.argval
         for instruction in dis.get_instructions(code)

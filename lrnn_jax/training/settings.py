@@ -1,4 +1,4 @@
-"""How a model is trained: the [training] section of an experiment."""
+"""`Training`: the settings of a training run, the [training] section of an experiment."""
 
 import dataclasses
 import re
@@ -19,44 +19,46 @@ __all__ = ["Training", "scale_subnetworks"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """How the parameters move: an optimiser, its schedule, and what a step is taken over.
+    """Settings of a training run: the optimizer, its schedule, the batches and the logging.
 
     Args:
-      steps: updates of the parameters, >= 1.
-      optimizer: 'adam'; 'soap', Adam in the eigenbasis of Shampoo; 'lbfgs', limited memory with a
-        zoom line search; 'adam_lbfgs', Adam for switch_at steps, then L-BFGS; 'ssbroyden',
-        self-scaled Broyden, dense: up to 10,000 parameters; 'levenberg_marquardt', damped
-        Gauss-Newton, and 'natural_gradient', energy natural gradient with a line search: for
-        problems whose loss is a sum of squares. Adam's and 'soap' have a learning rate; the last
-        four want precision 'float64'.
-      switch_at: steps of Adam before L-BFGS, with 'adam_lbfgs'; below `steps`.
-      learning_rate: of the first step, > 0.
-      schedule: 'constant'; 'step', times decay_factor every decay_every steps; 'exponential', the
-        same decay spread smoothly over the steps, learning_rate decay_factor^(step / decay_every);
-        'cosine', to 0 at the last step. WIRE's schedule, 0.1^(step / steps), is 'exponential' with
-        decay_every = steps and decay_factor = 0.1.
-      decay_every: steps in which 'step' and 'exponential' decay by decay_factor.
+      steps: number of updates of the parameters, >= 1.
+      optimizer: 'adam'; 'soap', Adam in the eigenbasis of Shampoo; 'lbfgs', limited-memory BFGS
+        with a zoom line search; 'adam_lbfgs', Adam for switch_at steps, then L-BFGS; 'ssbroyden',
+        self-scaled Broyden with a dense matrix, for up to 10,000 parameters; and, for problems
+        whose loss is a sum of squares, 'levenberg_marquardt', damped Gauss-Newton, and
+        'natural_gradient', energy natural gradient with a line search. Adam and SOAP use
+        learning_rate; for the last four, precision 'float64' is recommended.
+      switch_at: number of steps of Adam before L-BFGS with 'adam_lbfgs', less than `steps`.
+      learning_rate: learning rate of the first step, > 0.
+      schedule: learning rate over the steps: 'constant'; 'step', multiplied by decay_factor every
+        decay_every steps; 'exponential', learning_rate decay_factor^(step / decay_every), the same
+        decay without jumps; 'cosine', to 0 at the last step. WIRE's schedule, 0.1^(step / steps),
+        is 'exponential' with decay_every = steps and decay_factor = 0.1.
+      decay_every: number of steps in which 'step' and 'exponential' decay by decay_factor.
       decay_factor: factor of one such decay, in (0, 1].
-      batch: points drawn for each step, with replacement; none takes all points.
-      chunk: points whose gradient is computed at a time: bounds memory and changes no result but
-        its rounding; none is 512 on a CPU and 65536 elsewhere.
+      batch: number of points drawn for each step, with replacement; none uses all points.
+      chunk: number of points whose gradient is computed at a time. It bounds the memory and changes
+        results by rounding only; none is 512 on a CPU and 65536 elsewhere.
       precision: 'float32', or 'float64' for parameters, points and all arithmetic.
-      balance: weights of the parts of a loss that is a sum of squares: 'fixed'; 'gradient_norm', as
-        if each had a gradient of one norm; 'ntk', as if each had a tangent kernel of one trace.
-      balance_every: steps between two updates of balanced weights.
-      weight_factorization: random weight factorisation: each column of each matrix is trained as
-        exp(s) v, s ~ N(0.5, 0.1) at the start; the exported model is the plain one.
-      seed: of the initial parameters, of batches and of losses that draw, >= 0.
+      balance: weights of the parts of a loss that is a sum of squares: 'fixed', as the problem sets
+        them; 'gradient_norm', such that the weighted gradients have equal norms; 'ntk', such that
+        the weighted tangent kernels have equal traces.
+      balance_every: number of steps between two updates of balanced weights.
+      weight_factorization: whether to use random weight factorization: each column of each matrix
+        is trained as exp(s) v, with s ~ N(0.5, 0.1) at initialisation. The exported model contains
+        the plain matrices.
+      seed: random seed of the initial parameters, of batches and of losses that draw, >= 0.
       subnetwork_rate: factor of the learning rate for the subnetworks of a NestNet, > 0; 0.2 in the
         NeurIPS 2022 paper.
-      validate_every: steps between two validations, of a problem that has a validation part.
-      patience: validations without a better one before training stops; the parameters of the best
-        are taken. None: all steps, and the last parameters.
-      log_every: steps between two lines of metrics.jsonl.
-      checkpoint_every: steps between two checkpoints.
+      validate_every: number of steps between two validations, if patience is set.
+      patience: number of consecutive validations without improvement after which training stops
+        with the best parameters. None takes all steps and returns the last parameters.
+      log_every: number of steps between two lines of metrics.jsonl.
+      checkpoint_every: number of steps between two checkpoints.
 
     Raises:
-      InputError: a field is out of its range.
+      InputError: a field is out of range.
     """
 
     steps: int = 1000
@@ -115,13 +117,13 @@ class Training:
 
     @property
     def chunk_points(self) -> int:
-        """The chunk in use: a chunk of 512 points stays in a CPU's cache."""
+        """The chunk in use. By default 512 on a CPU: a chunk of this size stays in its cache."""
         if self.chunk is not None:
             return self.chunk
         return 512 if jax.default_backend() == "cpu" else 65536
 
     def rate(self) -> optax.Schedule:
-        """The learning rate as a function of the step."""
+        """Return the learning rate as a function of the step."""
         if self.schedule in ("step", "exponential"):
             staircase = self.schedule == "step"
             return optax.exponential_decay(
@@ -132,23 +134,27 @@ class Training:
         return optax.constant_schedule(self.learning_rate)
 
     def transformation(self) -> optax.GradientTransformation:
-        """The optimiser of that name; Adam has beta 0.9 and 0.999, epsilon 1e-8."""
+        """Build the optimizer. Adam has beta_1 = 0.9, beta_2 = 0.999 and epsilon = 1e-8."""
         optimizer = _OPTIMIZERS[self.optimizer](self)
         if self.subnetwork_rate != 1:
             optimizer = optax.chain(optimizer, scale_subnetworks(self.subnetwork_rate))
         if self.weight_factorization:
-            # `Trainer` uses the first two.
+            # `Trainer` uses the first two keys of this seed.
             key = jax.random.split(jax.random.key(self.seed), 3)[2]
             optimizer = optimizers.factorize_weights(optimizer, key)
         return optimizer
 
     @property
     def early_stopping(self) -> EarlyStopping | None:
-        """When to validate and to stop; None without `patience`."""
+        """The early stopping of these settings; None if `patience` is None."""
         return None if self.patience is None else EarlyStopping(self.patience, self.validate_every)
 
     def program(self) -> "Training":
-        """These settings less what is data to a compiled loop: seeds, and when the host looks."""
+        """Return these settings with all fields reset that do not affect the compiled program.
+
+        These are the seed and the intervals of host actions: logging, checkpoints and validation.
+        `steps` is reset as well unless the cosine schedule uses it. Equal results share a program.
+        """
         same: dict[str, Any] = {"seed": 0, "log_every": 1, "checkpoint_every": 1}
         same |= {"validate_every": 1, "patience": None}
         if self.schedule != "cosine":
@@ -157,7 +163,7 @@ class Training:
 
     @property
     def needs_squares(self) -> bool:
-        """Whether the optimiser works on residuals, of which the loss must be a sum of squares."""
+        """Whether the optimizer needs the residuals of a loss that is a sum of squares."""
         return self.optimizer in ("levenberg_marquardt", "natural_gradient")
 
 
@@ -175,10 +181,10 @@ _OPTIMIZERS: dict[str, Callable[[Training], optax.GradientTransformation]] = {
 
 
 def scale_subnetworks(factor: float) -> optax.GradientTransformation:
-    """An optax transformation that multiplies the updates of NestNet's subnetworks by `factor`.
+    """Return an optax transformation that multiplies updates of NestNet's subnetworks by `factor`.
 
     Raises:
-      InputError: factor <= 0; and in `init`, the parameters have no subnetworks.
+      InputError: factor <= 0; in `init`, the parameters contain no subnetworks.
 
     Example:
       >>> optimizer = optax.chain(optax.adam(5e-3), scale_subnetworks(0.2))
@@ -190,7 +196,7 @@ def scale_subnetworks(factor: float) -> optax.GradientTransformation:
 
 
 def _label_subnetworks(params: Params) -> Params:
-    """'subnetwork' for every leaf of a level of a subnetwork, 'rest' for others.
+    """Label the leaves of subnetwork levels with 'subnetwork', and all others with 'rest'.
 
     Raises:
       InputError: there is no subnetwork.

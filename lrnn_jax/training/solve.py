@@ -1,4 +1,4 @@
-"""A whole training as one call, for use from Python."""
+"""`solve`: train a model in one call from Python."""
 
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ class Solution(NamedTuple):
 
     Attributes:
       params: the fitted parameters of the model.
-      field: the fitted field u(x), a function of JAX; `lrnn_jax.predict(field, x)` evaluates it at
+      field: the fitted field u(x), a JAX function; `lrnn_jax.predict(field, x)` evaluates it at
         many points. For a differential equation, the solution is `problem.solution(field)`.
-      scores: of these parameters, as `problem.evaluate` gives them.
-      evaluations: (step, scores) of every evaluation. Choosing the best of them by the truth is
-        an oracle's choice.
-      history: the terms of each step, before its update, shape (steps,).
+      scores: the result of `problem.evaluate` for these parameters.
+      evaluations: (step, scores) of every evaluation. The best of these scores is not a fair
+        result: choosing it requires the ground truth.
+      history: the loss and its terms at each step before the update, each of shape (steps,).
       stop_reason: why the training ended.
     """
 
@@ -42,19 +42,20 @@ def solve(
     *,
     score_every: int | None = None,
 ) -> Solution:
-    """Fits a model to a problem with the settings of `training`, in memory.
+    """Fit a model to a problem with the settings of `training`, without writing files.
 
-    The same settings, seed and data in an experiment file give the same parameters, bit for bit.
+    An experiment file with the same settings, seed and data gives the same parameters bit for bit.
 
     Args:
       model: any model.
       problem: any problem.
-      training: the settings; `training.seed` draws the start.
-      score_every: steps between two evaluations; None: at validations, if there are any, and at the
-        last step.
+      training: the settings; `training.seed` determines the initial parameters.
+      score_every: number of steps between two evaluations. None evaluates at validations, if there
+        are any, and at the last step.
 
     Raises:
-      InputError: they do not go together, score_every is below 1, or a loss is not finite.
+      InputError: model, problem and settings are incompatible, score_every is below 1, or a loss
+        is not finite.
 
     Example:
       >>> import lrnn_jax as lj
