@@ -1,1 +1,1 @@
-"""Small pure functions that the models are made of, one subject a file."""
+"""Pure functions that the models are built from; each module covers one subject."""

@@ -1,10 +1,11 @@
-"""Elementwise activations: fast on the CPU, with derivatives that are right everywhere.
+"""Elementwise activations: fast on the CPU, with correct derivatives at every argument.
 
-XLA's own float32 sine costs a CPU ten times a polynomial and more. `sinpi` and `cospi` take their
-argument in half turns, so that its reduction to [-1/2, 1/2] is exact and has no range, in every
-float dtype; the models divide by pi where they multiply by a frequency anyway. `sin` and `cos` are
-for radians; other dtypes than float32 take XLA's functions there. `benchmarks/speed.py sine`
-measures them.
+On a CPU, XLA's float32 sine takes more than ten times as long as a polynomial. `sinpi` and `cospi`
+take their argument in half turns (units of pi radians). In every float dtype, the reduction of such
+an argument to [-1/2, 1/2] is exact and works for every finite argument. The models fold the
+division by pi into a frequency that they multiply by anyway. `sin` and `cos` take radians; for
+dtypes other than float32 they call XLA's functions. `benchmarks/speed.py sine` measures all of
+them.
 """
 
 import functools
@@ -38,13 +39,13 @@ __all__ = [
 
 Elementwise = Callable[[jax.Array], jax.Array]
 
-_RADIANS = 1e4  # |x| up to which the reduction of radians is as accurate as `sin` says
-# pi in three parts of which the first two have few bits: n * part is exact for n < 2**14.
+_RADIANS = 1e4  # largest |x| for which the reduction of radians has the accuracy stated in `sin`
+# pi as a sum of three parts. The first two have few bits, so n * part is exact for n < 2**14.
 _PI_PARTS = (np.float32(3.140625), np.float32(9.670257568359375e-4), np.float32(6.2783295730e-7))
 
 
 def _polynomial(f: Callable, powers: tuple[int, ...]) -> tuple[np.float32, ...]:
-    """Coefficients of f(pi t) on [-1/2, 1/2], least squares at 2,000 Chebyshev points."""
+    """Least-squares coefficients of f(pi t) on [-1/2, 1/2], fitted at 2,000 Chebyshev points."""
     t = np.cos((np.arange(2000) + 0.5) / 2000 * np.pi) / 2
     design = np.stack([t**p for p in powers], axis=1)
     return tuple(np.float32(c) for c in np.linalg.lstsq(design, f(np.pi * t), rcond=None)[0])
@@ -62,7 +63,7 @@ def _horner(square: jax.Array, coefficients: tuple[np.float32, ...]) -> jax.Arra
 
 
 def _signed(value: jax.Array, n: jax.Array) -> jax.Array:
-    """(-1)^n value, through the sign bit."""
+    """(-1)^n value, computed by flipping the sign bit."""
     sign = n.astype(jnp.int32) << 31
     return lax.bitcast_convert_type(lax.bitcast_convert_type(value, jnp.int32) ^ sign, jnp.float32)
 
@@ -73,24 +74,27 @@ def _sine(t: jax.Array, n: jax.Array) -> jax.Array:
 
 
 def _cosine(t: jax.Array, n: jax.Array) -> jax.Array:
-    """cos(pi (n + t)), |t| <= 1/2; every float from 2**24 on is even."""
+    """cos(pi (n + t)), |t| <= 1/2."""
+    # Every float32 >= 2**24 is even, so it does not change the sign.
     return _signed(_horner(t * t, _COS), jnp.where(jnp.abs(n) < 2.0**24, n, 0))
 
 
 def _odd(n: jax.Array) -> jax.Array:
-    """Whether integers of a float dtype are odd: halving is exact, and every huge float is even."""
+    """Whether integer values of a float dtype are odd."""
+    # Halving is exact in floating point, and every very large float is even.
     half = 0.5 * n
     return half != jnp.floor(half)
 
 
 def _in_half_turns(fast: Callable, slow: Callable, plain: Elementwise, x: ArrayLike) -> jax.Array:
-    """f(pi x) from x = n + t, where x - round(x) is exact.
+    """f(pi x), computed from x = n + t with n = round(x); t = x - round(x) is exact.
 
     Args:
-      fast: (t, n) to the value in float32, which narrower dtypes are computed in and rounded once.
-      slow: t to f(pi t) in float64.
-      plain: f of radians, for complex numbers, which are not reduced.
-      x: of any dtype; integers take JAX's default float dtype.
+      fast: maps (t, n) to the value, in float32. Narrower dtypes are computed in float32 and
+        rounded once.
+      slow: maps t to f(pi t), in float64.
+      plain: f of radians; used for complex numbers, whose argument is not reduced.
+      x: array of any dtype; integers are converted to JAX's default float dtype.
     """
     x = jnp.asarray(x)
     if jnp.iscomplexobj(x):
@@ -109,19 +113,21 @@ def _in_half_turns(fast: Callable, slow: Callable, plain: Elementwise, x: ArrayL
 def sinpi(x: ArrayLike) -> jax.Array:
     """sin(pi x), x in half turns, at a small fraction of the cost of XLA's sine on a CPU.
 
-    For every finite x, however large, the relative error is 4e-7 in float32, 5e-16 in float64 and
-    one rounding more than float32's in narrower dtypes; NaN for others. Differentiable to any
-    order, forward and reverse.
+    For every finite x, the relative error is 4e-7 in float32 and 5e-16 in float64. Narrower dtypes
+    have the error of float32 plus one rounding. The result is NaN where x is not finite.
+    Differentiable to any order, in forward and reverse mode.
     """
     return _in_half_turns(_sine, lambda t: jnp.sin(np.pi * t), jnp.sin, x)
 
 
 @jax.custom_jvp
 def cospi(x: ArrayLike) -> jax.Array:
-    """cos(pi x), x in half turns. Absolute error 2e-7 in float32, 3e-16 in float64, where it is 0
-    at each half-integer; for the rest see `sinpi`.
+    """cos(pi x), x in half turns.
+
+    The absolute error is 2e-7 in float32 and 3e-16 in float64. In float64 the result is exactly 0
+    at every half-integer. Other dtypes, non-finite x and derivatives: as `sinpi`.
     """
-    # 1/2 - |t| is exact near the zeros of the cosine, where its rounding would matter
+    # Near the zeros of the cosine a rounding error would matter; there 1/2 - |t| is exact.
     return _in_half_turns(_cosine, lambda t: jnp.sin(np.pi * (0.5 - jnp.abs(t))), jnp.cos, x)
 
 
@@ -130,7 +136,7 @@ cospi.defjvps(lambda t, out, x: sinpi(x) * (-np.pi * t))
 
 
 def _from_radians(fast: Callable, slow: Elementwise, x: ArrayLike) -> jax.Array:
-    """fast(t, n) of x = pi (n + t); all of x takes `slow` where any of it is out of range."""
+    """fast(t, n) of x = pi (n + t); slow(x) for the full array if any element is out of range."""
     x = jnp.asarray(x)
     if x.dtype != jnp.float32:
         return slow(x)
@@ -149,17 +155,18 @@ def _from_radians(fast: Callable, slow: Elementwise, x: ArrayLike) -> jax.Array:
 def sin(x: ArrayLike) -> jax.Array:
     """sin x, x in radians, at a fraction of the cost of XLA's sine on a CPU.
 
-    Error in float32, relative to the amplitude 1: 3e-7 for |x| <= 1e4. (Relative to the value it is
-    4e-7 for `sinpi`; here no float32 reduction can hold that near a multiple of pi.) If any element
-    is beyond 1e4 or not finite, all take `jnp.sin`. Under `jax.vmap` both are computed: take
-    `sinpi` there. Other dtypes: `jnp.sin`. Differentiable to any order, forward and reverse.
+    In float32 the absolute error is 3e-7 for |x| <= 1e4. The relative error has no such bound near
+    a multiple of pi, because the argument is reduced in float32; `sinpi` has a relative error of
+    4e-7. If any element exceeds 1e4 in absolute value or is not finite, `jnp.sin` is used for the
+    full array. Under `jax.vmap` both branches are computed: use `sinpi` there. Other dtypes always
+    use `jnp.sin`. Differentiable to any order, in forward and reverse mode.
     """
     return _from_radians(_sine, jnp.sin, x)
 
 
 @jax.custom_jvp
 def cos(x: ArrayLike) -> jax.Array:
-    """cos x, with the accuracy and the range of `sin`."""
+    """cos x, x in radians, with the accuracy and the range of `sin`."""
     return _from_radians(_cosine, jnp.cos, x)
 
 
@@ -168,7 +175,10 @@ cos.defjvps(lambda t, out, x: -sin(x) * t)
 
 
 def _damped(sine: Elementwise, cosine: Elementwise, unit: float) -> Elementwise:
-    """t -> sin(u) sqrt|u|, u = unit t, of sine(t) = sin(u) and cosine(t) = cos(u)."""
+    """The function t -> sin(u) sqrt|u| with u = unit t, given sine(t) = sin(u), cosine(t) = cos(u).
+
+    Its derivative rule sets the slope at 0 to 0, where automatic differentiation yields NaN.
+    """
 
     @jax.custom_jvp
     def spder(t: ArrayLike) -> jax.Array:
@@ -191,10 +201,11 @@ _SPDER_PI = _damped(sinpi, cospi, np.pi)
 
 
 def spder(x: ArrayLike) -> jax.Array:
-    """SPDER's activation sin(x) sqrt|x|, with slope 0 at 0, which autodiff alone gets as NaN.
+    """SPDER's activation for images: sin(x) sqrt|x|.
 
-    Odd, once continuously differentiable: near 0 it is sign(x) |x|^(3/2), whose second derivative
-    diverges, so it is unfit for a Laplacian; take `sin` or `sin_arctan` there.
+    The slope at 0 is 0; plain automatic differentiation would yield NaN there. The function is odd
+    and once continuously differentiable. Near 0 it behaves as sign(x) |x|^(3/2), whose second
+    derivative diverges, so it is not suited to a Laplacian; use `sin` or `sin_arctan` instead.
 
     References: Shah and Sitawarin, "SPDER", ICLR 2024 (arXiv 2306.15242), eq. for images.
     """
@@ -202,7 +213,7 @@ def spder(x: ArrayLike) -> jax.Array:
 
 
 def sin_arctan(x: ArrayLike) -> jax.Array:
-    """sin(x) arctan(x): SPDER's activation for sound. Even and smooth.
+    """SPDER's activation for sound: sin(x) arctan(x). Even and smooth.
 
     References: Shah and Sitawarin, "SPDER", ICLR 2024 (arXiv 2306.15242); the LRNN slides, audio.
     """
@@ -220,14 +231,14 @@ def _sin_arctan_pi(t: jax.Array) -> jax.Array:
 ACTIVATIONS: Mapping[str, Elementwise] = MappingProxyType(
     {"sin": sin, "spder": spder, "sin_arctan": sin_arctan, "tanh": jnp.tanh, "relu": jax.nn.relu}
 )
-"""Every activation that a configuration can name."""
+"""The activations that a configuration can select by name."""
 
 
 def activation(choice: Any) -> Elementwise:
-    """The function that `choice` names, or `choice` itself if it is one.
+    """Return the activation function for a name; a function is returned unchanged.
 
     Raises:
-      InputError: the name is unknown, or it is neither a name nor a function.
+      InputError: the name is unknown, or `choice` is neither a name nor a function.
     """
     if callable(choice):
         return choice  # pyright: ignore[reportReturnType]
@@ -253,24 +264,26 @@ _EXACT: dict[Any, Elementwise] = {
 
 
 def in_half_turns(choice: Activation) -> tuple[Elementwise, float]:
-    """(tau, unit) with sigma(x) = tau(x / unit): unit is pi for what is made of sines, 1 else.
+    """Return (tau, unit) with sigma(x) = tau(x / unit).
 
-    The division belongs to the frequency that multiplies x, or to the weights in front.
+    `unit` is pi for activations built from sines and 1 for all others. Fold the division by `unit`
+    into the frequency that multiplies x or into the preceding weights, where it costs nothing.
     """
     sigma = activation(choice)
     return (_HALF_TURNS[sigma], np.pi) if sigma in _HALF_TURNS else (sigma, 1.0)
 
 
 def exact(choice: Activation) -> Elementwise:
-    """The same function with XLA's own sine, which the fast one is measured and tested against."""
+    """The activation computed with XLA's sine: the reference for tests and benchmarks."""
     sigma = activation(choice)
     return _EXACT.get(sigma, sigma)
 
 
 def smoothness(choice: Activation) -> float:
-    """Continuous derivatives of an activation: 0 for 'relu' and its kin, 1 for 'spder'.
+    """The number of continuous derivatives of an activation.
 
-    Any other function counts as smooth: infinity.
+    It is 0 for 'relu', `jax.nn.relu6`, `jax.nn.leaky_relu` and `jnp.abs`, and 1 for 'spder'. Every
+    other function is assumed to be smooth: infinity.
     """
     kinks = (jax.nn.relu, jax.nn.relu6, jax.nn.leaky_relu, jnp.abs)
     known: dict[Any, float] = dict.fromkeys(kinks, 0.0) | {spder: 1.0}
@@ -279,7 +292,7 @@ def smoothness(choice: Activation) -> float:
 
 @functools.cache
 def root_mean_square(choice: Activation, half_width: float) -> float:
-    """sqrt(E[sigma(u)^2]) for u uniform on [-half_width, half_width]: an activation's scale."""
+    """The scale of an activation: sqrt(E[sigma(u)^2]), u uniform on [-half_width, half_width]."""
     u = np.linspace(-half_width, half_width, 4001, dtype=np.float32)
     with jax.ensure_compile_time_eval():
         return float(jax.jit(lambda u: jnp.sqrt(jnp.mean(activation(choice)(u) ** 2)))(u))

@@ -1,4 +1,4 @@
-"""Floating-point operations of a JAX function, counted from its trace."""
+"""Counts the floating-point operations of a JAX function from its jaxpr."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 
 __all__ = ["count_flops"]
 
-# Primitives that move, compare or convert numbers, and compute none.
+# Primitives that only move, compare or convert numbers.
 _MOVES = ("reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "concatenate")
 _PICKS = ("slice", "dynamic_slice", "dynamic_update_slice", "split", "pad", "rev", "gather")
 _MARKS = ("optimization_barrier",)
@@ -26,11 +26,16 @@ _REDUCTIONS = frozenset(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min"
 
 
 def count_flops(function: Callable, *arguments: Any) -> int:
-    """Operations of `function(*arguments)`; arguments are arrays or their shapes and dtypes.
+    """The number of floating-point operations of `function(*arguments)`.
 
-    Each scalar addition, multiplication, division, power, maximum and elementary function is one; a
-    custom activation (`jax.custom_jvp` of one argument) is one elementary function; moving,
-    comparing and converting numbers is free. A loop counts once for each of its turns.
+    A scalar addition, multiplication, division, power, maximum or elementary function counts as
+    one. A custom activation (`jax.custom_jvp` of one argument) counts as one elementary function.
+    Moving, comparing and converting numbers is free. The body of a `jax.lax.scan` counts once for
+    each iteration.
+
+    Args:
+      function: the function; it is traced, not executed.
+      arguments: arrays, or `jax.ShapeDtypeStruct`s.
 
     >>> count_flops(lambda a, b: a @ b + 1, *(jax.ShapeDtypeStruct((3, 3), "float32"),) * 2)
     54
@@ -66,6 +71,6 @@ def _size(variable: Any) -> int:
 
 
 def _jaxpr(value: Any) -> Any:
-    """The jaxpr that a parameter of an equation holds, closed or open; None if it holds none."""
+    """The jaxpr, closed or open, in a parameter of an equation; None if there is none."""
     value = getattr(value, "jaxpr", value)
     return value if hasattr(value, "eqns") else None

@@ -11,11 +11,11 @@ def dot(x: jax.Array, weight: jax.Array, bf16_operands: bool = False) -> jax.Arr
     """x W with full float32 products: no TF32 or bfloat16 passes on an accelerator.
 
     Args:
-      x: (..., i).
-      weight: (i, ...).
-      bf16_operands: the operands are rounded to bfloat16, which an accelerator multiplies many
-        times faster, and so is the cotangent, an operand of the backward products; all sums are
-        float32, and the gradients are not rounded again.
+      x: shape (..., i).
+      weight: shape (i, ...).
+      bf16_operands: round the operands to bfloat16, which an accelerator multiplies many times
+        faster. The cotangent is rounded too, since it is an operand of the backward products. All
+        sums are float32, and the gradients are not rounded again.
     """
     if bf16_operands:
         x, weight = _to_bfloat16(x), _to_bfloat16(weight)
@@ -30,14 +30,14 @@ def affine(
     bias: Float[Array, "o"] | None,
     bf16_operands: bool = False,
 ) -> Float[Array, "*n o"]:
-    """x W + b, `bf16_operands` as in `dot`."""
+    """x W + b; `bf16_operands` as in `dot`."""
     y = dot(x, weight, bf16_operands)
     return y if bias is None else y + bias
 
 
 @jax.custom_jvp
 def _to_bfloat16(x: jax.Array) -> jax.Array:
-    """x rounded to bfloat16's eight significant bits, in its own dtype; its derivative is 1."""
+    """x rounded to the eight significant bits of bfloat16. Keeps the dtype; the derivative is 1."""
     return _rounded(x)
 
 
@@ -48,7 +48,7 @@ def _to_bfloat16_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _with_rounded_cotangent(x: jax.Array) -> jax.Array:
-    """x, whose tangent and cotangent are rounded to bfloat16 on every platform alike."""
+    """Identity that rounds the tangent and the cotangent to bfloat16, on every platform."""
     return x
 
 
@@ -62,7 +62,7 @@ def _rounded(x: jax.Array) -> jax.Array:
 
 
 def layer_norm(x: Float[Array, "*n r"], epsilon: float) -> Float[Array, "*n r"]:
-    """(x - mean) / sqrt(var + epsilon) over the last axis, with the biased variance.
+    """Layer normalisation: (x - mean) / sqrt(var + epsilon) over the last axis, biased variance.
 
     References: Ba, Kiros and Hinton, "Layer Normalization" (arXiv 1607.06450), eq. 3.
     """

@@ -1,7 +1,7 @@
-"""Fixed maps of coordinates to features, for networks that would learn low frequencies first.
+"""Fixed encodings of coordinates, for networks that otherwise learn low frequencies first.
 
-None of them has parameters, so nothing fixed can be trained or decayed by mistake. Features have
-the dtype of the coordinates; the angles are formed in float32 at least.
+The encodings have no parameters, so an optimiser cannot train or decay them by mistake. Features
+have the dtype of the coordinates; the angles are computed in float32 or wider.
 """
 
 import functools
@@ -24,9 +24,9 @@ def harmonics(x: Float[Array, "*n i"], frequencies: int, period: float) -> Float
     and m = 1..frequencies.
 
     Args:
-      x: coordinates; [-period / 2, period / 2) is one period, so its two ends have equal features.
-      frequencies: how many, the integers from 1.
-      period: in units of x.
+      x: coordinates. [-period / 2, period / 2) is one period, so both ends have the same features.
+      frequencies: number of frequencies; they are the integers 1..frequencies.
+      period: the period, in units of x.
 
     References: Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low
     Dimensional Domains", NeurIPS 2020 (arXiv 2006.10739), eq. 5.
@@ -39,8 +39,8 @@ def harmonics(x: Float[Array, "*n i"], frequencies: int, period: float) -> Float
 def positional_encoding(x: Float[Array, "*n i"], frequencies: int) -> Float[Array, "*n f"]:
     """[x, sin(2^m pi x_a), cos(2^m pi x_a)] for every axis a and m = 0..frequencies - 1.
 
-    References: Mildenhall et al., "NeRF", ECCV 2020 (arXiv 2003.08934), eq. 4; x itself stands in
-    front in the authors' code and in WIRE's.
+    References: Mildenhall et al., "NeRF", ECCV 2020 (arXiv 2003.08934), eq. 4. The authors' code
+    and that of WIRE put x itself before the encoding.
     """
     u = _outer(2.0 ** np.arange(frequencies), _wide(x))
     return jnp.concatenate([_wide(x), sinpi(u), cospi(u)], axis=-1).astype(x.dtype)
@@ -49,13 +49,13 @@ def positional_encoding(x: Float[Array, "*n i"], frequencies: int) -> Float[Arra
 def gaussian_features(
     x: Float[Array, "*n i"], features: int, sigma: float, seed: int
 ) -> Float[Array, "*n f"]:
-    """[cos(2 pi B x), sin(2 pi B x)], B fixed with entries of N(0, sigma^2): f = 2 features.
+    """[cos(2 pi B x), sin(2 pi B x)], B fixed with entries ~ N(0, sigma^2): f = 2 features.
 
     Args:
       x: coordinates.
-      features: rows of B.
+      features: number of rows of B.
       sigma: standard deviation of the frequencies, in periods per unit of x.
-      seed: of B, so that the matrix is part of the network's description and never trained.
+      seed: seed that B is drawn from. B is defined by the arguments and is never trained.
 
     References: Tancik et al., NeurIPS 2020 (arXiv 2006.10739), section 6.1.
     """
@@ -65,13 +65,14 @@ def gaussian_features(
 
 
 def _outer(factors: np.ndarray, x: jax.Array) -> Float[Array, "*n fi"]:
-    """Every factor times every coordinate, on one axis."""
+    """All products of a factor and a coordinate, on one axis: the factors vary slowest."""
     product = jnp.asarray(factors, x.dtype)[:, None] * x[..., None, :]
     return product.reshape(*x.shape[:-1], len(factors) * x.shape[-1])
 
 
 def _wide(x: jax.Array) -> jax.Array:
-    """At least float32: an angle of many periods rounded to bfloat16 would be noise."""
+    """x in float32 or wider."""
+    # An angle of many periods would be noise after rounding to bfloat16.
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

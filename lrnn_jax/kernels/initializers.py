@@ -1,8 +1,9 @@
-"""Parameters from a plan: a nested dict that says how each array is drawn.
+"""Draws parameters from a plan: a nested dict that describes the distribution of each array.
 
-A limit is computed from the fan-in of one unit and never read off an array's shape, so a stack of
-neurons and components can be drawn at once. (An initialiser that infers its fan-in would take the
-leading axes of a stack for a receptive field, and draw a variance too small by their product.)
+A limit is computed from the fan-in of one unit and never inferred from the shape of an array, so a
+stack of neurons and components can be drawn as one array. (An initialiser that infers its fan-in
+would treat the leading axes of the stack as a receptive field, and its variance would be too small
+by the product of these axes.)
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """An array of U(-limit, limit)."""
+    """An array with entries ~ U(-limit, limit)."""
 
     shape: tuple[int, ...]
     limit: float
@@ -41,7 +42,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class Normal:
-    """An array of N(0, scale^2)."""
+    """An array with entries ~ N(0, scale^2)."""
 
     shape: tuple[int, ...]
     scale: float
@@ -49,7 +50,7 @@ class Normal:
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """An array of one value."""
+    """An array filled with one value."""
 
     shape: tuple[int, ...]
     value: float
@@ -57,7 +58,7 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Fixed:
-    """An array of given values, repeated to a shape."""
+    """An array of fixed values, broadcast to a shape."""
 
     shape: tuple[int, ...]
     values: Any
@@ -65,12 +66,12 @@ class Fixed:
 
 @dataclasses.dataclass(frozen=True)
 class Mapped:
-    """An array (i, m, o) of matrix_i u_i with independent u ~ U(-limit, limit) of shape (i, k, o).
+    """An array (i, m, o) of products matrix_i u_i, where u of shape (i, k, o) ~ U(-limit, limit).
 
     Attributes:
       shape: (i, m, o).
-      limit: of u.
-      matrix: (i, m, k), in NumPy.
+      limit: limit of the uniform distribution of u.
+      matrix: NumPy array of shape (i, m, k).
     """
 
     shape: tuple[int, ...]
@@ -79,20 +80,17 @@ class Mapped:
 
 
 def _random_shape(leaf: Any) -> tuple[int, ...]:
-    """The shape of the random numbers that a leaf takes; (0,) for none."""
+    """The shape of the random numbers that a leaf needs; (0,) if it needs none."""
     if isinstance(leaf, Mapped):
         return (leaf.shape[0], leaf.matrix.shape[-1], leaf.shape[-1])
     return leaf.shape if isinstance(leaf, Uniform | Normal) else (0,)
 
 
 def initialize(key: Key, plan: Any) -> Params:
-    """The arrays of a plan, in JAX's default float dtype.
-
-    All random numbers come from one call, because a CPU compiles each call of a random function
-    for a second; every array gets a stretch of its own.
+    """Draw the arrays of a plan, in JAX's default float dtype.
 
     Args:
-      key: where the numbers come from.
+      key: the random key.
       plan: a pytree of `Uniform`, `Normal`, `Mapped`, `Constant` and `Fixed`.
 
     Example:
@@ -104,7 +102,10 @@ def initialize(key: Key, plan: Any) -> Params:
     leaves, structure = jax.tree.flatten(plan)
     sizes = [math.prod(_random_shape(leaf)) for leaf in leaves]
     dtype = jnp.zeros(()).dtype
+    # The interval excludes -1, where the inverse error function of a `Normal` is infinite.
     open_end = np.nextafter(np.asarray(-1, dtype), np.asarray(0, dtype))
+    # One call draws the numbers of all arrays: on a CPU, compiling each call of a random function
+    # takes a second. Every array uses a separate slice.
     numbers = jax.random.uniform(key, (sum(sizes),), minval=open_end, maxval=1.0)
     arrays, start = [], 0
     for leaf, size in zip(leaves, sizes, strict=True):
@@ -114,7 +115,7 @@ def initialize(key: Key, plan: Any) -> Params:
 
 
 def _array(leaf: Any, numbers: jax.Array) -> jax.Array:
-    """The array of a leaf, from as many numbers of U(-1, 1) as it needs."""
+    """The array of a leaf, computed from the numbers ~ U(-1, 1) that it needs."""
     if isinstance(leaf, Uniform):
         return leaf.limit * numbers.reshape(leaf.shape)
     if isinstance(leaf, Normal):
@@ -129,7 +130,7 @@ def _array(leaf: Any, numbers: jax.Array) -> jax.Array:
 
 
 def plan_size(plan: Any) -> int:
-    """The numbers that a plan draws.
+    """The total number of entries of the arrays of a plan.
 
     >>> plan_size({"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)})
     9
@@ -138,7 +139,10 @@ def plan_size(plan: Any) -> int:
 
 
 def linear(fan_in: int, fan_out: int, limit: float, bias: float | None = None) -> dict[str, Any]:
-    """The plan of a dense layer: W ~ U(+-limit), b ~ U(+-bias), by default U(+-1/sqrt(fan_in))."""
+    """The plan of a dense layer: W ~ U(+-limit) and b ~ U(+-bias).
+
+    If `bias` is None, b ~ U(+-1/sqrt(fan_in)).
+    """
     bias = fan_in_limit(fan_in) if bias is None else bias
     return {"weight": Uniform((fan_in, fan_out), limit), "bias": Uniform((fan_out,), bias)}
 
@@ -149,7 +153,7 @@ def fan_in_limit(fan_in: int) -> float:
 
 
 def he_limit(fan_in: int) -> float:
-    """sqrt(6 / fan_in): keeps the variance of a ReLU layer.
+    """sqrt(6 / fan_in): He's uniform limit, which preserves the variance through a ReLU layer.
 
     References: He et al., "Delving Deep into Rectifiers", ICCV 2015 (arXiv 1502.01852), eq. 10.
     """
@@ -157,7 +161,7 @@ def he_limit(fan_in: int) -> float:
 
 
 def glorot_limit(fan_in: int, fan_out: int) -> float:
-    """sqrt(6 / (fan_in + fan_out)).
+    """sqrt(6 / (fan_in + fan_out)): Glorot's uniform limit.
 
     References: Glorot and Bengio, "Understanding the difficulty of training deep feedforward
     neural networks", AISTATS 2010, eq. 16.

@@ -2,14 +2,14 @@
 
     rho_1(z) = sigma(z),    rho_s(z) = v . rho_{s-1}(a z + c) + d,    s = height
 
-sigma is ReLU in the papers; a smooth one makes rho smooth.
+sigma is ReLU in the papers; a smooth sigma makes rho smooth.
 
-The parameters of rho_s are its levels, outermost first: `{"level_1": {inner_weight a (g, h),
-inner_bias c (g, h), outer_weight v (g, h), outer_bias d (g,)}, "level_2": ...}`, height - 1 of
-them; the neurons of a level share the next one. With more than one hidden layer a level also has
-hidden_weight (g, t, h, h) and hidden_bias (g, t, h), for t more layers.
+The parameters of rho_s are its height - 1 levels, outermost first: `{"level_1": {inner_weight a
+(g, h), inner_bias c (g, h), outer_weight v (g, h), outer_bias d (g,)}, "level_2": ...}`. All
+neurons of a level share the next level as their activation. A level with t additional hidden layers
+also has hidden_weight (g, t, h, h) and hidden_bias (g, t, h).
 
-Axis letters: g subnetworks side by side, h hidden units, m = h^(height - 1) unrolled terms.
+Axis letters: g independent subnetworks, h hidden units, m = h^(height - 1) unrolled terms.
 
 References: Zhang, Shen and Yang, "Neural Network Architecture Beyond Width and Depth", NeurIPS 2022
 (arXiv 2205.09459), definition of NestNets and eq. 4.
@@ -31,8 +31,8 @@ from lrnn_jax.typing import Params
 
 __all__ = ["Unrolled", "lean_subnetwork", "levels", "subnetwork", "unroll"]
 
-_WRITTEN_OUT = 3  # terms whose tangents are not looped over
-_UNROLLED_TERMS = 81  # as many terms are fused into one pass over the points; more are looped over
+_WRITTEN_OUT = 3  # up to this number of terms, the loop over their tangents is unrolled
+_UNROLLED_TERMS = 81  # terms that are fused into one pass over the points; more need a loop
 
 
 class Unrolled(NamedTuple):
@@ -52,10 +52,10 @@ def levels(params: Params) -> list[Params]:
 def subnetwork(
     nested: list[Params], z: Float[Array, ""], sigma: Elementwise = jax.nn.relu
 ) -> Float[Array, ""]:
-    """rho(z) of one scalar, literally: a subnetwork whose activation is a subnetwork.
+    """rho(z) of one scalar, by its recursive definition: the reference implementation.
 
     Args:
-      nested: the levels of one subnetwork, without the axis g; of none of them, sigma.
+      nested: the levels of one subnetwork, without the axis g. For an empty list rho is sigma.
       z: shape ().
       sigma: rho_1.
     """
@@ -66,10 +66,10 @@ def subnetwork(
 
 
 def unroll(params: Params) -> Unrolled:
-    """The closed form of subnetworks of one hidden layer: a sum of m = h^(height - 1) terms.
+    """The closed form of subnetworks with one hidden layer: a sum of m = h^(height - 1) terms.
 
-    Nothing nonlinear stands between the levels, so that rho_{s-1} of each hidden unit can be put in
-    the place of rho_s: weights and slopes multiply, shifts go through the inner affine map.
+    Only affine maps lie between the levels, so each level can be substituted into the one outside
+    it: weights and slopes are multiplied, and shifts pass through the inner affine map.
     """
     start = params["level_1"]["outer_bias"]
     groups = start.shape[0]
@@ -89,17 +89,18 @@ def unroll(params: Params) -> Unrolled:
 def lean_subnetwork(
     params: Params, z: Float[Array, "*n w"], sigma: Elementwise = jax.nn.relu
 ) -> Float[Array, "*n w"]:
-    """rho(z) of every neuron on a batch; of g subnetworks, neuron j has number j g // w.
+    """rho(z) of every neuron on a batch; of g subnetworks, neuron j uses number j g // w.
 
-    For the backward pass only z is kept; everything else is computed again, so what is kept does
-    not grow with the height.
+    The backward pass keeps only z and recomputes everything else, so the stored memory does not
+    grow with the height.
     """
     width = z.shape[-1]
     if "hidden_weight" in params["level_1"]:
         by_neuron = jax.tree.map(lambda leaf: _by_neuron(leaf, width), params)
         return jax.checkpoint(functools.partial(_by_levels, sigma=sigma))(levels(by_neuron), z)
     dtype = jnp.result_type(z, *jax.tree.leaves(params))
-    wide = jnp.promote_types(dtype, jnp.float32)  # the sums over points cancel where kinks are near
+    # The parameters' gradients are sums over points that cancel where two kinks are close.
+    wide = jnp.promote_types(dtype, jnp.float32)
     rows = unroll(jax.tree.map(lambda leaf: leaf.astype(wide), params))
     weight, slope, shift, constant = (_by_neuron(leaf, width).T for leaf in rows)
     z = z.astype(wide)
@@ -111,11 +112,11 @@ def lean_subnetwork(
 
 
 def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]:
-    """The entry of each neuron's subnetwork, for `width` neurons."""
+    """The parameters of the subnetwork of each neuron, for `width` neurons."""
     groups, rest = leaf.shape[0], leaf.shape[1:]
     if width % groups:
         return leaf[np.arange(width) * groups // width]
-    # the same without a gather, whose gradient would be a scatter, slow on a CPU
+    # Broadcast instead of indexing: the gradient of a gather is a scatter, which is slow on a CPU.
     return jnp.broadcast_to(leaf[:, None], (groups, width // groups, *rest)).reshape(width, *rest)
 
 
@@ -137,10 +138,11 @@ def _sum_of_relus(
 
 @_sum_of_relus.defjvp
 def _sum_of_relus_jvp(primals, tangents):
-    """Between two kinks each term is (weight slope) z + weight shift, or nothing.
+    """Between two kinks each term is either (weight slope) z + weight shift, or 0.
 
-    So its parameters are reached through two sums over the points, of the cotangent and of the
-    cotangent times z where the term is not 0; z through the slope of the whole.
+    So the gradients of its parameters need only two sums over the points where the term is not 0:
+    of the cotangent, and of the cotangent times z. The gradient of z needs only the slope of the
+    total.
     """
     weight, slope, shift, z = primals
     dweight, dslope, dshift, dz = tangents
@@ -153,7 +155,7 @@ def _sum_of_relus_jvp(primals, tangents):
 
 @jax.checkpoint
 def _tangent(z, dz, rise, slope, shift, drise, doffset):
-    """rho'(z) dz + sum_m (drise_m z + doffset_m where term m is not 0), from z alone."""
+    """rho'(z) dz + sum_m (drise_m z + doffset_m where term m is not 0); stores only its inputs."""
 
     def slope_of_block(rise, slope, shift):
         terms = zip(rise, slope, shift, strict=True)
@@ -167,18 +169,19 @@ def _tangent(z, dz, rise, slope, shift, drise, doffset):
         return total + by_term(z, *term), None
 
     by_z = _over_blocks(slope_of_block, z, rise, slope, shift) * dz
-    # few are faster written out; of more, one at a time has its sums over the points in memory
+    # A few terms are faster unrolled. With more terms, loop over them one at a time, so that only
+    # one term at a time has its sums over the points in memory.
     unroll = len(slope) if len(slope) <= _WRITTEN_OUT else 1
     return lax.scan(add, by_z, (slope, shift, drise, doffset), unroll=unroll)[0]
 
 
 def _over_blocks(part, z: Float[Array, "*n w"], *rows: Float[Array, "m w"]) -> Float[Array, "*n w"]:
-    """The sum of part(*rows) over blocks of terms, each of which is one pass over the points."""
+    """The sum of part(*rows) over blocks of terms; each block is one pass over the points."""
     if rows[0].shape[0] <= _UNROLLED_TERMS:
         return part(*rows)
 
     def split(row: jax.Array) -> jax.Array:
-        filled = jnp.pad(row, ((0, -len(row) % _UNROLLED_TERMS), (0, 0)))  # weight 0 adds nothing
+        filled = jnp.pad(row, ((0, -len(row) % _UNROLLED_TERMS), (0, 0)))  # weight 0: adds 0
         return filled.reshape(-1, _UNROLLED_TERMS, row.shape[-1])
 
     def add(total: jax.Array, block: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
@@ -190,16 +193,16 @@ def _over_blocks(part, z: Float[Array, "*n w"], *rows: Float[Array, "m w"]) -> F
 def _by_levels(
     nested: list[Params], z: Float[Array, "*n w"], sigma: Elementwise
 ) -> Float[Array, "*n w"]:
-    """rho(z) by recursion over the levels, whose leaves have the axis w in front.
+    """rho(z) by recursion over the levels, whose leaves have w as their first axis.
 
-    Units stand on an axis of their own, in front: (h, *n, w).
+    The hidden units are a separate first axis: (h, *n, w).
     """
     if not nested:
         return sigma(z)
     level, rho = nested[0], functools.partial(_by_levels, nested[1:], sigma=sigma)
 
     def row(leaf: Float[Array, "w ..."]) -> Float[Array, "..."]:
-        """(w, ...) as (..., 1, w), to stand beside (..., *n, w)."""
+        """(w, ...) as (..., 1, w), to broadcast against (..., *n, w)."""
         leaf = jnp.moveaxis(leaf, 0, -1)
         return leaf.reshape(*leaf.shape[:-1], *(1,) * (z.ndim - 1), leaf.shape[-1])
 

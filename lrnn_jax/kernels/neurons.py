@@ -1,10 +1,10 @@
-"""Product neurons on a batch.
+"""Product neurons on a batch: the `lean` implementation.
 
     phi_r(x) = prod_k (base + sum_h amplitude_h tau(slope_h z + shift_h)),    z = W x + b
 
-This is the arithmetic between a layer's input and its normalisation, without any (n, k, r, h)
-array: z of all neurons and components is one (n, k r) slab from one matrix product, component-major
-so that the factors are slices whose rank is contiguous.
+This is the arithmetic between the input of a layer and its normalisation. It forms no (n, k, r, h)
+array: one matrix product yields z of all neurons and components as one (n, k r) array. Its columns
+are ordered by component first, so each factor is a slice in which the rank is contiguous.
 
 Axis letters: n points, i inputs, h hidden units, k components, r rank.
 """
@@ -25,9 +25,9 @@ __all__ = ["Neurons", "folded", "lean_neurons", "sum_of_units"]
 
 
 class Neurons(NamedTuple):
-    """What product neurons are made of; z = x . weight + bias.
+    """The parameters of product neurons; z = x . weight + bias.
 
-    A frequency, gamma and the unit that `tau` counts in are among slope, shift and amplitude.
+    Slope, shift and amplitude include the frequency, gamma and the unit of the argument of `tau`.
     """
 
     weight: Float[Array, "i k r"]
@@ -39,10 +39,11 @@ class Neurons(NamedTuple):
 
 
 def folded(neurons: Neurons) -> Neurons:
-    """A single hidden unit's slope and shift put into the projection; with more, unchanged.
+    """Fold the slope and shift of a single hidden unit into the projection.
 
-    slope (x W + b) + shift = x (slope W) + (slope b + shift): the slab is then touched by one
-    matrix product alone.
+    slope (x W + b) + shift = x (slope W) + (slope b + shift), so one matrix product yields the
+    argument of tau without another pass over the (n, k r) array. Neurons with more than one hidden
+    unit are returned unchanged.
     """
     if neurons.slope.shape[0] > 1:
         return neurons
@@ -58,13 +59,16 @@ def folded(neurons: Neurons) -> Neurons:
 def lean_neurons(
     neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, bf16_operands: bool = False
 ) -> Float[Array, "*n r"]:
-    """phi(x), of which the backward pass keeps z and the products, and of several units none.
+    """phi(x) on a batch.
+
+    The backward pass keeps z and the products. With several hidden units it recomputes the units
+    instead of storing them.
 
     Args:
       neurons: the parameters.
-      x: the layer's input.
+      x: the input of the layer.
       tau: the inner activation.
-      bf16_operands: the matrix product's operands are rounded to bfloat16.
+      bf16_operands: round the operands of the matrix product to bfloat16.
     """
     neurons = folded(neurons)
     _, k, r = neurons.weight.shape
@@ -86,14 +90,17 @@ def sum_of_units(
     shift: Float[Array, "h w"],
     amplitude: Float[Array, "h w"],
 ) -> Float[Array, "*n w"]:
-    """sum_h amplitude_h tau(slope_h z + shift_h), on a CPU a unit at a time, differentiated too.
+    """sum_h amplitude_h tau(slope_h z + shift_h).
+
+    On a CPU, the sum and its derivatives are computed one unit at a time. All arrays have the same
+    dtype.
 
     Args:
       tau: any elementwise function.
       z: shape (*n, w).
       slope: shape (h, w).
       shift: shape (h, w).
-      amplitude: shape (h, w); all of the dtype of z.
+      amplitude: shape (h, w).
     """
 
     def add(total: jax.Array, unit: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
@@ -105,9 +112,9 @@ def sum_of_units(
 
 @sum_of_units.defjvp
 def _sum_of_units_jvp(tau, primals, tangents):
-    """The tangent is again a sum a unit at a time.
+    """The tangent is again a sum over the units, computed one unit at a time.
 
-    `jax.checkpoint` has its transpose form each unit once more instead of keeping it.
+    `jax.checkpoint` makes its transpose recompute each unit instead of storing it.
     """
     (z, *rows), (dz, *drows) = primals, tangents
 
@@ -125,17 +132,16 @@ def _sum_of_units_jvp(tau, primals, tangents):
 
 
 def _over_units(add, z: jax.Array, units) -> jax.Array:
-    """The sum that `add` forms over the units, one by one on a CPU, whose cache then holds it all.
-
-    An accelerator is given 16 at once, so that one pass over its memory serves them.
-    """
+    """The sum over the units, accumulated by `add`."""
+    # One unit at a time keeps the arrays in the cache of a CPU. On an accelerator, 16 units share
+    # one pass over the memory.
     unroll = 1 if jax.default_backend() == "cpu" else 16
     return lax.scan(add, jnp.zeros_like(z), units, unroll=unroll)[0]
 
 
 @jax.custom_jvp
 def _written_gradient(x: jax.Array) -> jax.Array:
-    """x, whose cotangent is written to memory once, not formed again by each that reads it."""
+    """Identity whose cotangent is written to memory once, not recomputed in every consumer."""
     return x
 
 

@@ -1,23 +1,30 @@
-"""Product neurons as one GPU kernel forward and one backward, in Pallas through Triton.
+"""Product neurons as two fused GPU kernels, forward and backward, in Pallas (Triton backend).
 
 phi_r(x) = prod_k f_k,   f_k = base + sum_h amplitude_h tau(slope_h z_k + shift_h),   z = x W + b.
 
-Forward, a program owns a tile of points and neurons with all components of these, whose factors it
-multiplies as a binary tree; z and the factors never leave the chip, and only phi is written. What
-is kept for the backward pass are the parameters and x. Its kernel forms z and the tree again, and
-descends the tree to e_k = dphi prod_{j != k} f_j, with no division and no logarithm, so exact where
-factors are 0. It writes, with u_h = slope_h z + shift_h,
+Each program of the forward kernel computes one tile of points and neurons, with all components of
+these neurons. It multiplies the factors as a binary tree. z and the factors never leave the chip;
+only phi is written. The backward pass keeps only the parameters and x. The backward kernel
+recomputes z and the tree, and descends the tree to e_k = dphi prod_{j != k} f_j. This needs no
+division and no logarithm, so it is exact where factors are 0. With u_h = slope_h z + shift_h the
+backward kernel writes
 
     dz = e sum_h amplitude_h slope_h tau'(u_h)
 
-and, for each block of points, the sums over its points of e (for the base), e tau(u_h) (the
-amplitude), e amplitude_h tau'(u_h) (the shift) and that times z (the slope). What is left are
-products of dz with x and W.
+and, for each block of points, the sums over these points of
 
-In memory the components of a neuron are neighbours, their count a power of two. The bias is the
-weight of a last input that is always 1. Points, components and rank are padded to whole tiles with
-copies of the last, so that what is finite stays so; factors that are added are 1, and dphi is 0.
-Elsewhere than on a GPU the kernels are interpreted, which is for tests.
+    e                            gradient of the base
+    e tau(u_h)                   gradient of the amplitude
+    e amplitude_h tau'(u_h)      gradient of the shift
+    e amplitude_h tau'(u_h) z    gradient of the slope
+
+The remaining gradients are matrix products of dz with x and W, computed outside the kernel.
+
+The components of a neuron are adjacent in memory, and their number is padded to a power of two. The
+bias is the weight of an additional input that is always 1. Points and rank are padded to full tiles
+with copies of the last entry, so that the padding of finite arrays stays finite; the factors of
+padded components are 1, and the cotangent dphi is padded with 0. On other platforms than GPUs the
+kernels run in Pallas' interpret mode, which is meant for tests.
 
 Axis letters: n points, i inputs, h hidden units, k components, r rank, c columns (r k).
 """
@@ -39,21 +46,23 @@ from lrnn_jax.kernels.neurons import Neurons, folded
 
 __all__ = ["pallas_neurons"]
 
-_LEAST = 16  # the least side of a matrix product's tile in Triton
-_POINTS = 32  # of a tile; with 128 columns and 8 warps 16 numbers a thread, which registers hold
-_COLUMNS = 128  # of a tile; more only where a neuron, which is never parted, has more components
-_INPUTS = 32  # of a step of the matrix product, all of whose multiplications are written out
-_COMPILER = plt.CompilerParams(num_warps=8, num_stages=2)  # two steps' tiles in shared memory
+_LEAST = 16  # the smallest side of a tile of a matrix product in Triton
+# Points of a tile. With 128 columns and 8 warps a thread has 16 numbers, which fit the registers.
+_POINTS = 32
+# Columns of a tile. A tile has more only if one neuron, which is never split, has more components.
+_COLUMNS = 128
+_INPUTS = 32  # inputs per step of the matrix product, whose multiplications are all unrolled
+_COMPILER = plt.CompilerParams(num_warps=8, num_stages=2)  # the tiles of two steps in shared memory
 
 
 class _Operands(NamedTuple):
-    """What the kernels read; inside of them, references to the tiles of one program.
+    """The inputs of the kernels; inside a kernel, references to the tiles of one program.
 
-    The slope and the shift are None where `folded` has put them into the weight.
+    The slope and the shift are None where `folded` has moved them into the weight.
     """
 
-    x: Any  # (n, i), of which one input is 1
-    weight: Any  # (i, c), with the bias
+    x: Any  # (n, i); one of the inputs is always 1
+    weight: Any  # (i, c), including the bias
     amplitude: Any  # (h, c)
     base: Any  # (c,)
     slope: Any  # (h, c)
@@ -63,15 +72,16 @@ class _Operands(NamedTuple):
 def pallas_neurons(
     neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise
 ) -> Float[Array, "*n r"]:
-    """phi(x), differentiable once and in reverse mode only.
+    """phi(x), differentiable once, in reverse mode only.
 
     Args:
       neurons: the parameters.
-      x: the layer's input.
-      tau: the inner activation, of elementwise operations that Triton has; closes over no array.
+      x: the input of the layer.
+      tau: the inner activation. It consists of elementwise operations that Triton supports and must
+        not close over arrays.
 
     Raises:
-      TypeError: it is differentiated in forward mode.
+      TypeError: the result is differentiated in forward mode.
     """
     return _neurons(neurons, x, tau, interpret=jax.default_backend() != "gpu")
 
@@ -79,7 +89,7 @@ def pallas_neurons(
 def _neurons(
     neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, interpret: bool
 ) -> Float[Array, "*n r"]:
-    """The same, compiled for a GPU wherever it is lowered unless `interpret`."""
+    """`pallas_neurons`, compiled for a GPU unless `interpret` is set."""
     *batch, i = x.shape
     dtype = jnp.result_type(x, *neurons)
     if 0 in batch:
@@ -93,7 +103,7 @@ def _neurons(
 def _fused(
     tau: Elementwise, interpret: bool, neurons: Neurons, x: Float[Array, "n i"]
 ) -> Float[Array, "n r"]:
-    """phi of neurons that are folded."""
+    """phi(x) of neurons to which `folded` has been applied."""
     tile = _tile(neurons, x)
     operands = _operands(neurons, x, tile)
     n, r = operands.x.shape[0], operands.base.shape[0] // tile.components
@@ -145,7 +155,7 @@ _fused.defvjp(_fused_forward, _fused_backward)
 
 
 class _Tile(NamedTuple):
-    """What one program computes: so many points and neurons, and columns: all their components."""
+    """The numbers of points, of neurons (`rank`) and of components that one program computes."""
 
     points: int
     rank: int
@@ -157,17 +167,17 @@ class _Tile(NamedTuple):
 
 
 def _block(size: int, limit: int) -> int:
-    """A tile's side: a power of two, as all in Triton is, no larger than the array asks for."""
+    """The side of a tile: a power of two, as Triton requires, and no larger than needed."""
     return min(limit, max(_LEAST, pl.next_power_of_2(size)))
 
 
 def _whole(size: int, block: int) -> int:
-    """The size of an axis padded to whole blocks."""
+    """The size of an axis after padding to a multiple of `block`."""
     return pl.cdiv(size, block) * block
 
 
 def _tile(neurons: Neurons, x: Float[Array, "n i"]) -> _Tile:
-    """The largest tile within the limits, or one neuron where it alone is beyond."""
+    """The largest tile within the limits; one neuron if a single neuron exceeds them."""
     k, r = neurons.base.shape
     components = pl.next_power_of_2(k)
     columns = max(components, _block(pl.next_power_of_2(r) * components, _COLUMNS))
@@ -175,13 +185,13 @@ def _tile(neurons: Neurons, x: Float[Array, "n i"]) -> _Tile:
 
 
 def _padded(leaf: jax.Array, shape: tuple[int, ...], **mode: Any) -> jax.Array:
-    """The leaf at the start of an array of `shape`, the rest as `jnp.pad` has it in that mode."""
+    """The leaf padded at the end of each axis to `shape`, by `jnp.pad` in the given mode."""
     missing = [(0, new - old) for new, old in zip(shape, leaf.shape, strict=True)]
     return jnp.pad(leaf, missing, **mode)
 
 
 def _operands(neurons: Neurons, x: Float[Array, "n i"], tile: _Tile) -> _Operands:
-    """The bias put into the weight, and all padded to whole tiles."""
+    """The operands of the kernels: the bias appended to the weight, all padded to full tiles."""
     (n, i), (h, k, r) = x.shape, neurons.amplitude.shape
     inputs = _whole(i + 1, _block(i + 1, _INPUTS))
     x = _padded(jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1), (n, inputs))
@@ -205,7 +215,7 @@ def _operands(neurons: Neurons, x: Float[Array, "n i"], tile: _Tile) -> _Operand
 
 
 def _spec(shape: tuple[int, ...], first: Any = None, last: int | None = None) -> pl.BlockSpec:
-    """Program (p, q) has block p of the first axis and block q of the last; None is all of it."""
+    """Program (p, q) reads block p of the first axis and block q of the last; None: all of it."""
     block: list[Any] = list(shape)
     if first is not None:
         block[0] = first
@@ -224,7 +234,7 @@ def _spec(shape: tuple[int, ...], first: Any = None, last: int | None = None) ->
 
 
 def _specs(operands: _Operands, tile: _Tile) -> _Operands:
-    """Of x a program has the rows of its points, of all else the columns of its neurons."""
+    """A program reads the rows of x of its points, and the columns of all else of its neurons."""
     columns = jax.tree.map(lambda leaf: _spec(leaf.shape, last=tile.columns), operands)
     return columns._replace(x=_spec(operands.x.shape, tile.points))
 
@@ -233,14 +243,14 @@ def _specs(operands: _Operands, tile: _Tile) -> _Operands:
 
 
 def _forward_kernel(tau: Elementwise, refs: _Operands, phi_ref: Any) -> None:
-    """phi, the root of the tree of the factors."""
+    """Writes phi, the root of the tree of the factors."""
     phi_ref[...] = _tree(_factors(tau, refs, _projection(refs)), phi_ref.shape[1])[-1]
 
 
 def _backward_kernel(
     tau: Elementwise, refs: _Operands, dphi_ref: Any, dz_ref: Any, sums: _Operands
 ) -> None:
-    """dz, and the sums over the points of the gradients of what is made of z."""
+    """Writes dz, and the sums over the points of the gradients of base, amplitude, shift, slope."""
     z = _projection(refs)
     error = dphi_ref[...]
     for level in reversed(_tree(_factors(tau, refs, z), dphi_ref.shape[1])[:-1]):
@@ -251,7 +261,7 @@ def _backward_kernel(
 
 
 def _projection(refs: _Operands) -> jax.Array:
-    """z, a block of inputs at a time."""
+    """z, accumulated over blocks of inputs."""
     (n, i), c = refs.x.shape, refs.weight.shape[1]
     block = _block(i, _INPUTS)
 
@@ -279,7 +289,7 @@ def _factors(tau: Elementwise, refs: _Operands, z: jax.Array) -> jax.Array:
 def _units_backward(
     tau: Elementwise, refs: _Operands, sums: _Operands, z: jax.Array, error: jax.Array
 ) -> jax.Array:
-    """dz of the factors' gradient `error`; writes the units' sums."""
+    """dz, given the gradient `error` of the factors; writes the sums of the hidden units."""
     derive = _lowerable(lambda u: jax.jvp(tau, (u,), (jnp.ones_like(u),)))
 
     def add(unit: Any, dz: jax.Array) -> jax.Array:
@@ -295,11 +305,11 @@ def _units_backward(
     return lax.fori_loop(0, refs.amplitude.shape[0], add, jnp.zeros_like(z))
 
 
-# The product of neighbours -----------------------------------------------------------------------
+# Products of adjacent columns --------------------------------------------------------------------
 
 
 def _tree(factors: jax.Array, rank: int) -> list[jax.Array]:
-    """The factors, the products of two neighbours, of four, ..., until `rank` columns are left."""
+    """The factors, the products of adjacent pairs, of fours, ..., until `rank` columns remain."""
     levels = [factors]
     while levels[-1].shape[1] > rank:
         even, odd = _parted(levels[-1])
@@ -308,7 +318,7 @@ def _tree(factors: jax.Array, rank: int) -> list[jax.Array]:
 
 
 def _parted(tile: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The even columns and the odd."""
+    """The even and the odd columns."""
     n, c = tile.shape
     even, odd = lax.split(tile.reshape(n, c // 2, 2), (1, 1), axis=2)
     return even.reshape(n, c // 2), odd.reshape(n, c // 2)
@@ -320,13 +330,13 @@ def _interleaved(even: jax.Array, odd: jax.Array) -> jax.Array:
     return jnp.stack([even, odd], axis=2).reshape(n, 2 * c)
 
 
-# Rounding, which Triton lacks --------------------------------------------------------------------
+# Rounding, which Triton does not support ---------------------------------------------------------
 
 _CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
 def _lowerable(f: Any) -> Any:
-    """f with `_nearest` in place of `lax.round`."""
+    """f with `lax.round` replaced by `_nearest`."""
 
     def g(u: jax.Array) -> Any:
         jaxpr, out = jax.make_jaxpr(f, return_shape=True)(u)
@@ -336,7 +346,7 @@ def _lowerable(f: Any) -> Any:
 
 
 def _evaluated(closed: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
-    """The results of a jaxpr, its calls opened and its roundings replaced."""
+    """The results of a jaxpr, with its calls inlined and its roundings replaced."""
     jaxpr = closed.jaxpr
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arguments], strict=True))
 
@@ -358,7 +368,9 @@ def _evaluated(closed: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
 
 
 def _nearest(x: jax.Array) -> jax.Array:
-    """x rounded to nearest even, by a sum whose last bit counts ones; larger floats are whole."""
+    """x rounded to the nearest integer, ties to even."""
+    # Adding 2**nmant leaves no bits for a fraction, so the addition rounds to an integer. Larger
+    # floats are integers already.
     whole = 2.0 ** jnp.finfo(x.dtype).nmant
     shift = jnp.where(x < 0, -whole, whole).astype(x.dtype)
     return jnp.where(jnp.abs(x) < whole, (x + shift) - shift, x)

@@ -1,4 +1,4 @@
-"""Products over components whose gradient needs no division, no logarithm and no temporary."""
+"""Products over components; their gradient needs no division, logarithm or extra temporary."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,13 @@ __all__ = ["pairwise_product"]
 def pairwise_product(factors: Sequence[jax.Array]) -> jax.Array:
     """The elementwise product of `factors`, multiplied as a binary tree.
 
-    Autodiff of the tree multiplies each factor's cotangent by partial products that exist anyway,
-    so the gradient is exact where factors are 0, to any order, in forward and reverse mode. On a
-    CPU it is 3 to 5 times faster than the gradient of `jnp.prod`.
+    Automatic differentiation of the tree multiplies each cotangent by partial products that the
+    forward pass has already formed. So the derivatives are exact where factors are 0, to any order,
+    in forward and reverse mode. On a CPU the gradient is 3 to 5 times faster than that of
+    `jnp.prod`.
 
     Raises:
-      ValueError: there is no factor.
+      ValueError: `factors` is empty.
     """
     if not factors:
         raise ValueError("a product needs at least one factor")

@@ -1,4 +1,4 @@
-"""Bases of univariate functions: B-splines, Chebyshev polynomials, hat functions.
+"""Univariate basis functions: B-splines, Chebyshev polynomials, piecewise linear interpolation.
 
 Axis letters: n points, i inputs, m basis functions, o outputs.
 """
@@ -14,7 +14,7 @@ __all__ = ["b_splines", "chebyshev", "extend_knots", "hat_form", "interpolate"]
 
 
 def extend_knots(knots: Float[np.ndarray, "i m"], order: int) -> Float[np.ndarray, "i M"]:
-    """`order` more knots at each end, at the mean spacing."""
+    """Add `order` knots at each end, at the mean spacing."""
     step = (knots[:, -1:] - knots[:, :1]) / (knots.shape[1] - 1)
     out = step * np.arange(1, order + 1)
     return np.concatenate([knots[:, :1] - out[:, ::-1], knots, knots[:, -1:] + out], axis=1)
@@ -28,8 +28,11 @@ def b_splines(
     B_{m,0}(x) = 1 where t_m <= x < t_{m+1}, and
     B_{m,p}(x) = (x - t_m) / (t_{m+p} - t_m) B_{m,p-1}(x)
                + (t_{m+p+1} - x) / (t_{m+p+1} - t_{m+1}) B_{m+1,p-1}(x).
-    They are 0 outside all knots, and sum to 1 between the inner ones. One array for each basis
-    function: an axis of a few entries behind the inputs would be slow on a CPU.
+    They are 0 outside the extended knots and sum to 1 between the inner knots.
+
+    Returns:
+      A list with one array per basis function. A last axis of only a few entries would be slow on
+      a CPU.
 
     References: de Boor, "A Practical Guide to Splines", 1978, chapter X, eqs. 4 and 5.
     """
@@ -55,7 +58,8 @@ def chebyshev(x: Float[Array, "*n i"], degree: int) -> list[Float[Array, "*n i"]
 def interpolate(values: Float[Array, "m o"], x: Float[Array, "*n"]) -> Float[Array, "*n o"]:
     """Piecewise linear interpolation of m >= 2 values at equally spaced nodes from -1 to 1.
 
-    Constant beyond the ends. The gradient in x is that of the piece to the right of a node.
+    The function is constant outside [-1, 1]. At a node, the derivative in x is that of the piece
+    to its right.
     """
     last = values.shape[0] - 1
     place = jnp.clip((x + 1) * (0.5 * last), 0, last)
@@ -70,8 +74,8 @@ def hat_form(
     """The interpolation of `values` on [-1, 1] as constant + sum_t weight_t relu(x + shift_t).
 
     Args:
-      values: m >= 2 of them, at equally spaced nodes from -1 to 1.
-      terms: m - 1 or more; those that are not needed have weight 0.
+      values: m >= 2 values at equally spaced nodes from -1 to 1.
+      terms: number of terms, >= m - 1; terms that are not needed have weight 0.
 
     Returns:
       weight (t, o), shift (t,) and constant (o,).

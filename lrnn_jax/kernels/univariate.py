@@ -24,12 +24,12 @@ def univariate(
     """g(z) of one scalar.
 
     Args:
-      params: `inner_weight` a and `outer_weight` v of shape (h,); `inner_bias` c, shape (h,), and
-        `outer_bias` d, shape (), where g has them. With `hidden_weight` (t, h, h) and `hidden_bias`
-        (t, h) there are t more hidden layers between.
+      params: `inner_weight` a and `outer_weight` v, both of shape (h,). Optional: `inner_bias` c,
+        shape (h,), and `outer_bias` d, shape (). With `hidden_weight` (t, h, h) and `hidden_bias`
+        (t, h), g has t additional hidden layers.
       z: shape ().
       activation: sigma, elementwise.
-      omega0: frequency that scales the argument of sigma, its bias included.
+      omega0: frequency that scales the argument of sigma, including the bias.
     """
     inner = params["inner_weight"] * z + params.get("inner_bias", 0)
     units = activation(omega0 * inner)
