@@ -131,7 +131,7 @@ def _pieces_of_one(
     order = np.argsort(where, kind="stable")
     where, change = where[order], change[order]
     first = np.diff(where, prepend=-np.inf) > _ROUNDING * (1 + np.abs(where))
-    knots = where[first] + 0.0  # no -0.0
+    knots = where[first] + 0.0  # + 0.0 turns -0.0 into 0.0
     kinks = np.bincount(np.cumsum(first) - 1, change, len(knots)) if len(knots) else knots
     kept = np.abs(kinks) > _ROUNDING * np.sum(np.abs(change))
     slopes = np.sum((weight * slope)[slope < 0]) + np.cumsum([0.0, *kinks[kept]])
