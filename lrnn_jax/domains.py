@@ -106,7 +106,7 @@ class Box:
 
     @property
     def faces(self) -> tuple[Face, ...]:
-        """All 2 d faces."""
+        """All 2 d faces as (axis, side)."""
         return tuple((axis, side) for axis in range(self.dim) for side in (0, 1))
 
     def contains(self, x: Float[ArrayLike, "*n d"]) -> np.ndarray:

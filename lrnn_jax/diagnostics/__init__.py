@@ -1,4 +1,4 @@
-"""What a trained model has learned: relevance, spectra, learned activations, effective rank."""
+"""Diagnostics of trained models: relevance, spectra, learned activations, effective rank."""
 
 from lrnn_jax.diagnostics.nested import (
     LearnedActivation,

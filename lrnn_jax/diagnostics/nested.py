@@ -1,4 +1,4 @@
-"""What a NestNet has learned: the shape of its activations, and whether one has collapsed.
+"""Diagnostics of a NestNet: the shape of its learned activations, and collapsed subnetworks.
 
 Axis letters: n points, w width, g subnetworks, m knots.
 """
@@ -25,23 +25,24 @@ LINEAR = 0.05
 EQUAL = 0.01
 MOVED = 0.1
 
-_SAMPLED = (-3.0, 3.0, 601)  # where a subnetwork without a closed form is sampled
+_SAMPLED = (-3.0, 3.0, 601)  # samples of a subnetwork without a closed form: low, high, count
 _QUANTILES = np.linspace(0.01, 0.99, 255)
 _ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnedActivation:
-    """A piecewise linear rho(z): slopes[i] left of knots[i], slopes[i + 1] right of it.
+    """A piecewise linear rho(z) with slope slopes[i] left and slopes[i + 1] right of knots[i].
 
     Attributes:
-      where: "layer_0", ..., or "network" where all layers share it.
-      group: number of the subnetwork there.
-      knots: z at the kinks, increasing; in a sampled curve, where it was sampled.
+      where: "layer_0", ..., or "network" if all layers share the subnetworks.
+      group: index of the subnetwork in the layer.
+      knots: z at the kinks, increasing; for a sampled curve, the sample points.
       values: rho at the knots.
-      slopes: of every piece, one more than there are knots.
+      slopes: slope of each piece; there is one more piece than knots.
       at_zero: rho(0).
-      exact: the closed form; False for a curve sampled on [-3, 3], a straight line beyond.
+      exact: True for the closed form; False for a curve sampled on [-3, 3] and extrapolated
+        linearly.
     """
 
     where: str
@@ -63,19 +64,19 @@ class LearnedActivation:
 
 
 def learned_activations(model: NestNet, params: Params) -> list[LearnedActivation]:
-    """Every subnetwork of a NestNet, layer by layer, as the function that it is.
+    """The activation function that each subnetwork of a NestNet represents, layer by layer.
 
-    With one hidden layer a subnetwork of any height is a sum of ReLUs, and its knots, values and
-    slopes are exact: knots that coincide are one, and kinks that cancel are none. With
-    `sub_depth` > 1, or another activation than ReLU, it is sampled instead, which `exact` says.
-    Height 1 has none.
+    With one hidden layer, a subnetwork of any height is a sum of ReLUs, and its knots, values and
+    slopes are exact. Coinciding knots are merged, and kinks that cancel are removed. With
+    `sub_depth` > 1, or an activation other than ReLU, the function is sampled, and `exact` is
+    False. A NestNet of height 1 has no subnetworks.
 
     Args:
       model: the NestNet.
       params: its parameters.
 
     Raises:
-      InputError: `params` are another model's.
+      InputError: `params` belong to another model.
 
     Example:
       >>> model = NestNet(in_dim=2, out_dim=1, width=4, depth=1, frequencies=1)
@@ -94,7 +95,7 @@ def learned_activations(model: NestNet, params: Params) -> list[LearnedActivatio
 
 
 def _subnetworks(params: Params) -> dict[str, Params]:
-    """The sets of subnetworks, by the layer that has them."""
+    """The parameters of the subnetworks of each layer."""
     if "subnetwork" in params:
         return {"network": params["subnetwork"]}
     return {
@@ -118,7 +119,8 @@ def _pieces_of_one(
 ) -> _Pieces:
     """Knots, values, slopes and rho(0) of constant + sum_m weight_m relu(slope_m z + shift_m).
 
-    At its knot -shift/slope a term's slope grows by weight |slope|, whatever the sign of `slope`.
+    At its knot -shift/slope, the slope of a term increases by weight |slope| for either sign of
+    `slope`.
     """
 
     def rho(z: np.ndarray) -> np.ndarray:
@@ -129,7 +131,7 @@ def _pieces_of_one(
     order = np.argsort(where, kind="stable")
     where, change = where[order], change[order]
     first = np.diff(where, prepend=-np.inf) > _ROUNDING * (1 + np.abs(where))
-    knots = where[first] + 0.0  # no -0.0
+    knots = where[first] + 0.0  # + 0.0 turns -0.0 into 0.0
     kinks = np.bincount(np.cumsum(first) - 1, change, len(knots)) if len(knots) else knots
     kept = np.abs(kinks) > _ROUNDING * np.sum(np.abs(change))
     slopes = np.sum((weight * slope)[slope < 0]) + np.cumsum([0.0, *kinks[kept]])
@@ -157,7 +159,7 @@ def _evaluate(
 def _curves(
     nest: Params, z: Float[np.ndarray, "#g n"], sigma: Elementwise
 ) -> Float[np.ndarray, "g n"]:
-    """rho of each group at its row of `z`."""
+    """rho of each group, evaluated at its row of `z`."""
     groups = len(nest["level_1"]["outer_bias"])
     z = np.broadcast_to(z, (groups, z.shape[-1]))
     return np.asarray(_evaluate(nest, z, sigma), dtype=float)
@@ -169,10 +171,10 @@ def _curves(
 def input_quantiles(
     model: NestNet, params: Params, x: Float[ArrayLike, "n i"]
 ) -> dict[str, Float[np.ndarray, "g 255"]]:
-    """The inputs that each subnetwork meets: quantiles 1 % to 99 % of z = W h + b.
+    """The input distribution of each subnetwork: quantiles 1 % to 99 % of z = W h + b.
 
-    They are taken over the points and the neurons that the subnetwork activates, in every layer
-    that has it. Keys as in `LearnedActivation.where`.
+    The quantiles are taken over the points, over the neurons that the subnetwork activates, and
+    over all layers that share it. Keys are those of `LearnedActivation.where`.
     """
     states = layer_outputs(model, params, x)[-model.depth - 2 : -2]
     met: list[np.ndarray] = []
@@ -192,7 +194,7 @@ def input_quantiles(
 
 
 class _Seen(NamedTuple):
-    """A subnetwork on the inputs that it meets."""
+    """A subnetwork evaluated at the quantiles of its inputs."""
 
     where: str
     group: int
@@ -206,25 +208,28 @@ def collapsed(
     x: Float[ArrayLike, "n i"],
     initial: Params | None = None,
 ) -> list[str]:
-    """Subnetworks that do less than an activation should, one line for each kind and layer.
+    """Finds subnetworks that have degenerated; returns one line per kind and layer.
 
-    Judged on what they meet, `input_quantiles` z, where s is the standard deviation of z:
+    Each subnetwork is judged on z = `input_quantiles`, where s is the standard deviation of z:
 
-      * zero: the root mean square of rho(z) is below 0.01 s; constant: its standard deviation is;
-      * linear: what the best straight line leaves of rho(z) is below 0.05 of its standard
-        deviation (ReLU on N(0, 1) leaves 0.52); the identity, if that line is z to within 0.05;
-      * equal: two subnetworks differ by less than 0.01 of their standard deviation, as a root
-        mean square over what all of them meet. The prescribed start makes them equal, so that this
-        is a finding only where both have moved 0.1 away from `initial`, by the same measure.
+      * constant: the standard deviation of rho(z) is at most 0.01 s; zero: so is its root mean
+        square;
+      * linear: the residual of the best straight line through rho(z) is at most 0.05 of the
+        standard deviation of rho(z) (0.52 for ReLU on N(0, 1)); the identity: that line is z to
+        within 0.05;
+      * equal: two subnetworks differ by at most 0.01 of their standard deviation, as a root mean
+        square over the inputs of all subnetworks. Because the prescribed initialisation makes all
+        subnetworks equal, this is reported only if both differ from `initial` by more than 0.1 in
+        the same measure.
 
     Args:
       model: the NestNet.
       params: its parameters.
       x: points, shape (n, in_dim).
-      initial: the parameters that the training started from; without them, none are called equal.
+      initial: parameters before training; without them, equal subnetworks are not reported.
 
     Raises:
-      InputError: `x` has another number of coordinates, or `params` are another model's.
+      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
     """
     model.require_own(params)
     nests = _subnetworks(params)
@@ -277,7 +282,10 @@ def _line(where: str, groups: Sequence[int], total: int, kind: str) -> str:
 
 
 def _equal(layers: list[str], now: np.ndarray, start: np.ndarray) -> list[str]:
-    """A line for each set of subnetworks, curves of the same points, that moved and are equal."""
+    """One line per set of equal subnetworks that differ from their start.
+
+    `now` and `start` are their curves at the same points.
+    """
     groups = len(now) // len(layers)
     names = [f"{where} group {group}" for where in layers for group in range(groups)]
     names = layers if groups == 1 else names

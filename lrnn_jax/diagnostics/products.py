@@ -1,10 +1,10 @@
-"""What an LRNN has learned: which components matter, how many neurons do, which frequencies arise.
+"""Diagnostics of an LRNN: relevance of components, effective rank of layers, spectra of neurons.
 
 Axis letters: n points, r rank, k components, h hidden units of a component function.
 
 References: Maharaj and Nair, "Deep Learning with Learnable Product-Structured Activations",
-ICLR 2026: the factor 1 + gamma g is 1 where a component is switched off (automatic relevance
-determination), and Lemma 2: with periodic g a neuron has sums and differences of frequencies.
+ICLR 2026: the factor 1 + gamma g is 1 if a component is switched off (automatic relevance
+determination); Lemma 2: with periodic g, a neuron contains sums and differences of frequencies.
 """
 
 import functools
@@ -35,20 +35,20 @@ _ROUNDING = 10 * float(np.finfo(np.float32).eps)
 def component_relevance(
     model: LRNN, params: Params, x: Float[ArrayLike, "n i"]
 ) -> list[Float[np.ndarray, "k r"]]:
-    """The share of each component in what varies in its neuron, for every layer.
+    """The relevance of each component: its share of the variance in its neuron, for every layer.
 
         relevance_jl = Var_n f_jl / sum_j Var_n f_jl,    f_jl = 1 + gamma g_j^l(z_j^l(x_n))
 
-    In a neuron the shares sum to 1; 1/k each is an even split. A component whose function is
-    constant over the points has share 0, and so has every component of a neuron that is constant.
+    The shares of a neuron sum to 1; an even split is 1/k each. A component whose function is
+    constant over the points has share 0. All components of a constant neuron have share 0.
 
     Args:
       model: the LRNN.
       params: its parameters.
-      x: points, shape (n, in_dim); deeper layers see what the layers before make of them.
+      x: points, shape (n, in_dim); deeper layers receive the outputs of the preceding layers.
 
     Raises:
-      InputError: `x` has another number of coordinates, or `params` are another model's.
+      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
     """
     inputs = layer_outputs(model, params, x)
     shares = []
@@ -64,7 +64,7 @@ def component_relevance(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _factor_moments(model: LRNN, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The variance over the points and the largest size of each factor 1 + gamma g, (k, r) each."""
+    """Variance and maximum magnitude over the points of each factor 1 + gamma g, (k, r) each."""
     leaves = {name: params[name] for name in ("projection", "component")}
     over_rank = {"projection": -1, "component": -1 if model.sharing == "flex" else None}
     one = jax.vmap(functools.partial(component, model), in_axes=(-1, None))
@@ -74,18 +74,19 @@ def _factor_moments(model: LRNN, params: Params, x: jax.Array) -> tuple[jax.Arra
 
 
 def effective_rank(model: LRNN, params: Params, x: Float[ArrayLike, "n i"]) -> list[float]:
-    """How many dimensions each product layer's output really fills over the points.
+    """The effective rank of the output of each product layer over the points.
 
-    `effective_rank_of` the layer's output, after its LayerNorm: between 1 and its rank r, or 0 if
-    the output is constant. LayerNorm fixes the mean over the neurons, so that it leaves r - 1.
+    This is `effective_rank_of` the output of the layer after its LayerNorm. It is between 1 and the
+    rank r of the layer, or 0 if the output is constant. LayerNorm fixes the mean over the neurons,
+    which reduces the maximum to r - 1.
 
     Args:
       model: the LRNN.
       params: its parameters.
-      x: points, shape (n, in_dim); n > r, for no more than n - 1 dimensions show on n points.
+      x: points, shape (n, in_dim). Use n > r, because n points span at most n - 1 dimensions.
 
     Raises:
-      InputError: `x` has another number of coordinates, or `params` are another model's.
+      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
     """
     return [effective_rank_of(h) for h in layer_outputs(model, params, x)[1:-1]]
 
@@ -93,9 +94,9 @@ def effective_rank(model: LRNN, params: Params, x: Float[ArrayLike, "n i"]) -> l
 def effective_rank_of(outputs: Float[ArrayLike, "n r"]) -> float:
     """exp(-sum_i p_i log p_i), p_i = s_i / sum s, of the singular values of the centred outputs.
 
-    Each column has its mean over the points subtracted. Equal singular values give min(n - 1, r), a
-    single one 1, constant outputs 0. Singular values that are rounding errors of float32 beside the
-    outputs themselves count as 0.
+    The mean over the points is subtracted from each column. The result is min(n - 1, r) for equal
+    singular values, 1 for a single non-zero singular value, and 0 for constant outputs. Singular
+    values at the level of float32 rounding errors of the outputs count as 0.
 
     References: Roy and Vetterli, "The effective rank: a measure of effective dimensionality",
     EUSIPCO 2007, definition 1.
@@ -111,7 +112,13 @@ def effective_rank_of(outputs: Float[ArrayLike, "n r"]) -> float:
 
 
 class Spectrum(NamedTuple):
-    """A neuron along a line; frequencies are periods per unit of length, amplitudes are peaks."""
+    """Spectrum of a neuron along a line.
+
+    Attributes:
+      frequencies: in periods per unit of length.
+      amplitudes: peak amplitude at each frequency.
+      fundamentals: fundamental frequencies of the components.
+    """
 
     frequencies: Float[np.ndarray, "m"]
     amplitudes: Float[np.ndarray, "m"]
@@ -128,28 +135,31 @@ def neuron_spectrum(
     length: float = 32.0,
     samples: int = 8192,
 ) -> Spectrum:
-    """The amplitudes that a neuron's product has along a line, beside its fundamentals.
+    """The spectrum of a neuron along a line, and the fundamental frequencies of its components.
 
         phi(t) = prod_j (1 + gamma g_j(z_j)),    z = W t d + b,    -length/2 <= t < length/2
         fundamentals = omega0 |a_hj w_j . d| / (2 pi)
 
-    The line passes through the origin of the layer's input. Two frequencies can be told apart
-    if they are 2 / length away from each other (a Hann window); A sin(2 pi f t) has a peak of
-    height A at f. Amplitude 0 is |mean|. Fundamentals mean something for periodic activations: with
-    'sin' a component has that one frequency; with 'spder' and 'sin_arctan' it is a carrier whose
-    amplitude depends on |z|. By Lemma 2 the product adds f_1 +- f_2, and so on.
+    The line passes through the origin of the layer's input. Two frequencies are resolved
+    if they differ by at least 2 / length (Hann window). A sin(2 pi f t) has a peak of height A at
+    f. The amplitude at frequency 0 is |mean|. Fundamentals are meaningful for periodic activations
+    only. With 'sin' a component has exactly this frequency; with 'spder' and 'sin_arctan' it is a
+    carrier whose amplitude depends on |z|. By Lemma 2 the product adds f_1 +- f_2, and so on.
 
     Args:
       model: the LRNN.
       params: its parameters.
-      layer: number of the product layer, from 0.
-      neuron: number of the neuron in it, from 0.
-      direction: of the line, scaled to length 1; None is the first axis of the layer's input.
-      length: of the line, > 0. The longer, the sharper; [-1, 1] alone has length 2.
-      samples: points on the line, >= 8; frequencies up to samples / (2 length) are resolved.
+      layer: index of the product layer, from 0.
+      neuron: index of the neuron in the layer, from 0.
+      direction: direction of the line, scaled to length 1; None is the first axis of the layer's
+        input.
+      length: length of the line, > 0. A longer line has a higher frequency resolution; [-1, 1] has
+        length 2.
+      samples: number of points on the line, >= 8; frequencies up to samples / (2 length) are
+        resolved.
 
     Raises:
-      InputError: no such layer or neuron, or a line that cannot be drawn.
+      InputError: the layer or neuron does not exist, or the line is invalid.
     """
     model.require_own(params)
     leaves = _neuron_leaves(model, params, layer, neuron)
@@ -176,7 +186,7 @@ def _along(model: LRNN, leaves: Params, x: jax.Array) -> jax.Array:
 
 
 def _neuron_leaves(model: LRNN, params: Params, layer: int, number: int) -> dict[str, Any]:
-    """The parameters of one neuron, leaves (..., k)."""
+    """The parameters of one neuron; leaves have shape (..., k)."""
     if not 0 <= layer < model.depth:
         raise InputError(f"layer: expected 0 to {model.depth - 1}, got {layer}")
     if not 0 <= number < model.ranks[layer]:

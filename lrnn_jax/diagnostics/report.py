@@ -1,4 +1,4 @@
-"""What a run says about its model when it ends: one picture and a few numbers."""
+"""The diagnostics of a model at the end of a run: one figure and a few numbers."""
 
 import math
 from collections.abc import Sequence
@@ -20,40 +20,42 @@ from lrnn_jax.typing import Model, Params
 __all__ = ["report"]
 
 _POINTS = 1024
-_STEEP = 1e3  # times the variance of the gradient at the head
-_PEAKS = 8  # of a spectrum, in the summary
-_LISTED = 16  # subnetworks whose knots and slopes stand in the summary, at most
-_PANELS = 6  # layers of a NestNet that are drawn, from the first one to the last
+_STEEP = 1e3  # relative to the variance of the gradient at the head
+_PEAKS = 8  # maximum number of spectral peaks in the summary
+_LISTED = 16  # maximum number of subnetworks in the summary
+_PANELS = 6  # maximum number of NestNet layers in the figure, evenly spaced
 
 
 def report(
     model: Model, params: Params, folder: Path, initial: Params | None = None
 ) -> dict[str, Any]:
-    """Writes `diagnostics.png` and returns what a summary should say, as plain numbers.
+    """Writes `diagnostics.png` and returns the diagnostics as JSON-compatible values.
 
-    Every quantity is taken over 1024 points of U([-1, 1]^in_dim), the same in every run. Entries:
+    Every quantity is computed over 1024 points drawn from U([-1, 1]^in_dim), which are the same in
+    every run. Entries of the result:
 
-      * "variance_by_layer", "initial" and "final", of every network of the zoo, and the names of
-        its "layers": their numbers, "head", and "features" for what stands before number 0;
-      * "effective_rank" and "relevance_top_share", the largest share in a neuron, in the mean over
-        neurons, for each layer of an LRNN;
-      * "spectrum": of the first layer's weightiest neuron of an LRNN, the frequencies of its
-        highest peaks and its components' fundamentals, in periods per unit of x;
-      * "knots", how many an activation has, in the mean for each layer of a NestNet, and the
-        "activations" themselves, the first 16: their knots and slopes;
-      * "warnings", a line each: collapsed subnetworks, constant neurons, numbers that are not
-        finite, a gradient that explodes at the start. None is good.
+      * "variance_by_layer": for every `Network`, its "initial" and "final" variances and the names
+        of its "layers": their index, "head", and "features" for a layer before index 0.
+      * "effective_rank" and "relevance_top_share": for each layer of an LRNN, the effective rank,
+        and the largest share in a neuron, averaged over the neurons.
+      * "spectrum": for the neuron with the largest outgoing weights in the first layer of an LRNN,
+        the frequencies of the highest peaks and the fundamentals of its components, in periods per
+        unit of x.
+      * "knots" and "activations": for a NestNet, the mean number of knots of an activation in each
+        layer, and the knots and slopes of the first 16 activations.
+      * "warnings": one line each for collapsed subnetworks, constant neurons, values that are not
+        finite, and an exploding gradient before training. Empty if there are no problems.
 
-    A number that is not finite is None.
+    Values that are not finite become None.
 
     Args:
-      model: any model; of one that is no `Network` nothing is said or drawn.
+      model: any model; for a model that is not a `Network`, nothing is computed or drawn.
       params: its parameters.
-      folder: where to write, an existing folder.
-      initial: the parameters that the training started from.
+      folder: existing output folder.
+      initial: parameters before training.
 
     Raises:
-      InputError: `params` are another model's, or the picture cannot be written.
+      InputError: `params` belong to another model, or the figure cannot be written.
     """
     if not isinstance(model, Network):
         return {"warnings": []}
@@ -92,10 +94,10 @@ def report(
 
 
 def _steep(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
-    """A warning where the gradient's variance grows far on its way back from the head.
+    """A warning if the variance of the gradient grows strongly from the head to earlier layers.
 
-    The threshold is from `benchmarks/depth.py`: all LRNNs below it learned, and of those above it
-    one that was just above, at the smaller of two rates.
+    The threshold is from `benchmarks/depth.py`. All LRNNs below it learned. Of those above it, only
+    one learned; it was just above, and used the smaller of two learning rates.
     """
     times = gradient / gradient[-1]
     worst = int(np.argmax(times))
@@ -109,7 +111,7 @@ def _steep(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
 
 
 def _layer_names(params: Params, count: int) -> list[str]:
-    """Layers by the number of their parameters, "features" before them and the head behind.
+    """Layer names: indices of the parameters, "features" before them and "head" after them.
 
     >>> _layer_names({"layer_0": {}, "layer_1": {}, "head": {}}, 4)
     ['features', '0', '1', 'head']
@@ -156,7 +158,7 @@ def _peaks(frequencies: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
 
 
 def _weightiest(params: Params) -> int:
-    """The first layer's neuron with the largest weights behind it."""
+    """The neuron of the first layer with the largest outgoing weights."""
     after = params["layer_1"]["projection"] if "layer_1" in params else params["head"]
     weight = np.asarray(after["weight"])
     return int(np.argmax(np.linalg.norm(weight.reshape(len(weight), -1), axis=1)))
@@ -190,7 +192,7 @@ def _of_nested(
 
 
 def _plain(found: Any) -> Any:
-    """Dicts, lists, strings and rounded numbers, as JSON has them."""
+    """Converts to JSON types; floats are rounded, and floats that are not finite become None."""
     if isinstance(found, dict):
         return {name: _plain(entry) for name, entry in found.items()}
     if isinstance(found, list | np.ndarray):

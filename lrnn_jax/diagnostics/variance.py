@@ -1,4 +1,4 @@
-"""How a signal and its gradient fare on their way through a network's layers."""
+"""Variance of the signal and of its gradient through the layers of a network."""
 
 import functools
 from typing import Any, NamedTuple
@@ -16,17 +16,17 @@ __all__ = ["LayerVariance", "layer_outputs", "variance_by_layer"]
 
 
 class LayerVariance(NamedTuple):
-    """One number for each layer, the head last: the mean over its units of Var over the points."""
+    """Variances over the points, averaged over the units of a layer; one per layer, head last."""
 
     output: Float[np.ndarray, "layers"]
     gradient: Float[np.ndarray, "layers"]
 
 
 def layer_outputs(model: Network, params: Params, x: Float[ArrayLike, "n i"]) -> list[Any]:
-    """What each layer makes of the points: `x` itself, then every layer's output, y(x) the last.
+    """The points `x` and the output of every layer; the last output is y(x).
 
     Raises:
-      InputError: `x` has another number of coordinates, or `params` are another model's.
+      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
     """
     x = require_fit(model, params, x)
     return _outputs(model, params, x)
@@ -35,21 +35,21 @@ def layer_outputs(model: Network, params: Params, x: Float[ArrayLike, "n i"]) ->
 def variance_by_layer(
     model: Network, params: Params, x: Float[ArrayLike, "n i"], key: Key
 ) -> LayerVariance:
-    """The variance of each layer's output, and of a gradient with respect to that output.
+    """The variance of the output of each layer, and of a gradient with respect to that output.
 
-    The gradient is that of sum_{n,o} c_{no} y_o(x_n), c ~ N(0, 1): a cotangent of variance 1 at
-    every point, so that the head's own entry is about 1, however large y is.
-    A variance is taken over the points, for each unit by itself, and averaged over the units;
-    that of a complex unit is E|h|^2 - |E h|^2.
+    The gradient is that of sum_{n,o} c_{no} y_o(x_n) with c ~ N(0, 1). The cotangent of y has
+    variance 1 at every point, so the entry of the head is about 1 regardless of the size of y.
+    Variances are taken over the points for each unit, and averaged over the units. The variance of
+    a complex unit is E|h|^2 - |E h|^2.
 
     Args:
       model: any network of the zoo.
-      params: its parameters, as drawn or as trained.
+      params: its parameters, initial or trained.
       x: points, shape (n, in_dim).
-      key: draws c.
+      key: random key of c.
 
     Raises:
-      InputError: `x` has another number of coordinates, or `params` are another model's.
+      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
 
     Example:
       >>> from lrnn_jax import Siren
@@ -65,7 +65,7 @@ def variance_by_layer(
 
 
 def require_fit(model: Network, params: Params, x: ArrayLike) -> jax.Array:
-    """`x` as (n, in_dim), once it is known that the model takes it with these parameters."""
+    """Checks `x` and `params` against the model, and returns `x` with shape (n, in_dim)."""
     x = jnp.asarray(x)
     require_points(model, x)
     model.require_own(params)
@@ -95,6 +95,6 @@ def _variances(model: Network, params: Params, x: jax.Array, key: Key) -> tuple[
 
 
 def _spread(state: Any) -> jax.Array:
-    """The mean over units of the variance over points; a state may be several arrays."""
+    """The variance over points, averaged over units; a state may consist of several arrays."""
     per_unit = [jnp.var(h.reshape(len(h), -1), axis=0) for h in jax.tree.leaves(state)]
     return jnp.mean(jnp.concatenate(per_unit))

@@ -88,7 +88,7 @@ def gradient(f: Float[Array, "m m"]) -> Float[Array, "2 m m"]:
 
 
 def _divergence(q: Float[Array, "2 m m"]) -> Float[Array, "m m"]:
-    """Minus the adjoint of the gradient."""
+    """The discrete divergence, minus the adjoint of `gradient`."""
     down = jnp.concatenate([q[0, :1], q[0, 1:-1] - q[0, :-2], -q[0, -2:-1]])
     right = jnp.concatenate([q[1, :, :1], q[1, :, 1:-1] - q[1, :, :-2], -q[1, :, -2:-1]], axis=1)
     return jnp.stack([down, right]).sum(axis=0)

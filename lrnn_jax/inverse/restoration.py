@@ -284,7 +284,7 @@ class MultiFrameSuperResolution(Restoration):
         kept, values = [], []
         for down, right, degrees in moves:
             cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-            row, column = np.moveaxis(points * half, -1, 0)  # in pixels from the middle
+            row, column = np.moveaxis(points * half, -1, 0)  # in pixels from the image centre
             moved = np.stack(
                 [cos * row - sin * column + down, sin * row + cos * column + right], -1
             )
@@ -349,7 +349,7 @@ def _at_pixels(pixels: Pixels, known: np.ndarray) -> Measurements:
 
 
 def _to_network(values: np.ndarray) -> Float[np.ndarray, "n c"]:
-    """[0, 1] to [-1, 1], as rows of channels."""
+    """Values mapped from [0, 1] to [-1, 1], flattened to rows of channels."""
     return in_precision(2 * values.reshape(-1, values.shape[-1]) - 1)
 
 

@@ -433,7 +433,7 @@ def burgers(
 
 
 def _cole_hopf(x: np.ndarray, t: float, viscosity: float) -> np.ndarray:
-    """The mean of `burgers` at one time.
+    """The Cole-Hopf mean in `burgers` at one time.
 
     The weight is nowhere narrower than a Gaussian of standard deviation `width`. Beyond `reach` it
     is below exp(-40) of its maximum, because characteristics start at most a distance t away.

@@ -62,8 +62,8 @@ def write_curves(
 ) -> Path:
     """Writes training curves over steps, one panel per quantity.
 
-    An axis is logarithmic if the values are positive and span more than two decades, and for the
-    loss.
+    An axis is logarithmic if its values are positive, and it shows the loss or spans more than two
+    decades.
     """
     figure = Figure(figsize=(6.4, 0.6 + 2.4 * len(curves)), dpi=120)
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
