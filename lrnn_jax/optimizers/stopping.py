@@ -65,7 +65,7 @@ def result_of(opt_state: optax.OptState) -> Int[Array, ""]:
 
 
 class Tolerances(NamedTuple):
-    """Tolerances of the gradient and of the loss; None is the machine epsilon of the gradient."""
+    """Tolerances of an optimizer. A gradient tolerance of None is the machine epsilon."""
 
     gradient: float | None
     loss: float
