@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 MOST_DAMPING = 1e10  # the search for a damping fails beyond this
-HALVINGS = 30  # of the step length in one update of `natural_gradient`
+HALVINGS = 30  # largest number of halvings of the step length in one update
 SUFFICIENT = 1e-4  # Armijo's constant: the required share of the decrease that the slope predicts
 DIFFERENCE = 0.1  # step of the finite difference along d, as a share of d
 MOST_BEND = 0.75  # largest |a| / |d| of an accepted step
@@ -286,8 +286,8 @@ def _solver(
     shifted = system.gram + mu * jnp.eye(len(system.gram), dtype=mu.dtype)
     factor = (lax.linalg.cholesky(shifted, symmetrize_input=False), True)
 
-    # `missing` is the residual of the linear system. It applies J twice and does not use `gram`,
-    # which has the rounding errors that the refinement is to correct.
+    # `missing` is the residual of the linear system. It is computed with two products with J, not
+    # with `gram`, whose rounding errors are what the refinement corrects.
     def by_residuals(vector: Array) -> Array:
         solution = jax.scipy.linalg.cho_solve(factor, vector)
         missing = vector - times(jacobian, times(solution, jacobian)) - mu * solution
@@ -380,6 +380,7 @@ def _bend(
     ahead = unravel(flat + DIFFERENCE * step)
     full = call.residual_fn is None
     residual = call.linearise_fn(ahead)[0] if full else call.residual_fn(ahead)
+    # r(params + h d) = r + h J d + h^2 / 2 r_dd, solved for r_dd.
     change = (residual.astype(flat.dtype) - system.residual) / DIFFERENCE
     bend = solve(2 / DIFFERENCE * (change - times(system.jacobian, step)))
     short = jnp.linalg.norm(step) <= rounding(step) ** 0.5 * jnp.linalg.norm(flat)
@@ -390,8 +391,11 @@ def _after(end: _Trial, value: Float[Array, ""]) -> LevenbergMarquardtState:
     """Return the state after an update: Nielsen's damping, and whether to stop."""
     ratio = jnp.clip(end.fall / end.predicted, 0, 1)
     eased = end.damping * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
+    # A damping below the machine epsilon would be lost when it is added to the matrix.
     damping = jnp.where(end.taken, jnp.maximum(eased, rounding(eased)), end.damping)
     growth = jnp.where(end.taken, 2, end.growth)
+    # `promise` belongs to the first and smallest damping. A rejected step with a large damping
+    # predicts a small decrease as well, which would not show convergence.
     flat = is_flat(end.promise, value) & (is_flat(end.fall, value) | ~end.taken)
     spent = ~end.taken & (end.damping > MOST_DAMPING)
     result = first_of((flat, Result.ROUNDING_CONVERGED), (spent, Result.DAMPING_FAILED))

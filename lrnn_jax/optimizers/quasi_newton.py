@@ -303,6 +303,7 @@ def _learn(
 
     def learn():
         new = broyden_update(scale * hessian, s, y, tau, phi)
+        # The count saturates instead of overflowing.
         return new, jnp.minimum(state.pairs, jnp.iinfo(jnp.int32).max - 1) + 1
 
     def start_again():
@@ -381,7 +382,8 @@ def self_scaling(
     rho_m = jnp.minimum(1, h * (1 - jnp.sqrt(a / (1 + a))))
     theta = jnp.maximum((rho_m - 1) / a, jnp.minimum(1 / rho_m, (1 - b) / b))
     sigma = 1 + a * theta
-    root = sigma ** (-1 / max(size - 1, 1))
+    root = sigma ** (-1 / max(size - 1, 1))  # the exponent is not defined for n = 1
+    # Avoid a division by theta <= 0; `tau` uses `convex` only for theta > 0.
     convex = rho * jnp.minimum(root, 1 / jnp.where(theta > 0, theta, 1))
     tau = jnp.where(theta > 0, convex, jnp.minimum(rho * root, sigma))
     return jnp.where(first, h / sigma, tau), (1 - theta) / sigma
@@ -395,6 +397,7 @@ def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) 
     """
     grads, params, value_fn = call.grads, call.params, call.value_fn
     after: Any
+    # approx_dec_rtol=None disables the approximate decrease condition: a step must lower the loss.
     search = optax.scale_by_zoom_linesearch(
         max_linesearch_steps=steps, approx_dec_rtol=None, initial_guess_strategy="one"
     )

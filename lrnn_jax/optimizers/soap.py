@@ -153,12 +153,15 @@ def _update(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple
         return _adam(grad, leaf, count + 1, settings)
 
     def start():
+        # The first gradient defines the bases and changes no parameters, see `soap`.
         moved = _gather(grad, leaf, settings.b2)
         return jnp.zeros_like(grad), moved._replace(
             left_basis=_eigenvectors(moved.left), right_basis=_eigenvectors(moved.right)
         )
 
     def proceed():
+        # `count` and not `count + 1`: the first update of Adam is the second call, since the first
+        # call left the means at zero.
         step, moved = _adam(grad, leaf, count, settings)
         moved = _gather(grad, moved, settings.b2)
         due = count % settings.frequency == 0

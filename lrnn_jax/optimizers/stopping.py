@@ -65,7 +65,7 @@ def result_of(opt_state: optax.OptState) -> Int[Array, ""]:
 
 
 class Tolerances(NamedTuple):
-    """Tolerances of the gradient and of the loss; None is the machine epsilon of the gradient."""
+    """Tolerances of an optimizer. A gradient tolerance of None is the machine epsilon."""
 
     gradient: float | None
     loss: float
@@ -127,6 +127,7 @@ def initial_result(
     leaves = jax.tree.leaves(grads)
     slope = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]).max()
     least = rounding(slope) if tolerances.gradient is None else tolerances.gradient
+    # NONFINITE comes first: a loss of -inf would satisfy the tolerance of the loss.
     return first_of(
         (~jnp.isfinite(value) | ~jnp.isfinite(slope), Result.NONFINITE),
         (slope <= least, Result.GRADIENT_CONVERGED),

@@ -12,7 +12,7 @@ from lrnn_jax.training.loop import State
 
 __all__ = ["Checkpoints"]
 
-_KEPT = 2  # checkpoints of a run
+_KEPT = 2  # number of checkpoints that are kept
 
 
 class Checkpoints:

@@ -256,6 +256,7 @@ def _weights(fit: FrozenLoss, state: State, balance: Balance, every: int) -> dic
         sizes = {name: size(fit, name, state.params) for name in fit.parts}
         total = sum(sizes.values())
         balanced = {name: total / jnp.maximum(size, _LEAST * total) for name, size in sizes.items()}
+        # A part that the problem excludes with weight 0 stays excluded.
         return {
             name: jnp.where(own[name] > 0, _MEMORY * own[name] + (1 - _MEMORY) * balanced[name], 0)
             for name in fit.parts

@@ -63,7 +63,7 @@ The first entry of the terms is "loss".
 """
 
 
-def fit(  # noqa: PLR0913 - what a training is made of, the last three with defaults
+def fit(  # noqa: PLR0913 - the ingredients of a training run, the last three with defaults
     model: ModelLike,
     loss: Loss,
     data: Data,
@@ -327,6 +327,7 @@ def mean_over_chunks(
     total = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), shapes)
     total, _ = lax.scan(body, total, (jnp.arange(count), whole))
     if rest:
+        # The scan needs chunks of equal size, so that the remaining points follow separately.
         tail = jax.tree.map(lambda a: a[count * chunk :], data)
         total = jax.tree.map(jnp.add, total, piece(tail, count, rest))
     return total

@@ -46,8 +46,8 @@ class Training:
         the weighted tangent kernels have equal traces.
       balance_every: number of steps between two updates of balanced weights.
       weight_factorization: whether to use random weight factorization: each column of each matrix
-        is trained as exp(s) v, with s ~ N(0.5, 0.1) at initialisation. The exported model contains
-        the plain matrices.
+        is trained as exp(s) v, with s ~ N(0.5, 0.1^2) at initialisation. The exported model has the
+        plain matrices.
       seed: random seed of the initial parameters, of batches and of losses that draw, >= 0.
       subnetwork_rate: factor of the learning rate for the subnetworks of a NestNet, > 0; 0.2 in the
         NeurIPS 2022 paper.
