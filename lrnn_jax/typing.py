@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, ArrayLike, Float
 
+from lrnn_jax.errors import InputError
+
 __all__ = [
     "Activation",
     "Data",
@@ -142,8 +144,10 @@ class Problem(Protocol):
 
     def render(self, field: Field, data: Data, folder: Path) -> list[Path]:
         """Writes pictures, sounds or meshes of the fitted field, and returns the files."""
-        ...
+        del field, data, folder
+        return []
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
         """Writes the field at a chosen resolution (None: that of the data)."""
-        ...
+        del field, size, path
+        raise InputError(f"{type(self).__name__} has no file form: it cannot be decoded")

@@ -157,9 +157,6 @@ class Line(Problem):
     def evaluate(self, field: Field, data: Data) -> dict[str, float]:
         return {"error": float(np.abs(lj.predict(field, data) - self.slope * data).max())}
 
-    def render(self, field: Field, data: Data, folder):
-        return []
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear(Model):
@@ -180,16 +177,16 @@ OWN = Experiment(
 )
 
 
-def test_ones_own_model_and_problem_are_solved_run_and_resumed(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path.parent))
+def test_ones_own_model_and_problem_are_solved_run_and_resumed(tmp_path):
     found = lj.solve(OWN.model, OWN.problem, lj.Training(steps=300, learning_rate=0.1))
     assert found.scores["error"] < 1e-3
     assert table_of(OWN)["problem"]["kind"] == f"{__name__}:Line"
-    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("sys").modules[__name__])
     start(OWN, tmp_path / "run", SilentDisplay())
     folder = RunFolder.open(tmp_path / "run")
     assert folder.experiment() == OWN
     assert resume(folder, {"steps": 8}, SilentDisplay()).summary["step"] == 8
+    with pytest.raises(InputError, match="Line has no file form: it cannot be decoded"):
+        OWN.problem.decode(found.field, None, tmp_path / "line")
 
 
 def test_a_class_that_no_file_can_name_is_refused_before_the_first_step(tmp_path):
