@@ -95,9 +95,9 @@ class LRNN(Network):
       compute_dtype: 'full', the dtype of points and parameters; 'bfloat16', for accelerators:
         rounds the operands of the projections after the first layer to bfloat16. The coordinates,
         the head and all other arithmetic are never rounded.
-      implementation: 'reference', the literal nested vmap with XLA's sine; 'lean', batched and
-        fast; 'pallas', one fused forward kernel and one fused backward kernel on a GPU, without
-        forward-mode derivatives; 'auto', currently 'lean'.
+      implementation: 'reference', the paper's formula as nested vmap with XLA's sine; 'lean',
+        batched and fast; 'pallas', one fused forward kernel and one fused backward kernel on a GPU,
+        without forward-mode derivatives; 'auto', currently 'lean'.
 
     Raises:
       InputError: a field is out of its range.
@@ -307,6 +307,8 @@ def _batched_layer(model: LRNN, params: Params, x: Float[Array, "*n i"], index: 
 
         phi = pallas_neurons(neurons, x, tau)
     else:
+        # Never round the coordinates, the input of the first layer: with eight bits, neighbouring
+        # pixels of a photograph would be the same point.
         phi = lean_neurons(neurons, x, tau, model.compute_dtype == "bfloat16" and index > 0)
     return _normalise(model, params, phi, index)
 
@@ -320,6 +322,7 @@ def _neurons(model: LRNN, params: Params, unit: float) -> Neurons:
         shared = model.sharing == "shared"
         return jnp.broadcast_to(leaf[..., None], (*leaf.shape, r)) if shared else leaf
 
+    # The fast sines take half turns: dividing omega0 by pi here costs nothing per point.
     frequency = model.omega0 / unit
     slope = frequency * full(own["inner_weight"])
     base = jnp.ones((k, r), slope.dtype)

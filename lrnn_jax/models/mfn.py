@@ -156,6 +156,7 @@ def _layers(model: FourierNet | GaborNet, params: Params, x: jax.Array, filtered
 
 
 def _sine(params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n w"]:
+    # `sinpi` takes half turns: divide the parameters by pi, which is cheaper than at every point.
     return sinpi(affine(x, params["weight"] / math.pi, params["bias"] / math.pi))
 
 

@@ -181,7 +181,7 @@ class Spder(Network):
         return _siren_stack(self)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The activated layers and the linear head."""
+        """The hidden layers and the linear head."""
         return _layers(self, params, _scaled(self.activation, self.omega0))
 
 
@@ -238,7 +238,7 @@ class Finer(Network):
         return _siren_stack(self, self.first_bias)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The activated layers and the linear head."""
+        """The hidden layers and the linear head."""
 
         def periodic(omega0: float) -> Callable[[jax.Array], jax.Array]:
             sine = _scaled("sin", omega0)

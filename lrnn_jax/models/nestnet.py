@@ -91,7 +91,7 @@ class NestNet(Network):
         z ~ N(0, 1), as for ReLU.
       weight_init: initialisation of the layers. 'fan_in', U(+-1 / sqrt(i)), PyTorch's default;
         'he', U(+-sqrt(6 / i)) with biases U(+-1 / sqrt(i)).
-      implementation: 'lean', batched and fast; 'reference', the literal nested vmap; 'auto',
+      implementation: 'lean', batched and fast; 'reference', the formula as nested vmap; 'auto',
         currently 'lean'.
 
     Raises:

@@ -151,7 +151,7 @@ def _layers(model: Wire | Wire2D, params: Params) -> list[Layer]:
 
 
 def _gabor(omega0: float, sigma0: float, params: Params, h: jax.Array | _Complex) -> _Complex:
-    """psi of every neuron."""
+    """The wavelet psi of every neuron."""
     z = _affine(params["wave"], h)
     square = _square(z)
     if "envelope" in params:
