@@ -1,4 +1,4 @@
-"""A model bound to its parameters, and its values on the host."""
+"""Fields: a model bound to its parameters, and its evaluation on the host."""
 
 import contextlib
 import dataclasses
@@ -20,11 +20,11 @@ __all__ = ["BoundModel", "precision_of", "predict"]
 class BoundModel:
     """The field u(x) = model.apply(params, x).
 
-    A function of JAX: it can be differentiated, mapped and compiled. It is a pytree whose leaves
+    It can be differentiated, mapped and compiled like any JAX function. It is a pytree whose leaves
     are the parameters, so a compiled function can take it as an argument.
 
     Args:
-      model: any object with `init` and `apply`, hashable.
+      model: any hashable object with `init` and `apply`.
       params: its parameters.
 
     Example:
@@ -41,8 +41,8 @@ class BoundModel:
     def __call__(self, x: Float[ArrayLike, "*batch i"]) -> Float[Array, "*batch o"]:
         """u(x) for a point (in_dim,) or any batch of points (..., in_dim).
 
-        Outside of a transformation of JAX, float64 parameters are used in float64 even where JAX's
-        default is float32.
+        Outside JAX transformations, a field with float64 parameters is computed in float64, even if
+        64-bit types are disabled in JAX.
         """
         with contextlib.nullcontext() if isinstance(x, Tracer) else precision_of(self):
             return self.model.apply(self.params, x)
@@ -51,16 +51,16 @@ class BoundModel:
 def predict(
     field: Field, x: Float[ArrayLike, "*batch i"], chunk: int = 4096
 ) -> Float[np.ndarray, "*batch o"]:
-    """The values of a field at any number of points, as a NumPy array, in bounded memory.
+    """Evaluate a field at any number of points in bounded memory; returns a NumPy array.
 
     A field that is a pytree, such as a `BoundModel` or a `jax.tree_util.Partial`, is compiled once
-    for all fields of one structure; any other callable is called as it is. A field with float64
-    parameters is computed in float64 even where JAX's default is float32.
+    for all fields with the same structure. Other callables are called without compilation. A field
+    with float64 parameters is computed in float64, even if 64-bit types are disabled in JAX.
 
     Args:
       field: u: (..., in_dim) -> (..., out_dim).
-      x: the points, shape (..., in_dim); there may be none.
-      chunk: points that are evaluated at a time, >= 1.
+      x: the points, shape (..., in_dim); the number of points may be 0.
+      chunk: number of points that are evaluated at a time, >= 1.
     """
     points = np.asarray(x)
     flat = points.reshape(-1, points.shape[-1])
@@ -72,7 +72,7 @@ def predict(
     with precision_of(field):
         for start in range(0, max(len(flat), 1), size):
             part = flat[start : start + size]
-            # The last chunk is padded: a chunk of another size would be compiled anew.
+            # Pad the last chunk: a chunk of another size would be compiled separately.
             padded = np.pad(part, ((0, size - len(part)), (0, 0)))
             values.append(np.asarray(function(padded))[: len(part)])
     return np.concatenate(values).reshape(*points.shape[:-1], values[0].shape[-1])
@@ -84,6 +84,6 @@ def _call(field: Any, x: jax.Array) -> jax.Array:
 
 
 def precision_of(field: Field) -> contextlib.AbstractContextManager:
-    """A context with 64-bit types enabled if the field has float64 parameters."""
+    """A context manager that enables 64-bit types if the field has float64 parameters."""
     double = any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(field))
     return jax.enable_x64(True) if double else contextlib.nullcontext()

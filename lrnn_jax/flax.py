@@ -1,9 +1,9 @@
-"""Any model as a Flax module: one layer, or a whole network, inside a network of your own.
+"""Use any model as a Flax module, for example as a layer of your own network.
 
     module(x) = model.apply(params, x)
 
-Nothing is computed here: a module holds a model, which is static, and its parameters, each of
-them a parameter of Flax under the name that it has in the model.
+A module holds a model, which is static, and its parameters. Each of them is a Flax parameter with
+the same name as in the model. This module defines no arithmetic.
 """
 
 import types
@@ -23,20 +23,22 @@ __all__ = ["LinenModule", "NNXModule"]
 
 
 class NNXModule(nnx.Module):
-    """A model as a module of Flax NNX.
+    """Wraps a model as a Flax NNX module.
 
-    `params` has the structure of the model's parameters with an `nnx.Param` at each leaf, so a
-    leaf has the path ("params", "layer_0", "projection", "weight") in `nnx.state(module)`.
+    `params` has the structure of the model's parameters, with an `nnx.Param` at each leaf. For
+    example, a leaf has the path ("params", "layer_0", "projection", "weight") in
+    `nnx.state(module)`.
 
     Args:
-      model: any model; hashable, it is the static part of the module.
-      rngs: draws the parameters: `model.init` of the next key of its stream "params".
-      params: the parameters, e.g. trained ones, in place of `rngs`: a nested dict of arrays, or
-        the `params` of another module; dtypes are kept.
+      model: any hashable model; it is the static part of the module.
+      rngs: random number streams; the parameters are `model.init` of the next key of the stream
+        "params".
+      params: existing parameters, for example trained ones, instead of `rngs`: a nested dict of
+        arrays, or the `params` of another module. Dtypes are kept.
 
     Raises:
-      InputError: `model` is no model, `params` are another model's, or not exactly one of `rngs`
-        and `params` is given.
+      InputError: `model` is not a model or not hashable, `params` belong to another model, or not
+        exactly one of `rngs` and `params` is given.
 
     Example:
       >>> from lrnn_jax import LRNN
@@ -61,7 +63,7 @@ class NNXModule(nnx.Module):
         return self.model.apply(self.plain_params(), x)
 
     def plain_params(self) -> Params:
-        """The way back: the parameters as `model.apply` takes them, a nested dict of arrays.
+        """The parameters as a nested dict of arrays, the form that `model.apply` takes.
 
         >>> from lrnn_jax import LRNN
         >>> model, x = LRNN(in_dim=2, out_dim=3, rank=4, components=2), jnp.ones((5, 2))
@@ -73,16 +75,17 @@ class NNXModule(nnx.Module):
 
 
 class LinenModule(nn.Module):
-    """A model as a module of Flax Linen.
+    """Wraps a model as a Flax Linen module.
 
-    Its collection "params" is the model's nested dict, nothing around it. So the way back is
-    `model.apply(variables["params"], x)`, and trained parameters go in as `{"params": params}`.
+    The collection "params" is exactly the model's nested dict. So `model.apply(variables["params"],
+    x)` evaluates the model with the parameters of the module, and `{"params": params}` are the
+    variables of the module for given parameters of the model.
 
     Args:
       model: any model; hashable, as all fields of a Linen module.
 
     Raises:
-      InputError: `model` is no model.
+      InputError: `model` is not a model or not hashable.
 
     Example:
       >>> from lrnn_jax import LRNN
@@ -121,7 +124,7 @@ def _require_model(model: Any) -> None:
 
 
 def _own(model: ModelLike, params: Params) -> Params:
-    """`params` with the model's structure, after a look at their names and shapes."""
+    """Check the names and shapes of `params`, and return them in the structure of the model."""
     template = jax.eval_shape(model.init, jax.random.key(0))
     found, expected = named_leaves(nnx.as_pure(params)), named_leaves(template)
     shapes = {name: types.SimpleNamespace(shape=leaf.shape) for name, leaf in expected.items()}

@@ -1,4 +1,4 @@
-"""Trees of parameters: their leaves by name, their size, the first difference of two."""
+"""Helpers for parameter trees: leaves by name, parameter count, first difference of two trees."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ __all__ = ["count_parameters", "first_difference", "named_leaves"]
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their path, e.g. {"head/weight": ...}."""
+    """The leaves of a tree, keyed by their path, e.g. {"head/weight": ...}."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def count_parameters(params: Any) -> int:
-    """The real numbers in a tree of parameters; a complex one counts twice.
+    """The number of real parameters in a tree; a complex parameter counts twice.
 
     >>> count_parameters({"weight": np.zeros((2, 3)), "bias": np.zeros(3, complex)})
     12
@@ -25,9 +25,9 @@ def count_parameters(params: Any) -> int:
 
 
 def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
-    """What first sets two sets of leaves apart; None if nothing does.
+    """Describe the first difference between two sets of leaves; None if there is none.
 
-    Compared are names and shapes, and dtypes where the expected leaf has one.
+    Names and shapes are compared, and dtypes if the expected leaf has one.
     """
     for name, want in expected.items():
         if name not in found:

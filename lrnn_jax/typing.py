@@ -1,4 +1,4 @@
-"""Array aliases and the contracts that everything else is written against.
+"""Type aliases, and the protocols of models and problems that the rest of the package relies on.
 
 Axis letters, here and in every other module: `n` points, `i` inputs, `o` outputs, `r` separation
 rank, `k` components, `h` hidden units of a component function.
@@ -31,10 +31,10 @@ Key = jax.Array
 """A typed key of `jax.random.key`, shape ()."""
 
 Params = Any
-"""A nested dict of arrays, every one of them trainable."""
+"""A nested dict of arrays; all of them are trainable."""
 
 Data = Any
-"""A pytree of arrays; `chunk` and `batch` of the training cut every leaf along its first axis."""
+"""A pytree of arrays; `chunk` and `batch` of the training split each leaf along its first axis."""
 
 Terms = dict[str, jax.Array]
 """Named scalars, each a mean over points."""
@@ -46,7 +46,7 @@ Activation = str | Callable[[jax.Array], jax.Array]
 """A name in `kernels.activations.ACTIVATIONS`, or any elementwise JAX function."""
 
 Loss = Callable[[Field, Data, Key], jax.Array | tuple[jax.Array, Terms]]
-"""loss(u, data, key) -> a scalar, or a scalar and the named terms to record beside it."""
+"""loss(u, data, key) -> a scalar, or a scalar and named terms to record in addition to it."""
 
 
 @runtime_checkable
@@ -54,24 +54,24 @@ class ModelLike(Protocol):
     """Any object with parameters and a forward pass, such as a network of your own."""
 
     def init(self, key: Key) -> Params:
-        """Parameters drawn with `key`: a nested dict of arrays."""
+        """Draw the parameters with `key`: a nested dict of arrays."""
         ...
 
     def apply(self, params: Params, x: Float[ArrayLike, "*batch i"]) -> Float[Array, "*batch o"]:
-        """The network's values at the points `x`."""
+        """The values of the network at the points `x`."""
         ...
 
 
 @runtime_checkable
 class Model(ModelLike, Protocol):
-    """A network as a value: a frozen, hashable, keyword-only dataclass; equal specs compile once.
+    """A network as a frozen, hashable, keyword-only dataclass; equal specs compile once.
 
-    A class of your own inherits from it, `class MyModel(lrnn_jax.typing.Model)`, for the defaults.
-    `fit` takes any `ModelLike`.
+    To define a model, inherit from this class for its defaults:
+    `class MyModel(lrnn_jax.typing.Model)`. `fit` accepts any `ModelLike`.
 
-    Laws (`tests/test_model_contract.py` holds every model to them):
-      * `init` is pure, and the dtype of its leaves is JAX's default float;
-      * `apply(params, x)[n] == apply(params, x[n])`: leading axes are batch axes and nothing else;
+    Requirements (`tests/test_model_contract.py` checks them for every model):
+      * `init` is pure, and the dtype of its leaves is JAX's default float dtype;
+      * `apply(params, x)[n] == apply(params, x[n])`: all axes but the last are batch axes;
       * the output has the dtype that `x` and the parameters promote to;
       * derivatives of the field up to order `smoothness` are continuous.
     """
@@ -84,35 +84,35 @@ class Model(ModelLike, Protocol):
 
     @property
     def smoothness(self) -> float:
-        """The number of continuous derivatives of the field; 0 is a function with kinks."""
+        """The number of continuous derivatives of the field; 0 for a function with kinks."""
         return math.inf
 
 
 @runtime_checkable
 class Problem(Protocol):
-    """What a field is fitted to: a frozen, hashable dataclass that turns it into loss and scores.
+    """A fitting problem: a frozen, hashable dataclass with the data, the loss and the scores.
 
-    A class of your own inherits from it, `class MyProblem(lrnn_jax.typing.Problem)`, for the
-    defaults. A `field` is always a function of JAX, u: (..., in_dim) -> (..., out_dim);
-    `lrnn_jax.predict(field, x)` evaluates it at many points.
+    To define a problem, inherit from this class for its defaults:
+    `class MyProblem(lrnn_jax.typing.Problem)`. A `field` is always a JAX function
+    u: (..., in_dim) -> (..., out_dim); `lrnn_jax.predict(field, x)` evaluates it at many points.
 
-    Laws (`tests/test_problem_contract.py` holds every problem to them):
-      * `load` is deterministic, and raises InputError for anything unusable;
-      * `loss` is pure, and a mean over the first axis of every leaf of `data`, so that means over
-        chunks can be averaged, unless `full_batch_only`;
-      * `evaluate` does not change with the number of devices or the chunk of training, and gives
-        the same names each time, `validation_score` among them;
-      * `render` and `decode` return the files that they wrote.
+    Requirements (`tests/test_problem_contract.py` checks them for every problem):
+      * `load` is deterministic, and raises InputError for invalid or missing data;
+      * `loss` is pure. Unless `full_batch_only` is True, it is a mean over the first axis of every
+        leaf of `data`, so that the means over chunks can be averaged;
+      * `evaluate` does not depend on the number of devices or on the chunk size of the training,
+        and always returns the same names, including `validation_score` if it is not None;
+      * `render` and `decode` return the paths of the files that they wrote.
     """
 
     full_batch_only: ClassVar[bool] = False
-    """Whether the loss is no mean over points, so that it needs all data in each step."""
+    """True if the loss is not a mean over points and therefore needs all data in each step."""
 
     validation_score: ClassVar[str | None] = None
-    """The score that early stopping watches, lower is better; None: no validation part."""
+    """The name of the score that early stopping uses, lower is better; None: no validation data."""
 
     decoded_file: ClassVar[str] = "decoded.png"
-    """The file in the run folder that `lrnn-jax decode` writes by default."""
+    """The name of the file that `lrnn-jax decode` writes to the run folder by default."""
 
     @property
     def in_dim(self) -> int: ...
@@ -122,32 +122,32 @@ class Problem(Protocol):
 
     @property
     def order(self) -> int:
-        """The highest derivative of the field that the loss takes."""
+        """The highest order of a derivative of the field in the loss."""
         return 0
 
     def load(self) -> Data:
-        """Reads and checks the data, on the host."""
+        """Read and check the data, on the host."""
         ...
 
     def loss(self, field: Field, data: Data, key: Key) -> tuple[jax.Array, Terms]:
-        """The scalar to minimise and its named terms."""
+        """The scalar to minimise, and its named terms."""
         ...
 
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
-        """What a progress display shows of the terms of a step, in addition to the loss."""
+        """The values that a progress display shows in addition to the loss, from a step's terms."""
         del terms
         return {}
 
     def evaluate(self, field: Field, data: Data) -> dict[str, float]:
-        """Scores of the fitted field, computed on the host in float64."""
+        """The scores of the fitted field, computed on the host in float64."""
         ...
 
     def render(self, field: Field, data: Data, folder: Path) -> list[Path]:
-        """Writes pictures, sounds or meshes of the fitted field, and returns the files."""
+        """Write images, audio or meshes of the fitted field, and return the files."""
         del field, data, folder
         return []
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the field at a chosen resolution (None: that of the data)."""
+        """Write the field at a given resolution (None: the resolution of the data)."""
         del field, size, path
         raise InputError(f"{type(self).__name__} has no file form: it cannot be decoded")

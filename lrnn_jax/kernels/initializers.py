@@ -153,7 +153,7 @@ def fan_in_limit(fan_in: int) -> float:
 
 
 def he_limit(fan_in: int) -> float:
-    """sqrt(6 / fan_in): He's uniform limit, which preserves the variance through a ReLU layer.
+    """sqrt(6 / fan_in): He's uniform limit, which preserves the variance in ReLU layers.
 
     References: He et al., "Delving Deep into Rectifiers", ICCV 2015 (arXiv 1502.01852), eq. 10.
     """

@@ -78,6 +78,7 @@ def lean_neurons(
         g = row["amplitude"][0] * tau(z)
     else:
         g = sum_of_units(tau, z, row["slope"], row["shift"], row["amplitude"])
+    # Otherwise the compiled program recomputes the cotangent of the factors in every consumer.
     factors = _written_gradient(row["base"] + g)
     return pairwise_product(jnp.split(factors, k, axis=-1))
 

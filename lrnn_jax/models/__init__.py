@@ -1,4 +1,4 @@
-"""The zoo: every network as a frozen dataclass with pure `init` and `apply`."""
+"""The model zoo: every network is a frozen dataclass with pure functions `init` and `apply`."""
 
 from lrnn_jax.models.grid import Grid
 from lrnn_jax.models.kan import KAN, ChebyKAN

@@ -1,4 +1,4 @@
-"""A grid of values, interpolated: no network at all, and often hard to beat at equal size."""
+"""An interpolated grid of values: a baseline without a network, often strong at equal size."""
 
 import dataclasses
 import itertools
@@ -20,14 +20,14 @@ __all__ = ["Grid"]
 class Grid(Network):
     """Multilinear interpolation of values at the nodes of a regular grid on [-1, 1]^in_dim.
 
-    Parameters: `{"values": (N_1, ..., N_d, o)}` ~ U(+-1e-4); nodes at -1 and 1 are included, and
-    the field is constant beyond. In 2-D with 443 nodes an axis it has 196,249 numbers for one
-    channel.
+    Parameters: `{"values": (N_1, ..., N_d, o)}` ~ U(+-1e-4). The first and the last node of an axis
+    are -1 and 1; the field is constant outside. A 2-D grid with 443 nodes per axis has 196,249
+    parameters for one channel.
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
-      resolution: nodes N, >= 2; one number for all axes or one for each.
+      resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
 
     Raises:
       InputError: a field is out of its range.
@@ -49,18 +49,18 @@ class Grid(Network):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Nodes of each axis."""
+        """The number of nodes of each axis."""
         if isinstance(self.resolution, tuple):
             return self.resolution
         return (self.resolution,) * self.in_dim
 
     @property
     def smoothness(self) -> float:
-        """0: it has a kink at every node."""
+        """0: the interpolation has a kink at every node."""
         return 0
 
     def plan(self) -> dict[str, Any]:
-        """Near 0, so that a node that no point touches stays there."""
+        """Values near 0; a node that no training point affects keeps its initial value."""
         return {"values": Uniform((*self.shape, self.out_dim), 1e-4)}
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
@@ -69,7 +69,7 @@ class Grid(Network):
 
 
 def _multilinear(values: Float[Array, "..."], x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
-    """The sum over the 2^i corners of a point's cell of their values times their shares."""
+    """The weighted sum of the values at the 2^i corners of the cell of each point."""
     last = jnp.array(values.shape[:-1]) - 1
     size = last.astype(x.dtype)
     place = jnp.clip((x + 1) * (0.5 * size), 0, size)

@@ -40,28 +40,30 @@ Knots = tuple[tuple[tuple[float, ...], ...], ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KAN(Network):
-    """The KAN of B-splines; [2, 5, 1] in the paper's notation is depth 1, width 5.
+    """KAN with B-splines; [2, 5, 1] in the paper's notation is depth 1, width 5.
 
     Parameters: `{"layer_0": {base_weight w_b (i, o), spline_weight w_s (i, o), coefficients c
-    (i, m, o)}, ...}` with m = intervals + order; layers 0..depth, the last one to the outputs.
+    (i, m, o)}, ...}` with m = intervals + order, for layers 0..depth. Layer `depth` maps to the
+    outputs.
 
-    The start 'pykan' is that of the authors' code: w_b ~ U(+-1/sqrt(i)), w_s = 1/sqrt(i), and c
-    the spline of least coefficients (in the Euclidean norm) whose values at the G + 1 knots are
-    U(+-noise/(2 G)). 'paper' is the paper's section 2.2: w_b ~ U(+-sqrt(6 / (i + o))), w_s = 1,
-    c ~ N(0, noise^2).
+    The initialisation 'pykan' is that of the authors' code: w_b ~ U(+-1/sqrt(i)), w_s = 1/sqrt(i),
+    and c are the coefficients of smallest Euclidean norm for which the spline at the G + 1 knots
+    takes values ~ U(+-noise/(2 G)). 'paper' is that of the paper's section 2.2:
+    w_b ~ U(+-sqrt(6 / (i + o))), w_s = 1, c ~ N(0, noise^2).
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: nodes of each hidden layer.
-      depth: hidden layers.
-      intervals: grid intervals G, >= 1.
+      depth: number of hidden layers.
+      intervals: number of grid intervals G, >= 1.
       order: degree of the splines, >= 1.
       weight_init: 'pykan' or 'paper', see above.
-      noise: scale of the splines at the start, > 0; None is 0.3 with 'pykan', its default, and 0.1
-        with 'paper'.
-      knots: intervals + 1 increasing numbers for each input of each layer, as `update_grid` returns
-        them; None is equally spaced on [-1, 1] everywhere. Beyond its knots a function is w_b silu.
+      noise: scale of the splines at initialisation, > 0. None means 0.3 for 'pykan' (pykan's
+        default) and 0.1 for 'paper'.
+      knots: intervals + 1 increasing numbers for each input of each layer, as returned by
+        `update_grid`. None means equally spaced knots on [-1, 1]. The grid is extended by `order`
+        knots at each end; outside it phi is w_b silu.
 
     Raises:
       InputError: a field is out of its range.
@@ -92,16 +94,16 @@ class KAN(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Nodes of every layer, inputs and outputs among them."""
+        """The number of nodes of every layer, including inputs and outputs."""
         return (self.in_dim, *(self.width,) * self.depth, self.out_dim)
 
     @property
     def smoothness(self) -> float:
-        """order - 1, that of its splines."""
+        """order - 1, the smoothness of the splines."""
         return self.order - 1
 
     def plan(self) -> dict[str, Any]:
-        """The start that `weight_init` names.
+        """The initialisation selected by `weight_init`.
 
         References: pykan 0.2.8, `KANLayer.__init__` and the defaults of `MultKAN`.
         """
@@ -133,7 +135,7 @@ class KAN(Network):
         }
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """One spline layer after another."""
+        """The spline layers."""
         return [
             functools.partial(self._layer, params[f"layer_{index}"], self._extended(index))
             for index in range(self.depth + 1)
@@ -147,21 +149,25 @@ class KAN(Network):
         intervals: int | None = None,
         uniform: float = 0.02,
     ) -> tuple[Self, Params]:
-        """Moves every grid to where its inputs are, and fits the splines there to what they were.
+        """Adapt every grid to the distribution of its inputs and refit the splines.
+
+        The new coefficients are a least-squares fit to the old splines at the points `x`. Call this
+        method on the host, not under `jax.jit`.
 
         Args:
           params: the parameters.
-          x: points (n, in_dim) of the data, on the host: not under `jax.jit`.
-          intervals: of the new grids; None keeps their number. More is the paper's grid extension.
-          uniform: share of the equally spaced grid between the extremes of an input; the rest is
-            its quantiles.
+          x: points of the data, shape (n, in_dim).
+          intervals: number of intervals of the new grids; None keeps the current number. A larger
+            number is the paper's grid extension.
+          uniform: weight, in (0, 1], of the equally spaced grid between the extremes of an input;
+            the quantiles of the input have the weight 1 - uniform.
 
         Returns:
           The model with the new knots, and its parameters.
 
         Raises:
-          InputError: too few points, or not finite ones; an input that is constant; intervals below
-            1; uniform outside (0, 1]; parameters of another model.
+          InputError: there are too few points or non-finite points; an input of a layer is
+            constant; intervals < 1; uniform is outside (0, 1]; `params` belong to another model.
         """
         grown = {} if intervals is None else {"intervals": intervals, "knots": None}
         count = dataclasses.replace(self, **grown).intervals
@@ -195,7 +201,7 @@ class KAN(Network):
         return base + _combine(b_splines(x, knots, self.order), spline)
 
     def _extended(self, index: int) -> np.ndarray:
-        """The knots of a layer's inputs, `order` more at each end."""
+        """The knots of the inputs of a layer, extended by `order` knots at each end."""
         if self.knots is not None:
             return extend_knots(np.array(self.knots[index]), self.order)
         grid = np.linspace(-1, 1, self.intervals + 1)
@@ -218,7 +224,7 @@ class KAN(Network):
 
 @functools.lru_cache(maxsize=1024)
 def _interpolation(knots: tuple[float, ...], order: int) -> Float[np.ndarray, "m k"]:
-    """Values at the k knots to the least of the coefficients of a spline that takes them."""
+    """The matrix from values at the k knots to the minimum-norm coefficients of the spline."""
     from scipy.interpolate import BSpline
 
     inner = np.asarray(knots, np.float64)
@@ -227,7 +233,7 @@ def _interpolation(knots: tuple[float, ...], order: int) -> Float[np.ndarray, "m
 
 
 def _levels_of(knots: Any) -> list[Any]:
-    """The tuple, the tuples in it, and theirs."""
+    """The containers of all three levels: the tuple, its entries, and the entries of these."""
     found, level = [knots], [knots]
     for _ in range(2):
         level = [entry for part in level if isinstance(part, tuple) for entry in part]
@@ -236,7 +242,7 @@ def _levels_of(knots: Any) -> list[Any]:
 
 
 def _knots_at(x: np.ndarray, intervals: int, uniform: float, index: int) -> np.ndarray:
-    """Quantiles of each input, mixed with equally spaced knots."""
+    """The weighted mean of equally spaced knots and the quantiles of each input."""
     low, high = x.min(axis=0), x.max(axis=0)
     if not np.all(high > low):
         raise InputError(f"x: input {int(np.argmin(high - low))} of layer {index} is constant")
@@ -247,7 +253,7 @@ def _knots_at(x: np.ndarray, intervals: int, uniform: float, index: int) -> np.n
 
 
 def _refit(old: np.ndarray, new: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """Least squares, input by input: new basis times the result = old basis times coefficients."""
+    """Solve new_basis @ result = old_basis @ coefficients by least squares, for each input."""
     old, new, coefficients = (np.asarray(a, np.float64) for a in (old, new, coefficients))
     values = np.einsum("nim,imo->ino", old, coefficients)
     pairs = zip(new.transpose(1, 0, 2), values, strict=True)
@@ -256,17 +262,17 @@ def _refit(old: np.ndarray, new: np.ndarray, coefficients: np.ndarray) -> np.nda
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChebyKAN(Network):
-    """The KAN of Chebyshev polynomials of tanh x.
+    """KAN with Chebyshev polynomials of tanh x.
 
-    Parameters: `{"layer_0": {"coefficients": (i, degree + 1, o)}, ...}`, layers 0..depth, the last
-    one to the outputs; c ~ N(0, 1 / (i (degree + 1))^2).
+    Parameters: `{"layer_0": {"coefficients": (i, degree + 1, o)}, ...}` for layers 0..depth; layer
+    `depth` maps to the outputs. c ~ N(0, 1 / (i (degree + 1))^2).
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: nodes of each hidden layer.
-      depth: hidden layers.
-      degree: of the polynomials, >= 1.
+      depth: number of hidden layers.
+      degree: degree of the polynomials, >= 1.
 
     Raises:
       InputError: a field is out of its range.
@@ -287,7 +293,7 @@ class ChebyKAN(Network):
         require_at_least(self, 1, "in_dim", "out_dim", "width", "depth", "degree")
 
     def plan(self) -> dict[str, Any]:
-        """The authors'."""
+        """The authors' initialisation."""
         widths = (self.in_dim, *(self.width,) * self.depth, self.out_dim)
         terms = self.degree + 1
         return {
@@ -296,7 +302,7 @@ class ChebyKAN(Network):
         }
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """One polynomial layer after another."""
+        """The polynomial layers."""
 
         def layer(coefficients: jax.Array, x: jax.Array) -> jax.Array:
             return _combine(chebyshev(jnp.tanh(x), self.degree), coefficients)

@@ -1,18 +1,19 @@
-"""LRNN: deep low-rank separated neural networks, whose neurons are learned products.
+"""LRNN: deep low-rank separated neural networks; each neuron is a product of learned functions.
 
     z^l     = W^l x + b^l                                      projection to k components
     phi^l   = prod_{j=1..k} (1 + gamma g_j^l(z_j^l))           one neuron, l = 1..r
     g_j^l   = sum_h v_h sigma(omega0 (a_h z + c_h))            one component function
     y(x)    = S LayerNorm(phi^(L)) o ... o LayerNorm(phi^(1)) (x) + s
 
-The literal form is three pure functions on one point, smallest first: `component`, `neuron` (the
-component under `jax.vmap` over k), `layer` (the neuron under `jax.vmap` over r). It is what the
-tests hold the lean form, the same arithmetic on a batch, to.
+The reference implementation consists of three pure functions of one point: `component`, `neuron`
+(`component` under `jax.vmap` over k) and `layer` (`neuron` under `jax.vmap` over r). The `lean`
+implementation does the same arithmetic on a batch; the tests compare it with the reference.
 
 Axis letters: n points, i inputs of a layer, o outputs, r rank, k components, h hidden units.
 
 References: Maharaj and Nair, "Deep Learning with Learnable Product-Structured Activations",
-ICLR 2026. What the paper's slides leave open is a field of `LRNN` with a documented default.
+ICLR 2026. Every choice that the paper's slides leave open is a field of `LRNN` with a documented
+default.
 """
 
 import dataclasses
@@ -55,43 +56,48 @@ __all__ = ["LRNN", "LRNNLayer", "component", "layer", "neuron"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LRNN(Network):
-    """A deep LRNN R^in_dim -> R^out_dim; `depth=1` is the shallow one.
+    """A deep LRNN R^in_dim -> R^out_dim; `depth=1` is the shallow LRNN.
 
     Parameters: a nested dict `{"layer_0": {"projection": {weight (i, k, r), bias (k, r)},
     "component": {inner_weight, inner_bias, outer_weight (h, k, r)}, "norm": {scale, shift (r,)}},
-    ..., "head": {weight (r, o), bias (o,)}}`; the r axis of "component" is absent where shared.
+    ..., "head": {weight (r, o), bias (o,)}}`. With `sharing="shared"` the arrays of "component"
+    have no axis r.
+
+    "Open" below marks a choice that the paper's slides do not specify.
 
     Args:
       in_dim: inputs of the network, >= 1.
       out_dim: outputs of the network, >= 1.
       depth: number of product layers L, >= 1.
-      rank: separation rank r, the neurons of a layer; one for all layers or one for each.
-      components: factors k of each neuron.
-      hidden: units h of each component function.
+      rank: separation rank r, the number of neurons of a layer; one number for all layers or one
+        for each layer.
+      components: number of factors k of each neuron.
+      hidden: number of hidden units h of each component function.
       activation: sigma: 'spder' (images), 'sin' (PDEs), 'sin_arctan' (sound), or any function.
-      omega0: frequency inside the component functions; it scales their bias too, as in SIREN.
-      sharing: 'flex', a function of its own for every (neuron, component); 'shared', one for
-        every component of a layer, used by all its neurons (the paper's "SA").
+      omega0: frequency inside the component functions; it also scales their bias, as in SIREN.
+      sharing: 'flex', a separate function for every (neuron, component); 'shared', one function for
+        every component of a layer, shared by all its neurons (the paper's "SA").
       gamma: factor of g; None is the paper's components ** -0.5.
-      norm: 'layer', LayerNorm of each layer's output; 'none'.
-      norm_affine: LayerNorm has a scale and a shift (open in the slides).
-      norm_epsilon: added to LayerNorm's variance (open; PyTorch's default).
-      norm_last: LayerNorm after the last layer as well (open; "each phi" reads as yes).
+      norm: 'layer', LayerNorm of the output of each layer; 'none', no normalisation.
+      norm_affine: LayerNorm has a learned scale and shift (open).
+      norm_epsilon: constant added to LayerNorm's variance (open; default of PyTorch).
+      norm_last: apply LayerNorm after the last layer too (open; "each phi" suggests yes).
       inner_bias: component functions have the bias c (open).
       outer_bias: component functions have an output bias (open; without it, 197,267 parameters).
       head_bias: the linear head has a bias (open).
-      projection_init: W ~ 'fan_in' U(+-1/sqrt(i)), as PyTorch's linear layers, which fits pixels
-        fastest; or 'siren' U(+-1/i) first, U(+-sqrt(6/i)/omega0) then, 10 times lower frequencies
-        in deeper layers, smoother between pixels; b ~ U(+-1/sqrt(i)), never zero (open).
-      inner_init: a = 1 ('ones') or U(+-1) ('uniform'); c ~ U(+-1) where there is one (open).
-      sigma_g: standard deviation of g at initialisation, through v ~ U (open); exact where z = 0,
-        up to 1.2 times as much at the corners of [-1, 1]^i.
-      compute_dtype: 'full', that of points and parameters; 'bfloat16', for accelerators: operands
-        of the projections behind the first layer are rounded to bfloat16. The coordinates never
-        are, nor the head, nor anything but operands.
-      implementation: 'reference', the literal nested vmap with XLA's own sine; 'lean', batched and
-        fast; 'pallas', one fused kernel forward and one backward on a GPU, of which there is no
-        forward-mode derivative; 'auto', today 'lean'.
+      projection_init: distribution of W: 'fan_in', U(+-1/sqrt(i)), as in PyTorch's linear layers,
+        fits pixels fastest; 'siren', U(+-1/i) in the first layer and U(+-sqrt(6/i)/omega0) in the
+        others, has 10 times lower frequencies in deeper layers and is smoother between pixels;
+        b ~ U(+-1/sqrt(i)) in both, never zero (open).
+      inner_init: 'ones', a = 1; 'uniform', a ~ U(+-1); c ~ U(+-1) in both, if present (open).
+      sigma_g: standard deviation of g at initialisation, set through the limit of v ~ U (open). It
+        is exact where z = 0, and up to 1.2 times sigma_g at the corners of [-1, 1]^i.
+      compute_dtype: 'full', the dtype of points and parameters; 'bfloat16', for accelerators:
+        rounds the operands of the projections after the first layer to bfloat16. The coordinates,
+        the head and all other arithmetic are never rounded.
+      implementation: 'reference', the paper's formula as nested vmap with XLA's sine; 'lean',
+        batched and fast; 'pallas', one fused forward kernel and one fused backward kernel on a GPU,
+        without forward-mode derivatives; 'auto', currently 'lean'.
 
     Raises:
       InputError: a field is out of its range.
@@ -161,20 +167,20 @@ class LRNN(Network):
 
     @property
     def scale(self) -> float:
-        """gamma, the factor of every component function."""
+        """The value of gamma, the factor of every component function."""
         return self.components**-0.5 if self.gamma is None else self.gamma
 
     @property
     def smoothness(self) -> float:
-        """That of the inner activation: 1 for 'spder', whose second derivative diverges at 0."""
+        """As the inner activation: 1 for 'spder', whose second derivative diverges at 0."""
         return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
-        """Uniform throughout, and normalisation at scale 1 and shift 0."""
+        """Uniform distributions; LayerNorm starts with scale 1 and shift 0."""
         return _plan(self)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The product layers, in the form that `implementation` names, and the linear head."""
+        """The product layers, as selected by `implementation`, and the linear head."""
         form = _literal_layer if self.implementation == "reference" else _batched_layer
         layers: list[Layer] = [
             functools.partial(form, self, params[f"layer_{index}"], index=index)
@@ -186,23 +192,21 @@ class LRNN(Network):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LRNNLayer(Network):
-    """One product layer without a head, to stand inside another network: out_dim is the rank.
+    """One product layer without a head, for use inside another network; out_dim is the rank.
 
-    y_l = LayerNorm(prod_{j=1..k} (1 + k^(-1/2) g_j^l(w_j^l . x + b_j^l))). Parameters: those of one
-    layer of `LRNN`.
+    y_l = LayerNorm(prod_{j=1..k} (1 + k^(-1/2) g_j^l(w_j^l . x + b_j^l))). Parameters: as one layer
+    of `LRNN`. The layer uses the implementation 'lean' and full precision.
 
     Args:
       in_dim: inputs, >= 1.
-      rank: neurons, >= 1.
-      components: factors k of each neuron.
+      rank: number of neurons, >= 1.
+      components: number of factors k of each neuron.
       hidden: as in `LRNN`.
       activation: as in `LRNN`; 'sin' by default, which is smooth.
-      omega0: as in `LRNN`; 1 by default, for inputs that are features and not coordinates.
+      omega0: as in `LRNN`; 1 by default, for inputs that are features instead of coordinates.
       sharing: as in `LRNN`.
       norm: as in `LRNN`.
       sigma_g: as in `LRNN`.
-
-    It runs in the form 'lean' and in full precision.
 
     Raises:
       InputError: a field is out of its range.
@@ -237,42 +241,45 @@ class LRNNLayer(Network):
 
     @property
     def smoothness(self) -> float:
-        """That of the inner activation."""
+        """As the inner activation."""
         return smoothness(self.activation)
 
     @property
     def _network(self) -> LRNN:
-        """The network of this layer and a head."""
+        """An `LRNN` that consists of this layer and a head."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return LRNN(out_dim=1, depth=1, **own)
 
     def plan(self) -> dict[str, Any]:
-        """That of a layer of `LRNN`."""
+        """As one layer of `LRNN`."""
         return _layer_plan(self._network, self.in_dim, self.rank, 0)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The layer."""
+        """The product layer."""
         return [functools.partial(_batched_layer, self._network, params, index=0)]
 
 
-# The literal form, on one point ------------------------------------------------------------------
+# The reference implementation, on one point ------------------------------------------------------
 
 
 def component(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, ""]:
-    """g_j(w_j . x + b_j) of one component; projection weight (i,), function leaves (h,)."""
+    """g_j(w_j . x + b_j) of one component; projection weight (i,), arrays of the function (h,)."""
     projection = params["projection"]
     z = dot(x, projection["weight"]) + projection["bias"]
     return univariate(params["component"], z, exact(model.activation), model.omega0)
 
 
 def neuron(model: LRNN, params: Params, x: Float[Array, "i"]) -> Float[Array, ""]:
-    """phi = prod_j (1 + gamma g_j(z_j)) of one neuron; leaves (..., k)."""
+    """phi = prod_j (1 + gamma g_j(z_j)) of one neuron; all parameters have shape (..., k)."""
     g = jax.vmap(functools.partial(component, model), in_axes=(-1, None))(params, x)
     return jnp.prod(1 + model.scale * g)
 
 
 def layer(model: LRNN, params: Params, x: Float[Array, "i"], index: int) -> Float[Array, "r"]:
-    """LayerNorm of all neurons of layer `index`; leaves (..., k, r), or (h, k) where shared."""
+    """LayerNorm of all neurons of layer `index`.
+
+    The parameters have shape (..., k, r); those of shared component functions have shape (h, k).
+    """
     neurons = {name: params[name] for name in ("projection", "component")}
     axes = {"projection": -1, "component": -1 if model.sharing == "flex" else None}
     phi = jax.vmap(functools.partial(neuron, model), in_axes=(axes, None))(neurons, x)
@@ -282,7 +289,7 @@ def layer(model: LRNN, params: Params, x: Float[Array, "i"], index: int) -> Floa
 def _literal_layer(
     model: LRNN, params: Params, x: Float[Array, "*n i"], index: int
 ) -> Float[Array, "*n r"]:
-    """`layer` under `jax.vmap` over every batch axis."""
+    """`layer` under one `jax.vmap` for each batch axis."""
     point = functools.partial(layer, model, params, index=index)
     for _ in x.shape[:-1]:
         point = jax.vmap(point)
@@ -296,16 +303,18 @@ def _batched_layer(model: LRNN, params: Params, x: Float[Array, "*n i"], index: 
     tau, unit = in_half_turns(model.activation)
     neurons = _neurons(model, params, unit)
     if model.implementation == "pallas":
-        from lrnn_jax.kernels.pallas import pallas_neurons  # half a second, for few users
+        from lrnn_jax.kernels.pallas import pallas_neurons  # takes half a second; few users need it
 
         phi = pallas_neurons(neurons, x, tau)
     else:
+        # Never round the coordinates, the input of the first layer: with eight bits, neighbouring
+        # pixels of a photograph would be the same point.
         phi = lean_neurons(neurons, x, tau, model.compute_dtype == "bfloat16" and index > 0)
     return _normalise(model, params, phi, index)
 
 
 def _neurons(model: LRNN, params: Params, unit: float) -> Neurons:
-    """A layer's parameters with omega0, gamma and the unit of the activation's argument put in."""
+    """The parameters of a layer, with omega0, gamma and the unit of the argument folded in."""
     projection, own = params["projection"], params["component"]
     _, k, r = projection["weight"].shape
 
@@ -313,6 +322,7 @@ def _neurons(model: LRNN, params: Params, unit: float) -> Neurons:
         shared = model.sharing == "shared"
         return jnp.broadcast_to(leaf[..., None], (*leaf.shape, r)) if shared else leaf
 
+    # The fast sines take half turns: dividing omega0 by pi here costs nothing per point.
     frequency = model.omega0 / unit
     slope = frequency * full(own["inner_weight"])
     base = jnp.ones((k, r), slope.dtype)
@@ -374,7 +384,7 @@ def _layer_plan(model: LRNN, fan_in: int, rank: int, index: int) -> dict[str, An
 
 
 def _component_plan(model: LRNN, units: tuple[int, ...]) -> dict[str, Any]:
-    """v ~ U with h E[v^2] E[sigma^2] = sigma_g^2, the mean of sigma^2 taken over |u| < omega0."""
+    """v ~ U with h E[v^2] E[sigma(u)^2] = sigma_g^2, where u is uniform on (-omega0, omega0)."""
     shape = (model.hidden, *units)
     rms = root_mean_square(model.activation, model.omega0)
     plan: dict[str, Any] = {

@@ -1,10 +1,11 @@
-"""Multiplicative filter networks: products of sinusoidal or Gabor filters, without compositions.
+"""Multiplicative filter networks: products of sinusoidal or Gabor filters, without composition.
 
     z^(1) = g^(1)(x),  z^(i+1) = (W^(i) z^(i) + b^(i)) * g^(i+1)(x),  y = W z^(L) + b
     g(x) = sin(U x + c)                                                    FourierNet
     g(x) = exp(-gamma / 2 |x - mu|^2) sin(U x + c)                         GaborNet
 
-y is exactly a linear combination of sinusoids (Gabor functions) of x. Derived from the paper.
+y is exactly a linear combination of sinusoids (Gabor functions) of x. The implementation follows
+the paper.
 
 Axis letters: n points, i inputs, o outputs, w width.
 
@@ -47,8 +48,9 @@ class FourierNet(Network):
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each layer.
-      depth: filters L, >= 1: one more than the multiplications.
-      input_scale: of all filters together, > 0; each has it divided by sqrt(depth).
+      depth: number of filters L, >= 1; there are L - 1 multiplications.
+      input_scale: frequency scale of all filters combined, > 0; each filter uses input_scale /
+        sqrt(depth).
 
     Raises:
       InputError: a field is out of its range.
@@ -67,7 +69,7 @@ class FourierNet(Network):
         require_positive(self, "input_scale")
 
     def plan(self) -> dict[str, Any]:
-        """The paper's."""
+        """The paper's initialisation."""
         return _plan(self)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
@@ -79,17 +81,20 @@ class FourierNet(Network):
 class GaborNet(Network):
     """GaborNet: a multiplicative filter network of Gabor functions.
 
-    Parameters: those of `FourierNet`, and `{"centre": (i, w), "precision": (w,)}` in each filter:
-    mu ~ U(-1, 1), gamma ~ Gamma(alpha / depth, rate beta); U has the factor sqrt(gamma).
+    Parameters: as `FourierNet`, and in each filter `{"centre": (i, w), "precision": (w,)}` for mu
+    and gamma. mu ~ U(-1, 1), gamma ~ Gamma(alpha / depth, rate beta); U is multiplied by
+    sqrt(gamma).
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each layer.
-      depth: filters L, >= 1; 3 of width 256 have 136,963 parameters for 2 -> 3, as in WIRE's copy.
-      input_scale: of all filters together, > 0; WIRE's copy has 128 in each, whatever the depth.
-      alpha: shape of the distribution of gamma, all filters together, > 0.
-      beta: its rate, > 0.
+      depth: number of filters L, >= 1; 3 filters of width 256 have 136,963 parameters for 2 -> 3,
+        as in the implementation that comes with WIRE.
+      input_scale: frequency scale of all filters combined, > 0; WIRE's implementation uses 128 in
+        each filter, independent of the depth.
+      alpha: shape parameter of the Gamma distribution, all filters combined, > 0.
+      beta: rate of the Gamma distribution, > 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -110,7 +115,7 @@ class GaborNet(Network):
         require_positive(self, "input_scale", "alpha", "beta")
 
     def plan(self) -> dict[str, Any]:
-        """The paper's, but for gamma and its factor of U, which `init` draws."""
+        """The paper's initialisation, except for gamma and the factor sqrt(gamma): see `init`."""
         plan = _plan(self)
         for index in range(self.depth):
             plan[f"filter_{index}"] |= {
@@ -120,7 +125,7 @@ class GaborNet(Network):
         return plan
 
     def init(self, key: Key) -> Params:
-        """Parameters drawn with `key` in JAX's default float dtype."""
+        """Draw the parameters with `key`, in JAX's default float dtype."""
         plan_key, gamma_key = jax.random.split(key)
         params = initialize(plan_key, self.plan())
         shape = (self.depth, self.width)
@@ -151,11 +156,13 @@ def _layers(model: FourierNet | GaborNet, params: Params, x: jax.Array, filtered
 
 
 def _sine(params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n w"]:
+    # `sinpi` takes half turns: divide the parameters by pi, which is cheaper than at every point.
     return sinpi(affine(x, params["weight"] / math.pi, params["bias"] / math.pi))
 
 
 def _envelope(params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n w"]:
-    """exp(-gamma / 2 |x - mu|^2), the square expanded so that no (n, i, w) array is made."""
+    """exp(-gamma / 2 |x - mu|^2)."""
+    # Expand the square: |x|^2 + |mu|^2 - 2 x . mu needs no (n, i, w) array.
     centre = params["centre"]
     squares = jnp.sum(x * x, axis=-1, keepdims=True) + jnp.sum(centre * centre, axis=0)
     distance = squares - 2 * dot(x, centre)

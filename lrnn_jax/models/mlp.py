@@ -1,10 +1,10 @@
-"""MLPs with a fixed activation, each initialised as its authors do.
+"""MLPs with a fixed activation, each with the initialisation of its authors.
 
     h^(1) = sigma(W gamma(x) + b), ..., y = V h^(L) + v
 
-`Siren`, `Spder`, `Finer` and `Gauss` take the coordinates as they are (gamma = id) and have an
-activation that carries high frequencies; `FFN` and `ReluPE` encode the coordinates and are ReLU
-networks after that; `MLP` is the plain one.
+`MLP` is the plain network. `Siren`, `Spder`, `Finer` and `Gauss` take the coordinates without an
+encoding (gamma = identity) and use an activation that represents high frequencies. `FFN` and
+`ReluPE` are ReLU networks on encoded coordinates.
 
 Axis letters: n points, i inputs, o outputs, w width.
 """
@@ -44,10 +44,10 @@ class MLP(Network):
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: hidden layers.
-      activation: sigma: 'tanh' (the usual PINN), 'relu', 'sin', ..., or any function.
+      depth: number of hidden layers.
+      activation: sigma: 'tanh' (common in PINNs), 'relu', 'sin', ..., or any function.
       weight_init: 'glorot', U(+-sqrt(6 / (i + o))), biases 0; 'he', U(+-sqrt(6 / i)), biases 0;
-        'fan_in', weights and biases U(+-1 / sqrt(i)), PyTorch's default.
+        'fan_in', weights and biases U(+-1 / sqrt(i)), as in PyTorch.
 
     Raises:
       InputError: a field is out of its range.
@@ -72,11 +72,11 @@ class MLP(Network):
 
     @property
     def smoothness(self) -> float:
-        """That of the activation."""
+        """As the activation."""
         return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
-        """As `weight_init` says."""
+        """The initialisation selected by `weight_init`."""
 
         def dense(fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
             if self.weight_init == "fan_in":
@@ -94,20 +94,20 @@ class MLP(Network):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Siren(Network):
-    """SIREN: an MLP whose activation is sin(omega0 (W x + b)); the first layer has its own omega0.
+    """SIREN: an MLP with layers sin(omega0 (W x + b)); the first layer may have another omega0.
 
-    Parameters: `{"layer_0": {weight (i, w), bias (w,)}, ..., "head": {weight (w, o), bias (o,)}}`,
-    W ~ U(+-1/i) first, U(+-sqrt(6/i)/omega0) then; biases U(+-1/sqrt(i)).
+    Parameters: `{"layer_0": {weight (i, w), bias (w,)}, ..., "head": {weight (w, o), bias (o,)}}`.
+    W ~ U(+-1/i) in the first layer and U(+-sqrt(6/i)/omega0) in the others; biases U(+-1/sqrt(i)).
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: sine layers, the first one counted: 4 of 256 are the 198,401 parameters of the image
-        studies for 2 -> 1 (`hidden_layers=3` in the authors' code).
-      omega0: frequency, > 0, `hidden_omega_0` in the authors' code; it multiplies the bias too.
-      first_omega0: that of the first layer, > 0, their `first_omega_0`, whose limits do not depend
-        on it; None is omega0.
+      depth: number of sine layers, including the first. 4 layers of width 256 have the 198,401
+        parameters of the image studies for 2 -> 1 (`hidden_layers=3` in the authors' code).
+      omega0: frequency, > 0, `hidden_omega_0` in the authors' code; it also multiplies the bias.
+      first_omega0: frequency of the first layer, > 0, `first_omega_0` in the authors' code; the
+        initialisation does not depend on it. None means omega0.
 
     Raises:
       InputError: a field is out of its range.
@@ -141,15 +141,15 @@ class Siren(Network):
 class Spder(Network):
     """SPDER: SIREN with the damped activation sin(u) sqrt|u| or sin(u) arctan(u).
 
-    Parameters and initialisation are those of `Siren`.
+    Parameters and initialisation: as `Siren`.
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: activated layers, the first one counted.
-      omega0: frequency, > 0, in every layer; it multiplies the bias too.
-      activation: 'spder', the authors' choice for images, or 'sin_arctan', theirs for sound.
+      depth: number of hidden layers, including the first.
+      omega0: frequency of every layer, > 0; it also multiplies the bias.
+      activation: the authors use 'spder' for images and 'sin_arctan' for sound.
 
     Raises:
       InputError: a field is out of its range.
@@ -173,7 +173,7 @@ class Spder(Network):
 
     @property
     def smoothness(self) -> float:
-        """That of the activation: 1 for 'spder', whose second derivative diverges at 0."""
+        """As the activation: 1 for 'spder', whose second derivative diverges at 0."""
         return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Spder(Network):
         return _siren_stack(self)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The activated layers and the linear head."""
+        """The hidden layers and the linear head."""
         return _layers(self, params, _scaled(self.activation, self.omega0))
 
 
@@ -189,19 +189,21 @@ class Spder(Network):
 class Finer(Network):
     """FINER: an MLP with the variable-periodic activation sin(omega0 (|z| + 1) z), z = W x + b.
 
-    Parameters and weights are those of `Siren`.
+    Parameters and initialisation of the weights: as `Siren`.
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: activated layers, the first one counted.
+      depth: number of hidden layers, including the first.
       omega0: frequency, > 0, `hidden_omega_0` in the authors' code.
-      first_omega0: that of the first layer, > 0, their `first_omega_0`; None is omega0.
-      first_bias: the first layer's biases are U(+-first_bias), the larger the higher the
-        frequencies; None is SIREN's U(+-1/sqrt(i)), the authors' default.
-      scale_gradient: the derivative is that of the function; False holds |z| + 1 constant in it,
-        as the authors' code does unless told otherwise, and is unfit for differential equations.
+      first_omega0: frequency of the first layer, > 0, `first_omega_0` in the authors' code; None
+        means omega0.
+      first_bias: the biases of the first layer are U(+-first_bias); larger values give higher
+        frequencies. None means SIREN's U(+-1/sqrt(i)), the authors' default.
+      scale_gradient: True differentiates the activation exactly. False treats |z| + 1 as a constant
+        in the derivative, the default of the authors' code; do not use False for differential
+        equations.
 
     Raises:
       InputError: a field is out of its range.
@@ -228,15 +230,15 @@ class Finer(Network):
 
     @property
     def smoothness(self) -> float:
-        """1: |z| z has a jump in its second derivative."""
+        """1: the second derivative of |z| z is discontinuous at 0."""
         return 1
 
     def plan(self) -> dict[str, Any]:
-        """SIREN's limits, and `first_bias`."""
+        """SIREN's limits, with `first_bias` in the first layer."""
         return _siren_stack(self, self.first_bias)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The activated layers and the linear head."""
+        """The hidden layers and the linear head."""
 
         def periodic(omega0: float) -> Callable[[jax.Array], jax.Array]:
             sine = _scaled("sin", omega0)
@@ -253,16 +255,16 @@ class Finer(Network):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gauss(Network):
-    """The Gaussian MLP: h = exp(-(scale (W x + b))^2), weights and biases U(+-1 / sqrt(i)).
+    """Gaussian MLP: h = exp(-(scale (W x + b))^2), weights and biases U(+-1 / sqrt(i)).
 
-    Parameters: those of `MLP`.
+    Parameters: as `MLP`.
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: hidden layers.
-      scale: > 0; 10 in WIRE's experiments, 30 in FINER's.
+      depth: number of hidden layers.
+      scale: inverse width of the Gaussian, > 0; 10 in WIRE's experiments, 30 in FINER's.
 
     Raises:
       InputError: a field is out of its range.
@@ -295,14 +297,15 @@ class Gauss(Network):
 class ReluPE(Network):
     """ReLU+PE: a ReLU MLP on [x, sin(2^m pi x), cos(2^m pi x)], m = 0..frequencies - 1.
 
-    Parameters: those of `MLP` with in_dim (1 + 2 frequencies) inputs, all U(+-1 / sqrt(i)).
+    Parameters: as `MLP` with in_dim (1 + 2 frequencies) inputs, all U(+-1 / sqrt(i)).
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: hidden layers.
-      frequencies: per axis, >= 1; WIRE takes floor(log2(side / 4)) for a picture: 6 for 256 pixels.
+      depth: number of hidden layers.
+      frequencies: number of frequencies per axis, >= 1; for an image, WIRE uses
+        floor(log2(side / 4)): 6 for 256 pixels.
 
     Raises:
       InputError: a field is out of its range.
@@ -342,20 +345,22 @@ class ReluPE(Network):
 class FFN(Network):
     """Fourier feature network: a ReLU MLP on [cos(2 pi B x), sin(2 pi B x)], B ~ N(0, sigma^2).
 
-    Parameters: those of `MLP` with 2 features inputs, weights U(+-sqrt(6 / (i + o))), biases 0.
-    B is fixed: it is drawn from `seed`, is no parameter, and is equal for every key of `init`. The
-    authors have 256 rows, biases of N(0, 1e-4) and, for pictures in [0, 1], a sigmoid at the end;
-    here the rows count as much as a hidden layer of 256, and the output is linear.
+    Parameters: as `MLP` with 2 * features inputs, weights U(+-sqrt(6 / (i + o))), biases 0. B is
+    drawn from `seed`. It is not a parameter, and it does not depend on the key of `init`.
+
+    Differences from the authors' code: they use 256 rows, biases ~ N(0, 1e-4) and, for images with
+    values in [0, 1], a final sigmoid. Here the default of 128 rows gives 256 features, the width of
+    a hidden layer, and the output is linear.
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: hidden layers.
-      features: rows of B, the random frequencies.
-      sigma: standard deviation of the frequencies, > 0, in periods per unit of x: the authors' 10
-        on [0, 1) is 5 on [-1, 1).
-      seed: of B, >= 0.
+      depth: number of hidden layers.
+      features: number of rows of B, the random frequencies.
+      sigma: standard deviation of the frequencies, > 0, in periods per unit of x; the authors' 10
+        on [0, 1) corresponds to 5 on [-1, 1).
+      seed: seed that B is drawn from, >= 0.
 
     Raises:
       InputError: a field is out of its range.
@@ -386,7 +391,7 @@ class FFN(Network):
         return 0
 
     def plan(self) -> dict[str, Any]:
-        """Glorot's limits, as in the authors' `stax.Dense`, uniform where that is normal."""
+        """Glorot's limits. The distribution is uniform; the authors' `stax.Dense` uses a normal."""
 
         def dense(fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
             return linear(fan_in, fan_out, glorot_limit(fan_in, fan_out), bias=0.0)
@@ -406,14 +411,14 @@ def _check(model: Any, *positive: str) -> None:
 
 
 def _frequencies(model: Siren | Finer) -> tuple[float, float]:
-    """omega0 of the hidden layers and of the first one."""
+    """omega0 of the hidden layers, and omega0 of the first layer."""
     return model.omega0, model.omega0 if model.first_omega0 is None else model.first_omega0
 
 
 def _stack(
     model: Any, fan_in: int, dense: Callable[[int, int, int], dict[str, Any]]
 ) -> dict[str, Any]:
-    """The plan of `depth` layers and the head, of dense(fan_in, fan_out, index) each."""
+    """The plan of `depth` layers and the head, each from dense(fan_in, fan_out, index)."""
     widths = (fan_in, *(model.width,) * model.depth, model.out_dim)
     names = [*(f"layer_{index}" for index in range(model.depth)), "head"]
     return {
@@ -435,7 +440,7 @@ def _siren_stack(model: Any, first_bias: float | None = None) -> dict[str, Any]:
 
 
 def _scaled(choice: Activation, omega0: float) -> Callable[[jax.Array], jax.Array]:
-    """z -> sigma(omega0 z)."""
+    """The function z -> sigma(omega0 z), with 1 / pi folded into omega0 for sines."""
     tau, unit = in_half_turns(choice)
     return tau if omega0 == unit else lambda z: tau((omega0 / unit) * z)
 
@@ -446,7 +451,7 @@ def _layers(
     sigma: Callable[[jax.Array], jax.Array],
     first_sigma: Callable[[jax.Array], jax.Array] | None = None,
 ) -> list[Layer]:
-    """h -> sigma(W h + b) for each hidden layer, `first_sigma` in the first, and the head."""
+    """The hidden layers h -> sigma(W h + b), the first with `first_sigma`, and the linear head."""
 
     def dense(name: str) -> Layer:
         return lambda h: affine(h, params[name]["weight"], params[name]["bias"])

@@ -1,18 +1,20 @@
-"""NestNet: networks whose neurons are activated by small trainable networks.
+"""NestNet: networks whose activation functions are small trainable networks.
 
     h^(1) = rho^(1)(W gamma(x) + b), ..., y = V h^(L) + v
     rho(z) = w2 . relu(w1 z + b1) + b2                                       height 2
     rho_s(z) = w2 . rho_{s-1}(w1 z + b1) + b2,  rho_1 = sigma, relu          height s
 
-The literal form is pure functions on one point, smallest first: `subnetwork` of
-`kernels.nested` (recursive in height), `layer` (it under `jax.vmap` over neurons). It is what the
-tests hold the lean form, the same function unrolled on a batch, to.
+The reference implementation consists of pure functions of one point: `subnetwork` of
+`kernels.nested` (recursive in height) and `layer` (`subnetwork` under `jax.vmap` over neurons). The
+`lean` implementation computes the same function, unrolled, on a batch; the tests compare it with
+the reference.
 
-Axis letters: n points, i inputs of a layer, o outputs, w width, g subnetworks, h their width.
+Axis letters: n points, i inputs of a layer, o outputs, w width, g subnetworks, h hidden units of a
+subnetwork.
 
 References: Zhang, Shen and Yang, "Neural Network Architecture Beyond Width and Depth", NeurIPS 2022
 (arXiv 2205.09459); "Unveiling the Potential of Superexpressive Networks in Implicit Neural
-Representations" (arXiv 2503.21166). What they leave open is a field of `NestNet`.
+Representations" (arXiv 2503.21166). Every choice that they leave open is a field of `NestNet`.
 """
 
 import dataclasses
@@ -53,40 +55,44 @@ class NestNet(Network):
     """A NestNet R^in_dim -> R^out_dim; `height=1` is an MLP on the same features.
 
     Parameters: `{"layer_0": {weight (i, w), bias (w,), "subnetwork": rho}, ..., "head": {weight
-    (w, o), bias (o,)}}` with the levels of rho as in `kernels.nested`; `sharing="net"` has one
-    "subnetwork" beside the layers instead. The default for 2 -> 3 counts 153,121.
+    (w, o), bias (o,)}}`, with the levels of rho as in `kernels.nested`. With `sharing="net"` there
+    is a single "subnetwork" at the top level of the dict. The default network has 153,121
+    parameters for 2 -> 3.
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
       width: neurons of each hidden layer.
-      depth: hidden layers, the first one counted: the papers' "2 hidden layers" are 3 here.
+      depth: number of hidden layers, including the first: the papers' "2 hidden layers" are 3 here.
       height: s >= 1; the activation has s - 1 levels of subnetworks.
-      activation: rho_1: what the subnetworks are made of, and the activation of the other neurons.
-        'relu' is the papers'; a smooth one, such as 'tanh', has the derivatives that a differential
-        equation asks for.
-      frequencies: integer Fourier features per axis, cos and sin of 2 pi m u for m = 1..frequencies
-        with u = (x + period / 2) / period; 0 takes the coordinates as they are. The papers do not
-        state how many; 20 gives their 153 thousand parameters.
-      period: length of the domain of x; 2 is [-1, 1), where u runs through [0, 1). A field with
-        features of integer frequency repeats itself beyond.
-      raw: the coordinates stand beside their features.
-      sharing: 'layer', every layer has subnetworks of its own; 'net', one set for all layers.
-      groups: subnetworks in a set: of m nested neurons, 1..m of them; neuron j has number
+      activation: rho_1, the innermost activation of the subnetworks and the activation of neurons
+        without a subnetwork. The papers use 'relu'; a smooth activation, such as 'tanh', has the
+        derivatives that a differential equation needs.
+      frequencies: number of integer Fourier features per axis, cos and sin of 2 pi m u for
+        m = 1..frequencies with u = (x + period / 2) / period; 0 uses the coordinates without an
+        encoding. The papers do not state the number; 20 gives their 153 thousand parameters.
+      period: length of the domain of x; 2 is [-1, 1), where u covers [0, 1). With Fourier features
+        of integer frequency the field is periodic outside.
+      raw: True appends the features to the coordinates instead of replacing them.
+      sharing: 'layer', a separate set of subnetworks for every layer; 'net', one set for all
+        layers.
+      groups: number of subnetworks in a set, 1..m for m nested neurons; neuron j uses number
         j groups // m.
-      fraction: share of a layer's neurons, in (0, 1], that is activated by subnetworks, the first
-        round(fraction width); rho_1 activates the rest.
-      sub_width: hidden units of a subnetwork; >= 3 with the prescribed start.
+      fraction: share of the neurons of a layer, in (0, 1], that have a subnetwork as activation:
+        the first round(fraction width); the activation of the others is rho_1.
+      sub_width: hidden units of a subnetwork; >= 3 with the prescribed initialisation.
       sub_depth: hidden layers of a subnetwork.
-      sub_init: 'prescribed', w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: see
-        `prescribed_start`; with `sub_depth` > 1 or recursion 'C' it is that of ReLU alone;
-        'random', the ablation: U(+-1 / sqrt(fan-in)) throughout.
-      recursion: of the prescribed start, for height > 2. 'A', every level the same constants; 'B',
-        outer levels that pass the inner ones on unchanged, so that the net starts as one of height
-        2; 'C', as A with w2 scaled so that E[rho(z)^2] = 1/2 for z ~ N(0, 1), as for ReLU.
-      weight_init: of the layers: 'fan_in', U(+-1 / sqrt(i)), PyTorch's default; 'he',
-        U(+-sqrt(6 / i)) with biases U(+-1 / sqrt(i)).
-      implementation: 'lean', batched and fast; 'reference', the literal nested vmap; 'auto'.
+      sub_init: 'prescribed', w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0, see
+        `prescribed_start`; with `sub_depth` > 1 or recursion 'C' it needs the activation 'relu'.
+        'random', for ablations, U(+-1 / sqrt(fan-in)) for all parameters.
+      recursion: variant of the prescribed initialisation for height > 2. 'A', the same constants in
+        every level; 'B', outer levels that pass the inner levels through unchanged, so that the
+        network starts as one of height 2; 'C', as 'A' with w2 scaled so that E[rho(z)^2] = 1/2 for
+        z ~ N(0, 1), as for ReLU.
+      weight_init: initialisation of the layers. 'fan_in', U(+-1 / sqrt(i)), PyTorch's default;
+        'he', U(+-sqrt(6 / i)) with biases U(+-1 / sqrt(i)).
+      implementation: 'lean', batched and fast; 'reference', the formula as nested vmap; 'auto',
+        currently 'lean'.
 
     Raises:
       InputError: a field is out of its range.
@@ -132,16 +138,16 @@ class NestNet(Network):
 
     @property
     def nested(self) -> int:
-        """How many neurons of a layer are activated by subnetworks."""
+        """The number of neurons of a layer whose activation is a subnetwork."""
         return _nested(self)
 
     @property
     def smoothness(self) -> float:
-        """That of rho_1: 0 for ReLU, which makes it piecewise linear in its features."""
+        """As rho_1: 0 for ReLU, with which the network is piecewise linear in its features."""
         return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
-        """As `weight_init`, `sub_init` and `recursion` say."""
+        """The initialisation selected by `weight_init`, `sub_init` and `recursion`."""
         features = 2 * self.in_dim * self.frequencies
         features += self.in_dim * (self.raw or not self.frequencies)
         widths = (features, *(self.width,) * self.depth, self.out_dim)
@@ -154,7 +160,7 @@ class NestNet(Network):
         return layers | {"head": head} | common
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The features, the nested layers, in the form of `implementation`, and the head."""
+        """The features, the nested layers, as selected by `implementation`, and the linear head."""
         form = _literal_layer if self.implementation == "reference" else _lean_layer
 
         def hidden(index: int) -> Layer:
@@ -178,17 +184,18 @@ class NestNet(Network):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NestedActivation(Network):
-    """The learned activation of a NestNet as a layer of its own: y_j = rho(x_j).
+    """The learned activation of a NestNet as a separate layer: y_j = rho(x_j).
 
-    Parameters: `{"level_1": {inner_weight, inner_bias, outer_weight (g, h), outer_bias (g,)}}`, and
-    a level more for each unit of height.
+    Parameters: `{"level_1": {inner_weight, inner_bias, outer_weight (g, h), outer_bias (g,)}, ...}`
+    with height - 1 levels.
 
     Args:
-      width: inputs, and outputs.
+      width: number of inputs, which is also the number of outputs.
       height: as in `NestNet`, >= 2.
       activation: rho_1, as in `NestNet`.
-      groups: subnetworks, as in `NestNet`.
-      fraction: share of the neurons that is activated by subnetworks; rho_1 activates the rest.
+      groups: number of subnetworks, as in `NestNet`.
+      fraction: share of the neurons, in (0, 1], that have a subnetwork as activation; the
+        activation of the others is rho_1.
       sub_width: hidden units of a subnetwork.
       sub_depth: hidden layers of a subnetwork.
       sub_init: as in `NestNet`.
@@ -234,15 +241,15 @@ class NestedActivation(Network):
 
     @property
     def smoothness(self) -> float:
-        """That of rho_1."""
+        """As rho_1."""
         return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
-        """As `sub_init` and `recursion` say."""
+        """The initialisation selected by `sub_init` and `recursion`."""
         return _subnetwork_plan(self)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The activation."""
+        """The activation, as the only layer."""
         return [functools.partial(_activate, self, params)]
 
 
@@ -284,11 +291,11 @@ def _check_subnetwork(model: NestNet | NestedActivation) -> None:
         )
 
 
-# The literal form, on one point ------------------------------------------------------------------
+# The reference implementation, on one point ------------------------------------------------------
 
 
 def layer(model: NestNet, params: Params, x: Float[Array, "i"]) -> Float[Array, "w"]:
-    """rho(w_j . x + b_j) of all neurons j of a layer, rho_1 where the neuron is not nested."""
+    """rho(w_j . x + b_j) of all neurons j of a layer; rho_1 for neurons without a subnetwork."""
     z, sigma = affine(x, params["weight"], params["bias"]), activation(model.activation)
     nested, rest = z[: model.nested], z[model.nested :]
     if not params["subnetwork"]:
@@ -300,7 +307,7 @@ def layer(model: NestNet, params: Params, x: Float[Array, "i"]) -> Float[Array, 
 
 
 def _literal_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> jax.Array:
-    """`layer` under `jax.vmap` over every batch axis."""
+    """`layer` under one `jax.vmap` for each batch axis."""
     point: Callable[[jax.Array], jax.Array] = functools.partial(layer, model, params)
     for _ in x.shape[:-1]:
         point = jax.vmap(point)
@@ -356,21 +363,25 @@ def _subnetwork_plan(model: NestNet | NestedActivation) -> dict[str, Any]:
 def prescribed_start(
     height: int, recursion: str = "A", sub_width: int = 3, sub_depth: int = 1
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The levels of a subnetwork at the start that the papers prescribe, outermost first.
+    """The initial values of a subnetwork that the papers prescribe: its levels, outermost first.
 
     w1 = (1, 1, 1), b1 = (-0.2, -0.1, 0), w2 = (1, 1, -1), b2 = 0: rho(z) is 0 for z < 0, falls to
-    -0.1 at 0.1, stays there to 0.2, and rises as z - 0.3. The papers have height 2, width 3 and one
-    hidden layer; the rest is our choice: see `NestNet` for the recursions; units beyond the third
-    start with outer weight 0 at knots 0.3, 0.4, ...; further hidden layers start as what
-    the activation between them leaves as it is, so that they change nothing. (Starting as rho after
-    rho would leave a net dead: rho of the small numbers that reach it is 0 or negative.)
+    -0.1 at z = 0.1, stays -0.1 up to z = 0.2, and is z - 0.3 above. The papers define height 2,
+    width 3 and one hidden layer; the extensions are choices of this package:
+
+      * height > 2: see `recursion` of `NestNet`;
+      * units after the third start with outer weight 0 and knots at 0.3, 0.4, ...;
+      * additional hidden layers start with weights that undo the activation between the layers, so
+        that they do not change the function.
 
     Args:
       height: >= 2.
       recursion: 'A', 'B' or 'C'.
-      sub_width: >= 3.
-      sub_depth: >= 1.
+      sub_width: number of hidden units, >= 3.
+      sub_depth: number of hidden layers, >= 1.
     """
+    # Additional hidden layers do not start as rho after rho: that network would not train, because
+    # rho of the small numbers that reach it is 0 or negative.
     paper = np.array([0.2, 0.1, 0.0, *(0.1 * np.arange(3, sub_width))])
     passing = np.array([0.0, 0.1, 0.2, *paper[3:]])
     falling = np.array([1.0, 1.0, -1.0, *np.zeros(sub_width - 3)])
@@ -389,7 +400,10 @@ def prescribed_start(
 def _level(
     knots: np.ndarray, weight: np.ndarray, sub_depth: int, inner: list[dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """One level at its start; further hidden layers undo the line G z + O that ends `inner`."""
+    """The initial values of one level.
+
+    The inner activation is the line gain z + offset for large z; additional hidden layers undo it.
+    """
     h, extra = len(knots), sub_depth - 1
     level = {
         "inner_weight": np.ones(h),
@@ -411,7 +425,7 @@ def _level(
 def _with_unit_gain(
     level: dict[str, np.ndarray], inner: list[dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The level with w2 scaled so that E[rho(z)^2] = 1/2."""
+    """The level with w2 scaled so that E[rho(z)^2] = 1/2 for z ~ N(0, 1)."""
     z = np.linspace(-8, 8, 16001)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     square = np.sum(density * _evaluate([level, *inner], z) ** 2)

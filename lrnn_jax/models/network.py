@@ -1,4 +1,4 @@
-"""What the networks of the zoo share: drawing, checking, counting."""
+"""The base class of the networks: initialisation, checks, parameter and operation counts."""
 
 import abc
 import math
@@ -19,42 +19,42 @@ from lrnn_jax.typing import Key, Params
 __all__ = ["Layer", "Network"]
 
 Layer = Callable[[Any], Any]
-"""One layer bound to its parameters: the output of the layer before it to its own."""
+"""One layer bound to its parameters: maps the output of the previous layer to its own output."""
 
 
 class Network(abc.ABC):
-    """A network as a plan for its parameters and a sequence of layers.
+    """Base class: a network is a plan for its parameters and a sequence of layers.
 
-    The models of the zoo are frozen, keyword-only dataclasses that define `plan` and `layers`;
-    they are final. Of all of them it holds that equal specs are equal values and compile once.
+    The models of the zoo are frozen, keyword-only dataclasses that define `plan` and `layers`. They
+    are not meant to be subclassed. Two models with equal fields compare equal and compile once.
     """
 
     in_dim: int
     out_dim: int
     citation: ClassVar[str]
-    """The publication that the network is from."""
+    """The publication that introduced the network."""
 
     @abc.abstractmethod
     def plan(self) -> dict[str, Any]:
-        """How each parameter is drawn: a nested dict with the structure of the parameters."""
+        """The distribution of each parameter, as a nested dict with the parameters' structure."""
 
     @abc.abstractmethod
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> Sequence[Layer]:
-        """The layers, bound to their parameters, whose composition is the network.
+        """The layers, bound to their parameters; their composition is the network.
 
         Args:
           params: the parameters.
-          x: the points, for networks whose later layers see them too.
+          x: the points, for networks whose later layers also depend on them.
         """
 
     @property
     def smoothness(self) -> float:
-        """How many continuous derivatives y(x) has: 0 is a function with kinks."""
+        """The number of continuous derivatives of y(x): 0 for a function with kinks."""
         return math.inf
 
     @property
     def parameter_count(self) -> int:
-        """The real numbers among the parameters."""
+        """The number of real parameters."""
         return plan_size(self.plan())
 
     def flops(self, n_points: int = 1) -> int:
@@ -67,14 +67,14 @@ class Network(abc.ABC):
         return count_flops(self.apply, params, x)
 
     def init(self, key: Key) -> Params:
-        """Parameters drawn with `key` in JAX's default float dtype."""
+        """Draw the parameters with `key`, in JAX's default float dtype."""
         return initialize(key, self.plan())
 
     def apply(self, params: Params, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n o"]:
         """y(x) for a point (in_dim,) or any batch of points (..., in_dim).
 
         Raises:
-          InputError: `x` has another number of coordinates, or `params` are another model's.
+          InputError: the last axis of `x` is not in_dim, or `params` belong to another model.
         """
         points = self.as_points(x)
         self.require_own(params)
@@ -84,10 +84,10 @@ class Network(abc.ABC):
         return h
 
     def as_points(self, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n i"]:
-        """`x` as an array of its own float dtype; integers take JAX's default one.
+        """`x` as an array; floats keep their dtype, integers get JAX's default float dtype.
 
         Raises:
-          InputError: it has another number of coordinates.
+          InputError: the last axis of `x` is not in_dim.
         """
         points = jnp.asarray(x)
         points = points if jnp.issubdtype(points.dtype, jnp.inexact) else points.astype(float)
@@ -95,10 +95,10 @@ class Network(abc.ABC):
         return points
 
     def require_own(self, params: Params) -> None:
-        """The parameters have the names and the shapes of this model's.
+        """Check that `params` have the names and the shapes of this model's parameters.
 
         Raises:
-          InputError: naming the first that has not.
+          InputError: they differ; the message names the first difference.
         """
         difference = first_difference(named_leaves(params), named_leaves(self.plan()))
         if difference:

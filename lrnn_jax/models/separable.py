@@ -1,4 +1,4 @@
-"""Separated representations: sums of products of functions of one coordinate each.
+"""Separated representations: sums of products of univariate functions.
 
     u_o(x) = sum_l prod_a f_{a,l,o}(x_a)                                SPINN: f an MLP per axis
     u_o(x) = sum_l S_{l,o} prod_a F_a[x_a, l] + s_o                     CP: F_a a table
@@ -33,7 +33,7 @@ __all__ = ["CPTensor", "Spinn", "TuckerTensor"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spinn(Network):
-    """SPINN's separable network: one MLP per axis with rank * out_dim outputs, multiplied.
+    """SPINN's separable network: one MLP per axis with rank * out_dim outputs, then a product.
 
     Parameters: `{"layer_0": {weight (a, 1, w), bias (a, w)}, ..., "head": {weight (a, w, l o), bias
     (a, l o)}}`; W ~ N(0, 2 / (fan_in + fan_out)), b = 0.
@@ -41,10 +41,10 @@ class Spinn(Network):
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
-      rank: terms l of the sum.
+      rank: number of terms l of the sum.
       width: neurons of each hidden layer.
-      depth: hidden layers of each axis' MLP.
-      activation: 'tanh' in the paper; or any of the others.
+      depth: number of hidden layers of the MLP of each axis.
+      activation: 'tanh' as in the paper, another name, or any function.
 
     Raises:
       InputError: a field is out of its range.
@@ -68,11 +68,11 @@ class Spinn(Network):
 
     @property
     def smoothness(self) -> float:
-        """That of the activation."""
+        """As the activation."""
         return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
-        """Glorot's normal, as the authors'."""
+        """Glorot's normal initialisation, as in the authors' code."""
         widths = (1, *(self.width,) * self.depth, self.rank * self.out_dim)
         names = [*(f"layer_{index}" for index in range(self.depth)), "head"]
         return {
@@ -99,10 +99,12 @@ class Spinn(Network):
     def apply_grid(
         self, params: Params, axes: Sequence[Float[ArrayLike, "m"]]
     ) -> Float[Array, "..."]:
-        """u on the tensor grid of `axes`, at the cost of their sum: (m_1, ..., m_d, out_dim).
+        """u on the tensor grid of `axes`, of shape (m_1, ..., m_d, out_dim).
+
+        The MLPs are evaluated at only m_1 + ... + m_d points.
 
         Raises:
-          InputError: another number of axes than in_dim.
+          InputError: `axes` are not in_dim arrays of one axis, or `params` belong to another model.
         """
         if len(axes) != self.in_dim:
             raise InputError(f"axes: expected {self.in_dim} of them, got {len(axes)}")
@@ -122,7 +124,7 @@ class Spinn(Network):
         return total.reshape(*total.shape[:-1], self.rank, self.out_dim).sum(axis=-2)
 
     def _axis(self, params: Params, x: jax.Array) -> jax.Array:
-        """The MLP of one axis on (..., 1)."""
+        """The MLP of one axis, applied to (..., 1)."""
         tau, unit = in_half_turns(self.activation)
         for index in range(self.depth):
             own = params[f"layer_{index}"]
@@ -141,8 +143,8 @@ class CPTensor(Network):
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
-      rank: terms of the sum.
-      resolution: nodes N, >= 2; one number for all axes or one for each.
+      rank: number of terms of the sum.
+      resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
 
     Raises:
       InputError: a field is out of its range.
@@ -170,7 +172,7 @@ class CPTensor(Network):
         return 0
 
     def plan(self) -> dict[str, Any]:
-        """Factors of variance 1, so that their product has it too."""
+        """Factors of variance 1, so that their product also has variance 1."""
         factors = _factor_plan(_nodes(self), (self.rank,) * self.in_dim)
         return factors | {"head": linear(self.rank, self.out_dim, fan_in_limit(self.rank))}
 
@@ -193,8 +195,8 @@ class TuckerTensor(Network):
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
-      rank: of each axis; one number for all or one for each.
-      resolution: nodes N, >= 2; one number for all axes or one for each.
+      rank: rank of each axis; one number for all axes or one for each axis.
+      resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
 
     Raises:
       InputError: a field is out of its range.
@@ -225,7 +227,7 @@ class TuckerTensor(Network):
         return 0
 
     def plan(self) -> dict[str, Any]:
-        """Factors and field of variance 1."""
+        """Factors of variance 1; the core is scaled so that the field has variance 1."""
         shape = (*self.ranks, self.out_dim)
         core = Normal(shape, 1 / math.sqrt(math.prod(self.ranks)))
         return _factor_plan(_nodes(self), self.ranks) | {"core": core}
@@ -256,5 +258,5 @@ def _factor_plan(nodes: tuple[int, ...], ranks: tuple[int, ...]) -> dict[str, An
 
 
 def _factors(params: Params, x: Float[Array, "*n i"]) -> list[Float[Array, "*n l"]]:
-    """F_a at coordinate a of each point."""
+    """The interpolated factors: F_a at coordinate a of each point."""
     return [interpolate(params[f"factor_{a}"], x[..., a]) for a in range(x.shape[-1])]

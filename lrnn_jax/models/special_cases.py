@@ -1,8 +1,9 @@
-"""What the slides call special cases of an LRNN, as exact constructors.
+"""Special cases of an LRNN: exact conversions of an MLP and of a CP tensor to an LRNN.
 
-An MLP is an LRNN of one component whose function is fixed: with gamma = 1, a = v = 1, c = 0 and the
-output bias -1, a neuron 1 + g(z) is sigma(omega0 z). A separated representation (CP) is a shallow
-LRNN whose projections pick the coordinates: component a of neuron l is the factor of axis a.
+An MLP is an LRNN with one component and a fixed component function: with gamma = 1, a = v = 1,
+c = 0 and the output bias -1, a neuron 1 + g(z) is sigma(omega0 z). A separated representation (CP)
+is a shallow LRNN whose projections select the coordinates: component a of neuron l is the factor of
+axis a.
 
 References: Maharaj and Nair, "Deep Learning with Learnable Product-Structured Activations", ICLR
 2026, special cases.
@@ -21,14 +22,17 @@ __all__ = ["lrnn_from_cp", "lrnn_from_mlp"]
 
 
 def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Params]:
-    """An LRNN that computes what an MLP computes, up to rounding, and its parameters.
+    """Convert an MLP to an LRNN that computes the same function, up to rounding.
 
     Args:
-      model: the MLP, of any activation.
+      model: the MLP, with any activation.
       params: its parameters; their dtype is kept.
 
+    Returns:
+      The LRNN and its parameters.
+
     Raises:
-      InputError: `model` has no such form, or `params` are another model's.
+      InputError: `model` is not one of these classes, or `params` belong to another model.
 
     Example:
       >>> import jax
@@ -68,7 +72,7 @@ def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Par
 
     layers = {f"layer_{index}": layer(params[f"layer_{index}"]) for index in range(model.depth)}
     if isinstance(model, Siren) and model.first_omega0 is not None:
-        # an LRNN has one omega0: the first layer's goes into its projection
+        # An LRNN has a single omega0, so fold that of the first layer into its projection.
         factor = model.first_omega0 / model.omega0
         first = layers["layer_0"]["projection"]
         layers["layer_0"]["projection"] = {name: factor * leaf for name, leaf in first.items()}
@@ -76,17 +80,20 @@ def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Par
 
 
 def lrnn_from_cp(model: CPTensor, params: Params) -> tuple[LRNN, Params]:
-    """A shallow LRNN that computes what a CP tensor computes on [-1, 1]^d, and its parameters.
+    """Convert a CP tensor to a shallow LRNN that computes the same function on [-1, 1]^d.
 
-    A table of N nodes is a sum of N - 1 ReLUs, so the component functions have as many hidden units
-    as the longest table has pieces; components = in_dim, rank = rank.
+    A table with N nodes is a sum of N - 1 ReLUs, so the number of hidden units of the component
+    functions is the number of pieces of the longest table. components = in_dim, rank = rank.
 
     Args:
       model: the CP tensor.
       params: its parameters; their dtype is kept.
 
+    Returns:
+      The LRNN and its parameters.
+
     Raises:
-      InputError: `model` is no CPTensor, or `params` are another model's.
+      InputError: `model` is not a CPTensor, or `params` belong to another model.
     """
     if not isinstance(model, CPTensor):
         raise InputError(f"model: expected a CPTensor, got {type(model).__name__}")

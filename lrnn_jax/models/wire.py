@@ -4,9 +4,9 @@
     psi(z, z') = exp(j omega0 z) exp(-sigma0^2 (|z|^2 + |z'|^2)),  z' = W' h + b'    WIRE-2D
     y = Re(V h + v)
 
-The first layer's W and b are real, the others complex. Real and imaginary parts are two arrays of
-real parameters: an optimiser that takes |g|^2 of a complex gradient would couple them. For
-z = p + j q, psi(z) = exp(-omega0 q - sigma0^2 (p^2 + q^2)) (cos(omega0 p) + j sin(omega0 p)).
+The first layer's W and b are real, all others complex. Real and imaginary parts are separate arrays
+of real parameters, because an optimiser that uses |g|^2 of a complex gradient would couple them.
+For z = p + j q, psi(z) = exp(-omega0 q - sigma0^2 (p^2 + q^2)) (cos(omega0 p) + j sin(omega0 p)).
 
 Axis letters: n points, i inputs, o outputs, w width (complex neurons).
 """
@@ -31,7 +31,7 @@ __all__ = ["Wire", "Wire2D"]
 
 
 class _Complex(NamedTuple):
-    """A complex array as its two parts."""
+    """A complex array as its real and imaginary parts."""
 
     real: jax.Array
     imag: jax.Array
@@ -39,25 +39,27 @@ class _Complex(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wire(Network):
-    """WIRE: a network of complex Gabor wavelets, real in and real out.
+    """WIRE: a network of complex Gabor wavelets with real inputs and outputs.
 
     Parameters: `{"layer_0": {"wave": {weight (i, w), bias (w,)}}, "layer_1": {"wave": {weight_real,
-    weight_imag (w, w), bias_real, bias_imag (w,)}}, ..., "head": {weight_real, ... (w, o)}}`, each
-    U(+-1 / sqrt(fan-in)), real and imaginary parts alike, as PyTorch draws a complex linear layer.
+    weight_imag (w, w), bias_real, bias_imag (w,)}}, ..., "head": {weight_real, ... (w, o)}}`. Real
+    and imaginary parts are ~ U(+-1 / sqrt(fan-in)), as in a complex linear layer of PyTorch.
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
-      width: complex neurons of each hidden layer; the authors take int(256 / sqrt(2)) = 181 beside
-        real networks of 256. 2 -> 3 has 133,403 real parameters, or the "67K" complex ones of
-        the literature.
-      depth: wavelet layers, the first one counted: `hidden_layers=2` in the authors' code is 3.
-      omega0: frequency, > 0; 20 and sigma0 = 10 are those of the FINER authors' comparison on
-        pictures, the authors' own scripts have 4 to 20.
-      first_omega0: that of the first layer, > 0; None is omega0. The authors' code has these two,
-        `hidden_omega_0` and `first_omega_0`, and one sigma0, `scale`.
-      sigma0: inverse width of the Gaussian, > 0; the authors advise omega0 / sigma0 < 2.5, because
-        |psi| reaches exp((omega0 / sigma0)^2 / 4).
+      width: complex neurons of each hidden layer; the authors use int(256 / sqrt(2)) = 181 in
+        comparisons with real networks of width 256. For 2 -> 3 this gives 133,403 real parameters,
+        the "67K" complex parameters of the literature.
+      depth: number of wavelet layers, including the first: `hidden_layers=2` in the authors' code
+        is 3 here.
+      omega0: frequency, > 0, `hidden_omega_0` in the authors' code. omega0 = 20 and sigma0 = 10 are
+        the values of the comparison on images by the authors of FINER; the scripts of WIRE's
+        authors use 4 to 20.
+      first_omega0: frequency of the first layer, > 0, `first_omega_0` in the authors' code; None
+        means omega0.
+      sigma0: inverse width of the Gaussian, > 0, `scale` in the authors' code; they recommend
+        omega0 / sigma0 < 2.5, because |psi| reaches exp((omega0 / sigma0)^2 / 4).
 
     Raises:
       InputError: a field is out of its range.
@@ -90,18 +92,19 @@ class Wire(Network):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wire2D(Network):
-    """WIRE-2D: WIRE with a second, orthogonal linear map under the Gaussian.
+    """WIRE-2D: WIRE with a second linear map in the Gaussian factor.
 
-    Parameters: those of `Wire`, with "envelope" beside "wave" in every layer.
+    Parameters: as `Wire`; every layer also has "envelope", of the same structure as "wave".
 
     Args:
       in_dim: inputs, >= 1.
       out_dim: outputs, >= 1.
-      width: complex neurons of each hidden layer; the authors take 256 / 2, which gives 133,638
-        real parameters for 2 -> 3.
-      depth: wavelet layers, the first one counted.
-      omega0: frequency, > 0; 10 and sigma0 = 10 are those of the authors' script for tomography.
-      first_omega0: that of the first layer, > 0; None is omega0.
+      width: complex neurons of each hidden layer; the authors use 256 / 2 = 128, which gives
+        133,638 real parameters for 2 -> 3.
+      depth: number of wavelet layers, including the first.
+      omega0: frequency, > 0; omega0 = 10 and sigma0 = 10 are the values of the authors' script for
+        tomography.
+      first_omega0: frequency of the first layer, > 0; None means omega0.
       sigma0: inverse width of the Gaussian, > 0.
 
     Raises:
@@ -148,7 +151,7 @@ def _layers(model: Wire | Wire2D, params: Params) -> list[Layer]:
 
 
 def _gabor(omega0: float, sigma0: float, params: Params, h: jax.Array | _Complex) -> _Complex:
-    """psi of every neuron."""
+    """The wavelet psi of every neuron."""
     z = _affine(params["wave"], h)
     square = _square(z)
     if "envelope" in params:
@@ -164,7 +167,7 @@ def _square(z: _Complex) -> jax.Array:
 
 
 def _affine(params: Params, h: jax.Array | _Complex) -> _Complex:
-    """W h + b of real points with real parameters, or of complex ones with complex ones."""
+    """W h + b; the parameters are real if h is real, and complex if h is complex."""
     if not isinstance(h, _Complex):
         z = affine(h, params["weight"], params["bias"])
         return _Complex(z, jnp.zeros_like(z))

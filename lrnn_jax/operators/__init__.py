@@ -1,4 +1,4 @@
-"""Differential operators of fields: callables in, callables out."""
+"""Differential operators: each takes a field and returns a function of one point."""
 
 from lrnn_jax.operators.derivatives import (
     biharmonic,

@@ -1,7 +1,8 @@
-"""First and higher derivatives of a field at one point: callables in, callables out.
+"""First and higher derivatives of a field at one point.
 
-Every operator takes u: (d,) -> () or (k,) and gives a callable of one point, which `jax.vmap` takes
-to many; the operators nest, and their results have derivatives of any order by parameters.
+Every operator takes a field u: (d,) -> () or (k,) and returns a function of one point; use
+`jax.vmap` for many points. The operators can be nested, and their results can be differentiated
+with respect to parameters to any order.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ __all__ = [
 
 
 def grad(u: PointField) -> PointField:
-    """x -> (du/dx_0, ..., du/dx_{d-1}) of a scalar field, in one reverse pass.
+    """Gradient of a scalar field, x -> (du/dx_0, ..., du/dx_{d-1}), in one reverse pass.
 
     Args:
       u: (d,) -> () or (1,).
@@ -57,7 +58,7 @@ def grad(u: PointField) -> PointField:
 
 
 def jacobian(u: PointField) -> PointField:
-    """x -> du_k/dx_a, forward, a pass for each coordinate.
+    """Jacobian, x -> du_k/dx_a, in forward mode with one pass per coordinate.
 
     Args:
       u: (d,) -> () or (k,).
@@ -66,7 +67,7 @@ def jacobian(u: PointField) -> PointField:
       (d,) -> (d,) or (k, d).
 
     Raises:
-      InputError: when called, u is no array or x is not one point.
+      InputError: when called, the value of u is not an array or x is not one point.
 
     Example:
       >>> jacobian(lambda x: jnp.stack([x[0] * x[1], x[0]]))(jnp.array([2.0, 3.0])).tolist()
@@ -81,7 +82,7 @@ def jacobian(u: PointField) -> PointField:
 
 
 def derivative(u: PointField, *axes: int) -> PointField:
-    """x -> d^n u / dx_a dx_b ... along n axes, by n nested forward passes.
+    """Partial derivative, x -> d^n u / dx_a dx_b ..., along n axes by n nested forward passes.
 
     Args:
       u: (d,) -> () or (k,).
@@ -91,7 +92,7 @@ def derivative(u: PointField, *axes: int) -> PointField:
       A callable of the same shapes as u.
 
     Raises:
-      InputError: no axis; when called, an axis out of range or x not one point.
+      InputError: there is no axis; when called, an axis is out of range or x is not one point.
 
     Example:
       >>> derivative(lambda x: x[0] ** 2 * x[1], 0, 1)(jnp.array([2.0, 3.0])).item()
@@ -111,19 +112,19 @@ def derivative(u: PointField, *axes: int) -> PointField:
 
 
 def divergence(u: PointField, *, axes: Sequence[int] | None = None) -> PointField:
-    """x -> sum_i du_i/dx_{a_i}.
+    """Divergence, x -> sum_i du_i/dx_{a_i}.
 
     Args:
-      u: (d,) -> (d,), or a component for each of `axes`.
-      axes: the coordinate that belongs to each component, such as those of space where one is
-        time; None is all.
+      u: (d,) -> (d,), or with one component for each of `axes`.
+      axes: the coordinate of each component, for example the coordinates of space if another
+        coordinate is time; None means all.
 
     Returns:
       (d,) -> ().
 
     Raises:
-      InputError: when called, u has another number of components, an axis is out of range or x is
-        not one point.
+      InputError: when called, the number of components of u is wrong, an axis is out of range or x
+        is not one point.
 
     Example:
       >>> divergence(lambda x: x**2)(jnp.array([2.0, 3.0])).item()
@@ -141,20 +142,23 @@ def divergence(u: PointField, *, axes: Sequence[int] | None = None) -> PointFiel
 
 
 def curl(u: PointField, *, axes: Sequence[int] | None = None) -> PointField:
-    """x -> du_1/dx_0 - du_0/dx_1 in the plane; in space the vector
+    """Curl of a field in two or three dimensions.
+
+    In two dimensions x -> du_1/dx_0 - du_0/dx_1; in three dimensions the vector
 
         (du_2/dx_1 - du_1/dx_2, du_0/dx_2 - du_2/dx_0, du_1/dx_0 - du_0/dx_1).
 
     Args:
-      u: (2,) -> (2,) or (3,) -> (3,), or a component for each of `axes`.
-      axes: the coordinates, two or three, such as those of space where one is time; None is all.
+      u: (2,) -> (2,) or (3,) -> (3,), or with one component for each of `axes`.
+      axes: two or three coordinates, for example those of space if another coordinate is time; None
+        means all.
 
     Returns:
       (d,) -> () or (3,).
 
     Raises:
-      InputError: when called, there are neither two nor three coordinates, u has another number of
-        components, an axis is out of range or x is not one point.
+      InputError: when called, there are neither two nor three coordinates, the number of components
+        of u is wrong, an axis is out of range or x is not one point.
 
     Example:
       >>> curl(lambda x: jnp.stack([-x[1], x[0]]))(jnp.array([2.0, 3.0])).item()
@@ -178,21 +182,21 @@ def curl(u: PointField, *, axes: Sequence[int] | None = None) -> PointField:
 def biharmonic(
     u: PointField, *, axes: Sequence[int] | None = None, method: Method = "auto"
 ) -> PointField:
-    """x -> sum_{a, b} d^4 u / dx_a^2 dx_b^2, the Laplacian of the Laplacian.
+    """Biharmonic operator, x -> sum_{a, b} d^4 u / dx_a^2 dx_b^2: the Laplacian of the Laplacian.
 
     Args:
       u: (d,) -> () or (k,), four times differentiable.
-      axes: the coordinates of both sums; None is all.
-      method: an exact one of `laplacian`, for both.
+      axes: the coordinates of both sums; None means all.
+      method: an exact method of `laplacian`, used for both Laplacians.
 
     Returns:
       A callable of the same shapes as u.
 
     Raises:
-      InputError: as `laplacian`, or a method is not exact.
+      InputError: as in `laplacian`, or the method is not exact.
 
     Warns:
-      UserWarning: u is a model of fewer than four continuous derivatives.
+      UserWarning: u is a model with fewer than four continuous derivatives.
 
     Example:
       >>> biharmonic(lambda x: x[0] ** 4 + x[0] ** 2 * x[1] ** 2)(jnp.ones(2)).item()
@@ -207,11 +211,11 @@ def biharmonic(
 
 
 def time_derivative(u: PointField, axis: int = -1) -> PointField:
-    """x -> du/dt, t the coordinate `axis` of x: one forward pass.
+    """Time derivative, x -> du/dt, in one forward pass; t is the coordinate `axis` of x.
 
     Args:
       u: (d,) -> () or (k,).
-      axis: where time is; the last coordinate by default.
+      axis: the coordinate that is time; the last coordinate by default.
 
     Returns:
       A callable of the same shapes as u.
@@ -235,20 +239,22 @@ def time_derivative(u: PointField, axis: int = -1) -> PointField:
 def material_derivative(
     u: PointField, velocity: Callable | ArrayLike | None = None, axis: int = -1
 ) -> PointField:
-    """x -> u_t + (v . grad) u, x = (space..., t): what a particle moving with v sees, one pass.
+    """Material derivative, x -> u_t + (v . grad) u with x = (space..., t), in one forward pass.
+
+    It is the rate of change of u along the path of a particle that moves with velocity v.
 
     Args:
       u: (d,) -> () or (k,).
-      velocity: v as a callable (d,) -> (d-1,) or an array (d-1,); None: the first d-1 components of
-        u itself, as in the equations of Burgers and of Navier and Stokes.
-      axis: where time is; the last coordinate by default.
+      velocity: v as a callable (d,) -> (d-1,) or an array (d-1,). None means the first d-1
+        components of u, as in Burgers' equation and the Navier-Stokes equations.
+      axis: the coordinate that is time; the last coordinate by default.
 
     Returns:
       A callable of the same shapes as u.
 
     Raises:
-      InputError: when called, v has another shape, or u fewer components than space where v is u;
-        the axis is out of range or x is not one point.
+      InputError: when called, the shape of v is not (d-1,); `velocity` is None and u has fewer than
+        d-1 components; the axis is out of range or x is not one point.
 
     Example:
       >>> material_derivative(lambda x: x[0] + 2 * x[1], jnp.array([5.0]))(jnp.zeros(2)).item()
@@ -285,7 +291,7 @@ def _velocity(u: PointField, velocity: Callable | ArrayLike | None, x: Float[Arr
 
 
 def _along(u: PointField, v: Float[Array, "d"]) -> PointField:
-    """x -> (v . grad) u."""
+    """Directional derivative, x -> (v . grad) u."""
     return lambda x: jax.jvp(u, (x,), (v,))[1]
 
 

@@ -4,23 +4,25 @@ For y = f(a) with J_i = da/dx_i and L = sum_i d^2 a/dx_i^2 along the chosen coor
 
     dy/dx_i = f'(a) J_i,    sum_i d^2 y/dx_i^2 = f'(a) L + sum_i f''(a)(J_i, J_i)
 
-so the sum of second derivatives travels as one array, where a Hessian carries all of them. The
-function is traced and its operations are interpreted one by one:
+so the sum of the second derivatives is carried as one array, where a Hessian carries all of them.
+The function is traced to a jaxpr, and its operations are interpreted one by one. An array is called
+"carried" if it depends on the coordinates; it is represented by its value, its J_i and its L.
 
-  * linear ones (products with constants, sums, reshapes, ...) act on the value, on every J_i and
-    on L alike;
-  * products of two carried arrays: a L_b + b L_a + 2 sum_i J_ai J_bi, right at zeros;
-  * elementwise ones are collected as long as they depend on one array, g(a): g, g' and g'' are
-    computed once, whatever the number of coordinates, and applied when something else needs them;
-  * calls, loops and branches are entered, a checkpoint stays one;
-  * anything else, a custom rule among it: the definition above by nested `jax.jvp`, which is exact
-    for every operation that has a forward derivative.
+  * Linear operations (products with constants, sums, reshapes, ...) are applied to the value, to
+    every J_i and to L.
+  * Products of two carried arrays: L = a L_b + b L_a + 2 sum_i J_ai J_bi, exact at zeros.
+  * A chain of elementwise operations on one array a is collected as one function g(a): g, g' and
+    g'' are computed once, independent of the number of coordinates. They are combined with J and L
+    when another kind of operation needs the result.
+  * Calls, loops and branches are interpreted inside. A `jax.checkpoint` is preserved.
+  * All other operations, including those with custom derivative rules: the definition above by
+    nested `jax.jvp`. This is exact for every operation that has a forward derivative.
 
-A custom rule is respected, with one exception: around a loop of sums and products (as a sum over
-hidden units one at a time) it can only be a faster way to the same derivative, and the loop is
-entered.
+Custom derivative rules are respected, with one exception: a rule around a loop of sums and products
+(such as a sum over hidden units, one at a time) can only be a faster way to the same derivative, so
+the loop itself is interpreted.
 
-The result is made of ordinary operations, so it has derivatives of any order in both modes.
+The result consists of ordinary operations, so it has derivatives of any order in both modes.
 
 References: Li et al., "Forward Laplacian: A New Computational Framework for Neural Network-based
 Variational Monte Carlo" (arXiv 2307.08214); Dangel et al., "Collapsing Taylor Mode Automatic
@@ -47,7 +49,7 @@ Tangent = Any
 
 
 class Jet(NamedTuple):
-    """A value with its first derivatives along each direction and the sum of the second ones."""
+    """A value, its first derivative along each direction, and the sum of its second derivatives."""
 
     value: jax.Array
     first: tuple[Tangent, ...]
@@ -55,13 +57,13 @@ class Jet(NamedTuple):
 
     @property
     def tangents(self) -> tuple[Tangent, ...]:
-        """Everything that a linear map acts on as it does on the value."""
+        """The first derivatives and the second: a linear map acts on each as on the value."""
         return (*self.first, self.second)
 
 
 @dataclasses.dataclass(eq=False)
 class Root:
-    """A jet that elementwise functions are taken of."""
+    """The jet of an array that a chain of elementwise functions is applied to."""
 
     jet: Jet
 
@@ -72,13 +74,16 @@ class Root:
 
     @functools.cached_property
     def along(self) -> Jet:
-        """The jet along the root itself, in one direction: (a, 1, 0)."""
+        """The jet with respect to the root itself, in one direction: (a, 1, 0)."""
         return Jet(self.jet.value, (jnp.ones_like(self.jet.value),), None)
 
 
 @dataclasses.dataclass(eq=False)
 class Carried:
-    """g(root), g elementwise, as its jet (g, g', g'') along the root; None is the root itself."""
+    """g(root) for an elementwise g, as the jet (g, g', g'') with respect to the root.
+
+    `outer` None means that g is the identity.
+    """
 
     root: Root
     outer: Jet | None = None
@@ -93,7 +98,7 @@ class Carried:
 
     @functools.cached_property
     def full(self) -> Jet:
-        """The jet along the coordinates."""
+        """The jet with respect to the coordinates."""
         if self.outer is None:
             return self.root.jet
         value, (slope,), bend = self.outer
@@ -103,13 +108,19 @@ class Carried:
 
 
 Operand = Any
-"""An array that does not depend on the coordinates, or one that is Carried (in rules: a Jet)."""
+"""An array that does not depend on the coordinates, or a `Carried` array (in rules: a `Jet`)."""
 
 
 def forward_laplacian(
     u: Callable[[Float[Array, "d"]], jax.Array], x: Float[Array, "d"], axes: Sequence[int]
 ) -> jax.Array:
-    """sum over `axes` of d^2 u/dx_a^2 at one point x, for u of one array, in one forward pass."""
+    """The sum over `axes` of d^2 u/dx_a^2 at one point x, in one forward pass.
+
+    Args:
+      u: a function whose value is one array.
+      x: the point.
+      axes: the coordinates of the sum.
+    """
     closed, shape = jax.make_jaxpr(u, return_shape=True)(x)
     units = np.eye(x.shape[0], dtype=x.dtype)
     start = Carried(Root(Jet(x, tuple(units[axis] for axis in axes), None)))
@@ -122,7 +133,7 @@ def forward_laplacian(
 
 
 def _interpret(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Operand]) -> list[Operand]:
-    """The outputs of a jaxpr some of whose arguments are carried."""
+    """The outputs of a jaxpr, given arguments of which some are carried."""
     known: dict[Any, Operand] = dict(zip(jaxpr.constvars, consts, strict=True))
     known.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -167,7 +178,7 @@ def _rule(eqn: Any, operands: list[Operand]) -> Callable[[Any, list[Operand]], l
 
 
 def _bind(eqn: Any, values: Any) -> list[Any]:
-    """The operation itself."""
+    """Execute the operation on plain arrays."""
     results = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
     return list(results) if eqn.primitive.multiple_results else [results]
 
@@ -197,12 +208,12 @@ def _zeros(like: Any) -> jax.Array:
 
 
 def _by_tangent(operands: list[Operand]) -> list[tuple[Tangent, ...]]:
-    """For each direction, and last for the second derivatives, the tangents of the carried."""
+    """Tangents of the carried operands: one tuple per direction, then the second derivatives."""
     return list(zip(*(each.tangents for each in operands if isinstance(each, Jet)), strict=True))
 
 
 def _jets(values: list[Any], tangents: list[list[Tangent]]) -> list[Operand]:
-    """A jet for each result, of its value and of `tangents`, which has the results innermost."""
+    """One jet per result, from its value and from `tangents`, whose inner index is the result."""
     return [
         Jet(value, tuple(own[:-1]), own[-1])
         for value, own in zip(values, zip(*tangents, strict=True), strict=True)
@@ -210,7 +221,10 @@ def _jets(values: list[Any], tangents: list[list[Tangent]]) -> list[Operand]:
 
 
 def _linear(eqn: Any, operands: list[Operand]) -> list[Operand]:
-    """An operation that is linear in the carried operands and in those that may be carried."""
+    """An operation that is linear in its carried operands, applied to each tangent.
+
+    An operand in a linear place that is not carried has the tangent 0.
+    """
     values = _bind(eqn, map(_value, operands))
     name = eqn.primitive.name
     places = _LINEAR[name](len(operands)) if name in _LINEAR else ()
@@ -232,9 +246,10 @@ def _linear(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
 
 def _bind_known(eqn: Any, operands: list[Any]) -> list[Tangent]:
-    """The operation; of numbers that are known while tracing the result is, and zeros are None.
+    """Execute the operation on tangents.
 
-    So a coordinate that a function picks has a derivative along its own axis alone.
+    If all operands are known at trace time, the result is computed at trace time, and a zero result
+    becomes None. So a single coordinate that a function selects has no tangent along other axes.
     """
     if not all(isinstance(each, np.ndarray | np.generic | float | int) for each in operands):
         return _bind(eqn, operands)
@@ -244,7 +259,7 @@ def _bind_known(eqn: Any, operands: list[Any]) -> list[Tangent]:
 
 
 def _bilinear(eqn: Any, operands: list[Operand]) -> list[Operand]:
-    """a L_b + L_a b + 2 sum_i J_ai J_bi of a product of two carried arrays."""
+    """A product of two carried arrays: L = a L_b + L_a b + 2 sum_i J_ai J_bi."""
     a, b = operands
 
     def product(left: Tangent, right: Tangent) -> Tangent:
@@ -260,18 +275,18 @@ def _bilinear(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
 
 def _barrier(eqn: Any, operands: list[Operand]) -> list[Operand]:
-    """Results that are the operands, each of which is computed before any is used."""
+    """An optimization barrier around all arrays: values and tangents."""
     leaves, structure = jax.tree.flatten(operands)
     return jax.tree.unflatten(structure, lax.optimization_barrier(leaves))
 
 
 def _quotient(eqn: Any, operands: list[Operand]) -> list[Operand]:
-    """a / b, which is linear in a alone."""
+    """A quotient a / b: linear if only a is carried."""
     return _general(eqn, operands) if isinstance(operands[1], Jet) else _linear(eqn, operands)
 
 
 def _general(eqn: Any, operands: list[Operand]) -> list[Operand]:
-    """Any operation, by nested `jax.jvp`: f'(a) L + sum_i f''(a)(J_i, J_i)."""
+    """An arbitrary operation f, by nested `jax.jvp`: L = f'(a) L_a + sum_i f''(a)(J_i, J_i)."""
     values = _bind(eqn, map(_value, operands))
     smooth = [place for place, atom in enumerate(eqn.outvars) if _is_inexact(atom)]
     at = tuple(each.value for each in operands if isinstance(each, Jet))
@@ -316,14 +331,14 @@ def _filled(value: Any, tangent: Tangent) -> jax.Array:
 
 
 def _enter(jaxpr: Any, consts: Sequence[Any], operands: Sequence[Operand]) -> list[Operand]:
-    """`_interpret` from jets to jets."""
+    """Interpret a jaxpr with jets as operands and results."""
     carried = [Carried(Root(each)) if isinstance(each, Jet) else each for each in operands]
     results = _interpret(jaxpr, consts, carried)
     return [each.full if isinstance(each, Carried) else each for each in results]
 
 
 def _instantiated(operand: Operand, directions: int) -> Jet:
-    """A jet whose tangents are all arrays."""
+    """A jet in which every tangent is an array: None becomes zeros."""
     if not isinstance(operand, Jet):
         operand = Jet(operand, (None,) * directions, None)
     value = jnp.asarray(operand.value)
@@ -362,7 +377,7 @@ def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
 
 def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
-    """A loop over jets; its body is computed again for the backward pass instead of kept."""
+    """A loop over jets; the backward pass recomputes its body instead of storing it."""
     params, (n_consts, n_carry) = eqn.params, _counts(eqn)
     closed = params["jaxpr"]
     consts, xs = operands[:n_consts], operands[n_consts + n_carry :]
@@ -386,7 +401,7 @@ def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
 
 def _counts(eqn: Any) -> tuple[int, int]:
-    """The constants and the carried entries among the operands of a scan."""
+    """The numbers of constants and of loop-carried values among the operands of a scan."""
     if "num_consts" in eqn.params:
         return eqn.params["num_consts"], eqn.params["num_carry"]
     consts, carry, _ = eqn.params["ft_in"].update(range(len(eqn.invars))).unpack()  # jax >= 0.12
@@ -394,7 +409,7 @@ def _counts(eqn: Any) -> tuple[int, int]:
 
 
 def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
-    """Which operands of a scan are carried once those are that a turn reaches."""
+    """Which operands of a scan depend on the flagged ones after any number of iterations."""
     n_consts, n_carry = _counts(eqn)
     while True:
         reached = _reached(eqn.params["jaxpr"].jaxpr, flags)[:n_carry]
@@ -407,7 +422,7 @@ def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
 
 
 def _reached(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
-    """Which outputs may depend on the flagged inputs."""
+    """Which outputs can depend on the flagged inputs."""
     found = {var for var, own in zip(jaxpr.invars, flags, strict=True) if own}
     for eqn in jaxpr.eqns:
         if eqn.primitive.name not in _FLAT and any(_is_in(atom, found) for atom in eqn.invars):
@@ -419,13 +434,14 @@ def _is_in(atom: Any, found: set[Any]) -> bool:
     return not isinstance(atom, core.Literal) and atom in found
 
 
-# What is elementwise -----------------------------------------------------------------------------
+# Detection of elementwise operations -------------------------------------------------------------
 
 
 def _is_elementwise(eqn: Any, operands: Sequence[Operand], root: Root) -> bool:
-    """Whether every entry of the results depends on the same entry of the root alone.
+    """Whether every entry of the results depends only on the same entry of the root.
 
-    With the root's dtype throughout, which is real: a function of complex numbers has no slope.
+    All results must have the dtype of the root. It must be real, because a function of complex
+    numbers has in general no single slope.
     """
     shape, dtype = jnp.shape(root.jet.value), jnp.result_type(root.jet.value)
     flags = [isinstance(each, Carried) for each in operands]
@@ -439,10 +455,10 @@ def _is_elementwise(eqn: Any, operands: Sequence[Operand], root: Root) -> bool:
 
 
 def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool] | None:
-    """Which results depend on the flagged operands, if they do so elementwise, else None."""
+    """Which results depend on the flagged operands; None if some dependence is not elementwise."""
     name, params = eqn.primitive.name, eqn.params
     if all(var.aval.dtype == bool for var in eqn.outvars):
-        return [False] * len(eqn.outvars)  # constant between jumps, of whatever it depends on
+        return [False] * len(eqn.outvars)  # booleans are piecewise constant: derivative 0
     if name in _ELEMENTWISE:
         alike = all(var.aval.shape == shape for var in eqn.outvars)
         return [True] * len(eqn.outvars) if alike else None
@@ -463,7 +479,7 @@ def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool
 
 
 def _pointwise_inside(jaxpr: Any, flags: Sequence[bool], shape: tuple[int, ...]):
-    """`_pointwise` of all operations of a jaxpr."""
+    """`_pointwise` applied to all operations of a jaxpr."""
     invars = [var for var, own in zip(jaxpr.invars, flags, strict=True) if own]
     if any(var.aval.shape != shape for var in invars):
         return None
@@ -480,7 +496,7 @@ def _pointwise_inside(jaxpr: Any, flags: Sequence[bool], shape: tuple[int, ...])
 
 
 def _is_loop_of_products(eqn: Any) -> bool:
-    """Whether this is a custom rule around a loop over sums, products and calls with own rules."""
+    """Whether this is a custom rule around a loop of sums, products and calls with custom rules."""
     if eqn.primitive.name != "custom_jvp_call":
         return False
     inner = eqn.params["call_jaxpr"].jaxpr
@@ -518,7 +534,7 @@ _LINEAR: dict[str, Callable[[int], set[int]]] = {
     "scatter-add": _only(0, 2),
     "select_n": lambda count: set(range(1, count)),
 }
-"""Which of so many operands an operation is linear in, all at once."""
+"""Maps the number of operands to the places in which an operation is jointly linear."""
 
 _BILINEAR = _names("mul dot_general conv_general_dilated")
 _FLAT = _names("floor ceil round sign stop_gradient")

@@ -1,4 +1,4 @@
-"""The Laplacian of a field, by seven methods that agree."""
+"""The Laplacian of a field: one operator with several exact and random methods."""
 
 import functools
 import inspect
@@ -32,42 +32,47 @@ def laplacian(
     key: Key | None = None,
     samples: int | None = None,
 ) -> PointField:
-    """x -> sum over `axes` of d^2 u / dx_a^2 at one point x.
+    """Laplacian, x -> sum over `axes` of d^2 u / dx_a^2, at one point x.
 
-    Methods, of which the first four and "auto" are exact, agree to rounding and can be nested and
-    differentiated in both modes:
+    The first four methods and "auto" are exact: they agree up to rounding, can be nested, and can
+    be differentiated in forward and reverse mode. "hutchinson" and "dimensions" are unbiased random
+    estimators.
 
       * "forward": one pass that carries value, Jacobian and Laplacian through the function;
       * "taylor": second Taylor coefficients along each axis, a `jax.jvp` of a `jax.jvp`.
-        (`jax.experimental.jet` is not used: it has no rule for custom derivatives, for `jnp.prod`
-        and for loops, of which the networks here are made.)
+        (`jax.experimental.jet` is not used, because it has no rules for custom derivatives, for
+        `jnp.prod` and for loops, which the networks of this package contain.)
       * "forward_over_reverse": `jax.jvp` of the gradient along each axis;
-      * "hessian": the trace of `jax.hessian`, which takes the whole of it;
-      * "hutchinson": v . H v averaged over `samples` vectors v of random signs, unbiased;
+      * "hessian": the trace of `jax.hessian`, which computes the full matrix;
+      * "hutchinson": the mean of v . H v over `samples` vectors v of random signs;
       * "dimensions": d / m times the sum over m = `samples` of the d axes, drawn without
-        replacement; unbiased, exact with all of them; for many coordinates;
-      * "auto": "forward", the fastest to train with wherever `benchmarks/operators.py` compares.
+        replacement. Meant for many coordinates; exact if all axes are drawn.
+      * "auto": "forward", the fastest method for training in every comparison of
+        `benchmarks/operators.py`.
 
     Args:
       u: a field, such as `functools.partial(model.apply, params)`; (d,) -> () or (k,).
-      axes: the coordinates of the sum, such as those of space where one is time; None is all.
-      method: as above.
-      key: for the random methods. One draw serves all points of a `jax.vmap` over the result; for
-        a draw of its own at each, `jax.vmap(lambda x, key: laplacian(u, key=key, ...)(x))`.
-      samples: vectors or axes that a random method draws, >= 1.
+      axes: the coordinates of the sum, for example those of space if another coordinate is time;
+        None means all.
+      method: see above.
+      key: random key, for the random methods only. Under `jax.vmap` over x, all points share one
+        draw; for an independent draw per point use
+        `jax.vmap(lambda x, key: laplacian(u, key=key, ...)(x))`.
+      samples: number of vectors or axes that a random method draws, >= 1.
 
     Returns:
-      A callable of the same kind; `jax.vmap` takes it to many points.
+      A callable of the same shapes as u; use `jax.vmap` for many points.
 
     Raises:
-      InputError: an unknown method; `key` or `samples` missing for a random method, or given to
-        another; when called, an axis out of range or a point of another shape than (d,).
+      InputError: the method is unknown; `key` or `samples` is missing for a random method or given
+        for an exact one; when called, an axis is out of range or the shape of x is not (d,).
 
     Warns:
-      UserWarning: u is a model of the zoo bound to its parameters, by `functools.partial` or that
-        under `jax.jit`, and not twice differentiable; into a lambda nobody looks.
-        A ReLU network is piecewise linear in its features: between its kinks the second derivative
-        is zero, or that of the features alone, and a loss on it teaches the network little.
+      UserWarning: u is a model of the zoo that is not twice continuously differentiable. Models are
+        recognised if bound to their parameters by `functools.partial`, optionally under `jax.jit`,
+        but not inside a lambda. A ReLU network is piecewise linear in its features: between its
+        kinks the second derivative is zero, or that of the features alone, so a loss on it gives
+        the network almost no training signal.
 
     Example:
       >>> laplacian(lambda x: x[0] ** 2 + 3 * x[1] ** 2)(jnp.ones(2)).item()
@@ -93,7 +98,7 @@ def unwarned_laplacian(
     key: Key | None = None,
     samples: int | None = None,
 ) -> PointField:
-    """`laplacian` without a look at its arguments and at the smoothness of u."""
+    """`laplacian` without the checks of its arguments and of the smoothness of u."""
 
     def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
         x = as_point("laplacian", x)
@@ -108,7 +113,7 @@ def unwarned_laplacian(
     return at
 
 
-_WRITTEN_OUT = 3
+_WRITTEN_OUT = 3  # up to this number of axes, the sum over the axes is unrolled
 
 # Exact -------------------------------------------------------------------------------------------
 
@@ -130,7 +135,8 @@ def _taylor(u: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.A
 
 
 def _sum_over(along: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
-    """The sum of `along` the unit vectors: written out it is faster, of many slow to compile."""
+    """The sum of along(v) over the unit vectors v of `axes`."""
+    # An unrolled sum is faster, but slow to compile for many axes.
     vectors = [direction(x, axis) for axis in axes]
     if len(axes) <= _WRITTEN_OUT:
         return functools.reduce(jnp.add, map(along, vectors))
@@ -138,7 +144,7 @@ def _sum_over(along: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) ->
 
 
 def _second(u: PointField, x: Float[Array, "d"], v: Float[Array, "d"]) -> jax.Array:
-    """v . H v, forward over forward."""
+    """v . H v, by forward-over-forward differentiation."""
 
     def once(x: Float[Array, "d"]) -> jax.Array:
         return jax.jvp(u, (x,), (v,))[1]
@@ -181,10 +187,10 @@ def _dimensions(
 
 
 def check_method(method: str, key: Key | None, samples: int | None) -> None:
-    """The method is known, and has the key and the samples that it needs and no others.
+    """Check that the method is known, and that `key` and `samples` are given only if it needs them.
 
     Raises:
-      InputError: it is not.
+      InputError: a check fails.
     """
     if method not in get_args(Method):
         raise InputError(
@@ -201,8 +207,8 @@ def check_method(method: str, key: Key | None, samples: int | None) -> None:
 
 
 def warn_if_rough(u: PointField, order: int = 2) -> None:
-    """Warns the caller's caller where u is a model that has fewer than `order` derivatives."""
-    plain = inspect.unwrap(u)  # of jax.jit
+    """Warn the caller's caller if u is a model with fewer than `order` continuous derivatives."""
+    plain = inspect.unwrap(u)  # remove jax.jit
     bound = plain.func if isinstance(plain, functools.partial) else plain
     model = bound.__self__ if inspect.ismethod(bound) else bound
     smoothness = getattr(model, "smoothness", math.inf)

@@ -1,4 +1,4 @@
-"""What the operators ask of a point, of its axes and of a field's values."""
+"""Checks that the operators apply to a point, to axes and to the values of a field."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,16 +11,17 @@ from lrnn_jax.errors import InputError
 __all__ = ["PointField", "as_point", "checked", "direction", "require_axes"]
 
 PointField = Callable[[Float[Array, "d"]], Float[Array, "..."]]
-"""u of one point: (d,) -> () or (k,)."""
+"""A field as a function of one point: (d,) -> () or (k,)."""
 
 Shapes = Sequence[tuple[int, ...]]
 
 
 def as_point(name: str, x: jax.Array) -> Float[Array, "d"]:
-    """`x` as one point of floats.
+    """Check that `x` is one point of floats, and return it as an array.
 
     Raises:
-      InputError: naming the operator, where `x` has no or several axes, or no real floats.
+      InputError: `x` does not have exactly one axis, is empty, or is not real floating point; the
+        message names the operator.
     """
     x = jnp.asarray(x)
     if x.ndim != 1 or not x.size:
@@ -32,10 +33,11 @@ def as_point(name: str, x: jax.Array) -> Float[Array, "d"]:
 
 
 def require_axes(name: str, axes: Sequence[int] | None, coordinates: int) -> tuple[int, ...]:
-    """The axes counted from 0; None is all of them.
+    """Check the axes, and return them as non-negative integers; None means all axes.
 
     Raises:
-      InputError: naming the operator, where there is none, one twice or one out of range.
+      InputError: there is no axis, an axis is repeated, out of range or not an integer; the message
+        names the operator.
     """
     if axes is None:
         return tuple(range(coordinates))
@@ -57,10 +59,13 @@ def checked(
     what: str = "one array",
     shapes: Sequence[tuple[int, ...]] | None = None,
 ) -> PointField:
-    """`u`, whose value is looked at wherever it is traced; `shapes` None allows all.
+    """Return a function that evaluates `u` and checks the shape of its value.
+
+    The check runs during tracing. `shapes` are the allowed shapes; None allows all.
 
     Raises:
-      InputError: when called, naming the operator and `what` of u it expected.
+      InputError: when called, the value is not an array or its shape is not allowed; the message
+        names the operator and says that it expected u of `what`.
     """
 
     def at(x: Float[Array, "d"]) -> jax.Array:
