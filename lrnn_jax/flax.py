@@ -115,7 +115,7 @@ class LinenModule(nn.Module):
 
 
 def _require_model(model: Any) -> None:
-    if not isinstance(model, ModelLike):
+    if isinstance(model, type) or not isinstance(model, ModelLike):
         raise InputError(f"model: expected one such as LRNN(in_dim=2, out_dim=1), got {model!r}")
     try:
         hash(model)

@@ -166,7 +166,7 @@ def test_a_mesh_gives_the_distances_of_its_surface(ball):
     np.testing.assert_allclose(np.asarray(data.y)[:, 0], expected, atol=0.02)
     inside = lj.Occupancy(source=ball, points=300, resolution=12)
     np.testing.assert_array_equal(np.asarray(inside.load().y)[:, 0], np.asarray(data.y)[:, 0] < 0)
-    ball_itself = lambda x: np.linalg.norm(x, axis=-1, keepdims=True) < 0.9  # noqa: E731
+    ball_itself = lambda x: 1.0 * (np.linalg.norm(x, axis=-1, keepdims=True) < 0.9)  # noqa: E731
     assert inside.evaluate(ball_itself, None)["iou"] > 0.9
 
 
