@@ -195,6 +195,9 @@ READ = {
     "turned.png": (encoded(RGB, "PNG", exif=rotation(6)), unit(TURNED), 8),
 }
 
+if not hasattr(tifffile.COMPRESSION, "CCITTFAX4"):  # an older tifffile has no decoder for it
+    del READ["one-bit-fax.tif"]
+
 
 @pytest.mark.parametrize("name", READ)
 def test_pictures_of_many_kinds_are_read_exactly(stored, name):

@@ -29,7 +29,7 @@ _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # number of channels by the colour typ
 _EXPANDED = ("P", "PA", "CMYK", "YCbCr")
 _TIFF_BITS = (1, 8, 16, 32, 64)
 _TIFF_COMPRESSIONS = (
-    *("NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCITT_T4", "CCITT_T6", "LZW", "JPEG"),
+    *("NONE", "CCITTRLE", "CCITTFAX3", "CCITTFAX4", "LZW", "JPEG"),
     *("ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD"),
 )
 """JPEG, and the compressions to whose decoders tifffile passes the size.
