@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lrnn_jax.errors import InputError
 
 __all__ = [
+    "missing_members",
     "require_at_least",
     "require_choice",
     "require_flag",
@@ -54,6 +55,13 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
             most = _MOST_UNROLLED if name in (*_UNROLLED, *_DIMENSIONS) else _LARGEST_COUNT
             if entry > most:
                 raise InputError(f"{name}: expected an integer <= {most}, got a larger one")
+
+
+def missing_members(thing: Any, protocol: type) -> list[str]:
+    """Return the public members of a protocol that an object, or a dataclass, does not have."""
+    fields = getattr(thing, "__dataclass_fields__", {})
+    members = (name for name in dir(protocol) if not name.startswith("_"))
+    return [name for name in members if not hasattr(thing, name) and name not in fields]
 
 
 def unrolled(spec: Any) -> int:

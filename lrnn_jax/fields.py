@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
+from lrnn_jax.errors import InputError
 from lrnn_jax.typing import Field, ModelLike, Params
 
 __all__ = ["BoundModel", "precision_of", "predict"]
@@ -61,7 +62,12 @@ def predict(
       field: u: (..., in_dim) -> (..., out_dim).
       x: the points, shape (..., in_dim); the number of points may be 0.
       chunk: number of points that are evaluated at a time, >= 1.
+
+    Raises:
+      InputError: chunk is below 1.
     """
+    if chunk < 1:
+        raise InputError(f"chunk: expected an integer >= 1, got {chunk}")
     points = np.asarray(x)
     flat = points.reshape(-1, points.shape[-1])
     size = min(chunk, max(len(flat), 1))

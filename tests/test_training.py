@@ -181,6 +181,11 @@ def test_predictions_equal_apply_at_any_number_of_points(points):
         assert predict(u, x[None], chunk=6).shape == (1, points, 1)
 
 
+def test_a_prediction_of_no_points_at_a_time_is_refused():
+    with pytest.raises(InputError, match="chunk: expected an integer >= 1, got 0"):
+        predict(lambda x: x, np.ones((3, 1)), chunk=0)
+
+
 def test_a_bound_model_is_a_function_of_jax(x64):
     """NumPy constants under jit, derivatives, and a pytree whose leaves are the parameters."""
     field = BoundModel(MODEL, MODEL.init(jax.random.key(0)))

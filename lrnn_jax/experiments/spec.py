@@ -16,6 +16,7 @@ import tomli_w
 import lrnn_jax.inverse as inverse
 import lrnn_jax.models as models
 import lrnn_jax.pde as pde
+from lrnn_jax.checks import missing_members
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, read_bytes, write_bytes
 from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video
@@ -261,11 +262,11 @@ def _imported(section: str, path: str) -> type:
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{section}.kind: cannot import {path!r}: {error}") from error
     protocol = {"model": Model, "problem": Problem}[section]
-    members = [name for name in dir(protocol) if not name.startswith("_")]
-    missing = [name for name in members if not hasattr(found, name)]
-    fields = getattr(found, "__dataclass_fields__", {})
-    missing = [name for name in missing if name not in fields]
-    if not isinstance(found, type) or not dataclasses.is_dataclass(found) or missing:
+    if (
+        not isinstance(found, type)
+        or not dataclasses.is_dataclass(found)
+        or missing_members(found, protocol)
+    ):
         raise InputError(
             f"{section}.kind: {path!r} is no dataclass with the members of "
             f"lrnn_jax.typing.{protocol.__name__}"

@@ -96,8 +96,8 @@ class Restoration(PictureProblem, abc.ABC):
         del data
         truth = self.picture().pixels
         given = self.baseline(truth)
-        rival = {"psnr_given": psnr(given, truth), "ssim_given": ssim(given, truth)}
-        return self.scores(field, truth) | rival
+        baseline = {"psnr_given": psnr(given, truth), "ssim_given": ssim(given, truth)}
+        return self.scores(field, truth) | baseline
 
     def render(self, field: Field, data: Measurements, folder: Path) -> list[Path]:
         """`reconstruction.png`, `error.png` and `given.png`."""

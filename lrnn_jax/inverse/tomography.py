@@ -162,10 +162,10 @@ class CT(Problem):
         circle.
         """
         truth = self.slice()
-        rival = self.back_projection(data)
+        baseline = self.back_projection(data)
         return {
             **_scores(self.pixels(field, self.size), truth),
-            **{f"{name}_fbp": score for name, score in _scores(rival, truth).items()},
+            **{f"{name}_fbp": score for name, score in _scores(baseline, truth).items()},
         }
 
     def render(self, field: Field, data: Sinogram, folder: Path) -> list[Path]:

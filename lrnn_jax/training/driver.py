@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrnn_jax.checks import missing_members
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import require_memory
@@ -394,7 +395,7 @@ def check_compatible(model: Model, problem: Problem, training: Training) -> None
       InputError: they are not; the message names the first conflict and a valid choice.
     """
     for name, value, kind in (("model", model, Model), ("problem", problem, Problem)):
-        missing = [m for m in dir(kind) if not m.startswith("_") and not hasattr(value, m)]
+        missing = missing_members(value, kind)
         if missing:
             raise InputError(
                 f"{name}: {type(value).__name__} has no {', '.join(missing)}; inherit from "
