@@ -182,6 +182,7 @@ def _read_experiment(path: Path) -> Any:
 
 def _readers() -> dict[str, Callable[[Path], Any]]:
     from lrnn_jax import io as readers
+    from lrnn_jax.experiments.summary import was_finished
     from lrnn_jax.io.safetensors import load_tree
 
     return {
@@ -193,8 +194,10 @@ def _readers() -> dict[str, Callable[[Path], Any]]:
         "table": lambda path: readers.read_table_file(str(path), None),
         "parameters": lambda path: load_tree(path, _TREE),
         "experiment": _read_experiment,
-        "metrics": lambda path: _read_in_folder(path, "metrics.jsonl", lambda f: f.read_metrics()),
-        "summary": lambda path: _read_in_folder(path, "summary.json", lambda f: f.is_finished(5)),
+        "metrics": lambda path: _read_in_folder(path, "metrics.jsonl", lambda f: f.metrics.read()),
+        "summary": lambda path: _read_in_folder(
+            path, "summary.json", lambda f: was_finished(f.summary, 5)
+        ),
     }
 
 

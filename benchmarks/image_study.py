@@ -103,7 +103,7 @@ def run(stage: str, model: str, changes: dict[str, Any]) -> None:
         else:
             if outcome.status != "finished":
                 sys.exit("stopped")
-            lines = outcome.folder.read_metrics()
+            lines = outcome.folder.metrics.read()
             row |= outcome.summary["scores"] | {"best_psnr": outcome.summary["best"]["psnr"]}
             row |= {"best_step": outcome.summary["best"]["step"]}
             for target in TARGETS:

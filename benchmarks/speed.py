@@ -40,7 +40,7 @@ import numpy as np
 from common import FOLDER, Contender, Results, Row
 
 import lrnn_jax as lj
-from lrnn_jax.experiments.run import peak_memory_mb
+from lrnn_jax.experiments.summary import peak_memory_mb
 from lrnn_jax.kernels.activations import sin, sinpi
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.models.network import Layer

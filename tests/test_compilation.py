@@ -13,7 +13,6 @@ import optax
 import lrnn_jax as lj
 from lrnn_jax import LRNN, Image, Training
 from lrnn_jax.experiments import Experiment, resume, start
-from lrnn_jax.experiments.progress import SilentDisplay
 from lrnn_jax.training import initial_state, make_advance, make_step
 
 EVENT = "/jax/core/compile/backend_compile_duration"
@@ -54,12 +53,12 @@ def test_a_run_compiles_its_loop_once_and_an_equal_run_and_a_resumed_one_nothing
     """The host looks several times, and checkpoints; the last chunk of 64 points is short."""
     spec = {"steps": 30, "checkpoint_every": 7, "learning_rate": 1.7e-3}
     with compilations() as names:
-        first = start(experiment(**spec), tmp_path / "first", SilentDisplay())
+        first = start(experiment(**spec), tmp_path / "first")
     assert sum("advance" in name for name in names) == 1
     with compilations() as names:
-        start(experiment(**spec), tmp_path / "second", SilentDisplay())
-        start(experiment(**spec, seed=5), tmp_path / "seed", SilentDisplay())
-        resume(first.folder, {"steps": 40}, SilentDisplay())
+        start(experiment(**spec), tmp_path / "second")
+        start(experiment(**spec, seed=5), tmp_path / "seed")
+        resume(first.folder, {"steps": 40})
     assert names == []
 
 
@@ -67,16 +66,16 @@ def test_a_run_that_stops_by_validation_is_resumed_without_compiling(tmp_path):
     training = lj.Training(steps=20, validate_every=5, patience=9, learning_rate=1.3e-3)
     model = lj.MLP(in_dim=10, out_dim=1, width=5, depth=1)
     spec = Experiment(model=model, problem=lj.Regression(), training=training)
-    first = start(spec, tmp_path / "first", SilentDisplay())
+    first = start(spec, tmp_path / "first")
     with compilations() as names:
-        resume(first.folder, {"steps": 30}, SilentDisplay())
+        resume(first.folder, {"steps": 30})
     assert not any("advance" in name for name in names)
 
 
 def test_a_fit_that_differs_where_the_program_does_is_compiled_anew(tmp_path):
     for name, change in {"rate": {"learning_rate": 1e-4}, "cosine": {"schedule": "cosine"}}.items():
         with compilations() as names:
-            start(experiment(steps=5, **change), tmp_path / name, SilentDisplay())
+            start(experiment(steps=5, **change), tmp_path / name)
         assert sum("advance" in name for name in names) == 1
 
 

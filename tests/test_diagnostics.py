@@ -25,7 +25,6 @@ from lrnn_jax.diagnostics import (
     variance_by_layer,
 )
 from lrnn_jax.experiments import Experiment, start
-from lrnn_jax.experiments.progress import SilentDisplay
 from lrnn_jax.io import read_picture, write_png
 from lrnn_jax.kernels.initializers import Constant, Uniform
 from lrnn_jax.models import FourierNet, NestNet, Wire
@@ -531,7 +530,7 @@ def test_a_run_reports_what_its_model_has_learned(tmp_path):
         problem=Image(source=str(tmp_path / "ramp.png")),
         training=Training(steps=5, learning_rate=1e-2),
     )
-    outcome = start(experiment, tmp_path / "run", SilentDisplay())
+    outcome = start(experiment, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     found = summary["diagnostics"]
     assert found == outcome.summary["diagnostics"]
@@ -551,7 +550,7 @@ def test_a_run_reports_what_its_model_has_learned(tmp_path):
 
 def test_the_last_lines_of_a_fit_state_the_warnings(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        "lrnn_jax.experiments.run.diagnose",
+        "lrnn_jax.experiments.summary.diagnose",
         lambda *_: {"warnings": ["layer_0: one", "layer_1: two"]},
     )
     write_png(tmp_path / "ramp.png", np.linspace(0, 1, 100).reshape(10, 10, 1))

@@ -19,8 +19,9 @@ from lrnn_jax.experiments import (
     start,
     table_of,
 )
-from lrnn_jax.experiments.progress import LineDisplay, SilentDisplay
+from lrnn_jax.experiments.progress import LineDisplay
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
+from lrnn_jax.experiments.summary import was_finished
 from lrnn_jax.io import read_picture, write_png
 
 KINDS = [*MODELS.values(), *PROBLEMS.values(), Training]
@@ -137,7 +138,7 @@ def tiny(tmp_path, monkeypatch):
 
 
 def test_a_run_leaves_what_it_promises(tiny, tmp_path):
-    outcome = start(tiny, None, SilentDisplay())
+    outcome = start(tiny, None)
     folder = tmp_path / "runs" / "image-siren"
     assert outcome.folder.path.resolve() == folder
     names = {path.name for path in folder.iterdir()}
@@ -154,7 +155,7 @@ def test_a_run_leaves_what_it_promises(tiny, tmp_path):
         "summary.json",
     }
     assert RunFolder.open(folder).experiment() == tiny
-    lines = outcome.folder.read_metrics()
+    lines = outcome.folder.metrics.read()
     assert [line["step"] for line in lines] == [0, 5, 10, 15, 20, 25]
     assert lines[-1]["loss"] < lines[0]["loss"]
     summary = json.loads((folder / "summary.json").read_text())
@@ -166,31 +167,31 @@ def test_a_run_leaves_what_it_promises(tiny, tmp_path):
     for cost in ("steps_per_second", "compile_seconds", "peak_memory_mb"):
         assert summary[cost] > 0
     assert read_picture(str(folder / "reconstruction.png")).pixels.shape == (9, 12, 3)
-    assert start(tiny, None, SilentDisplay()).folder.path.name == "image-siren-2"
+    assert start(tiny, None).folder.path.name == "image-siren-2"
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff\xfe\xff"])
 def test_a_damaged_summary_is_named(tmp_path, content):
     folder = RunFolder(tmp_path)
-    assert not folder.is_finished(3)
+    assert not was_finished(folder.summary, 3)
     folder.summary.write_bytes(content)
     with pytest.raises(InputError, match=r"summary\.json is damaged"):
-        folder.is_finished(3)
-    folder.write_summary({"status": "finished", "step": 3})
-    assert folder.is_finished(3) and not folder.is_finished(4)
+        was_finished(folder.summary, 3)
+    folder.summary.write_text('{"status": "finished", "step": 3}')
+    assert was_finished(folder.summary, 3) and not was_finished(folder.summary, 4)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tiny, tmp_path):
     """Steps 0..30 in one go, and 0..17 then on to 30: the same parameters and the same metrics."""
-    whole = start(tiny, tmp_path / "whole", SilentDisplay())
+    whole = start(tiny, tmp_path / "whole")
     short = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, steps=17))
-    start(short, tmp_path / "parts", SilentDisplay())
-    parts = resume(RunFolder.open(tmp_path / "parts"), {"steps": 30}, SilentDisplay())
+    start(short, tmp_path / "parts")
+    parts = resume(RunFolder.open(tmp_path / "parts"), {"steps": 30})
     assert parts.folder.params.read_bytes() == whole.folder.params.read_bytes()
 
     def timeless(outcome):
         return [
-            {k: v for k, v in m.items() if k != "seconds"} for m in outcome.folder.read_metrics()
+            {k: v for k, v in m.items() if k != "seconds"} for m in outcome.folder.metrics.read()
         ]
 
     assert timeless(parts) == timeless(whole)
@@ -201,7 +202,7 @@ def test_seeds_and_batches_are_part_of_the_experiment(tiny, tmp_path):
     def scores(name, **fields):
         training = dataclasses.replace(tiny.training, steps=3, batch=20, **fields)
         experiment = dataclasses.replace(tiny, training=training)
-        return start(experiment, tmp_path / name, SilentDisplay()).summary["scores"]
+        return start(experiment, tmp_path / name).summary["scores"]
 
     assert scores("a", seed=1) == scores("b", seed=1) != scores("c", seed=2)
 
@@ -215,11 +216,11 @@ def test_lines_of_progress_name_step_loss_psnr_rate_and_time_left(tiny, tmp_path
 
 
 def test_a_siren_of_another_size_is_told_apart(tiny, tmp_path):
-    folder = start(tiny, tmp_path / "run", SilentDisplay()).folder
+    folder = start(tiny, tmp_path / "run").folder
     other = dataclasses.replace(tiny, model=Siren(in_dim=2, out_dim=3, width=9))
     folder.config.write_text(folder.config.read_text().replace("width = 8", "width = 9"))
     assert folder.experiment() == other
     with pytest.raises(
         InputError, match=r"belongs to another model: .*\[8, 3\], expected .*\[9, 3\]"
     ):
-        resume(folder, {"steps": 40}, SilentDisplay())
+        resume(folder, {"steps": 40})

@@ -15,7 +15,6 @@ import lrnn_jax as lj
 from lrnn_jax import InputError, Training, pde
 from lrnn_jax.cli import main
 from lrnn_jax.experiments import Experiment, RunFolder, resume, start
-from lrnn_jax.experiments.progress import SilentDisplay
 from lrnn_jax.optimizers import (
     factorize_weights,
     lbfgs,
@@ -237,9 +236,9 @@ def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path, monkeypatch):
     fields = {"optimizer": name, "precision": "float64", "log_every": 1, **RESUMED[name]}
     whole = Experiment(model=MODEL, problem=problem, training=Training(steps=8, **fields))
     part = dataclasses.replace(whole, training=Training(steps=5, **fields))
-    start(whole, tmp_path / "whole", SilentDisplay())
-    start(part, tmp_path / "part", SilentDisplay())
-    resume(RunFolder.open(tmp_path / "part"), {"steps": 8}, SilentDisplay())
+    start(whole, tmp_path / "whole")
+    start(part, tmp_path / "part")
+    resume(RunFolder.open(tmp_path / "part"), {"steps": 8})
     for file in ("model.safetensors", "checkpoints/8.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "part" / file).read_bytes()
     summary = json.loads((tmp_path / "part" / "summary.json").read_text())

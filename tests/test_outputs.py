@@ -18,6 +18,7 @@ from lrnn_jax import cli
 from lrnn_jax.experiments import RunFolder
 from lrnn_jax.experiments.output import tolerant_output
 from lrnn_jax.io import atomic, read_picture, write_bytes, write_png
+from lrnn_jax.io.json_text import json_text
 from lrnn_jax.plotting import figures, write_confusion, write_curves
 
 TINY = ["--problem.source", "tiny.png", "--training.steps", "3", "--model.kind", "siren"]
@@ -149,22 +150,22 @@ def strict(text):
 
 def test_what_is_not_finite_is_null_in_the_files_and_nan_when_read(tmp_path):
     run = RunFolder(tmp_path)
-    run.write_summary({"scores": {"psnr": math.inf, "ssim": 0.5}, "of": [(math.nan, 1)], "a": None})
-    assert strict(run.summary.read_text()) == {
+    summary = {"scores": {"psnr": math.inf, "ssim": 0.5}, "of": [(math.nan, 1)], "a": None}
+    assert strict(json_text(summary)) == {
         "scores": {"psnr": None, "ssim": 0.5},
         "of": [[None, 1]],
         "a": None,
     }
-    run.append_metrics([{"step": 0, "psnr": -math.inf}, {"step": 1, "psnr": math.nan}])
-    assert list(map(strict, run.metrics.read_text().splitlines())) == [
+    run.metrics.append([{"step": 0, "psnr": -math.inf}, {"step": 1, "psnr": math.nan}])
+    assert list(map(strict, run.metrics.path.read_text().splitlines())) == [
         {"step": 0, "psnr": None},
         {"step": 1, "psnr": None},
     ]
-    first, second = run.read_metrics()
+    first, second = run.metrics.read()
     assert (first["step"], second["step"]) == (0, 1)
     assert math.isnan(first["psnr"]) and math.isnan(second["psnr"])
-    (kept,) = run.rewind_metrics(1)
-    assert math.isnan(kept["psnr"]) and strict(run.metrics.read_text())["psnr"] is None
+    (kept,) = run.metrics.rewind(1)
+    assert math.isnan(kept["psnr"]) and strict(run.metrics.path.read_text())["psnr"] is None
     write_curves(run.curve, [0, 1, 2], {"psnr": [math.nan, 1e-3, 1.0]}, "run")
 
 

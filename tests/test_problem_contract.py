@@ -11,7 +11,6 @@ import pytest
 import lrnn_jax as lj
 from lrnn_jax import InputError, inverse, pde
 from lrnn_jax.experiments import PROBLEMS, Experiment, RunFolder, resume, start
-from lrnn_jax.experiments.progress import SilentDisplay
 from lrnn_jax.experiments.spec import experiment_from, table_of
 from lrnn_jax.training.least_squares import LeastSquares
 from lrnn_jax.typing import Data, Field, Key, Model, Problem
@@ -181,10 +180,10 @@ def test_ones_own_model_and_problem_are_solved_run_and_resumed(tmp_path):
     found = lj.solve(OWN.model, OWN.problem, lj.Training(steps=300, learning_rate=0.1))
     assert found.scores["error"] < 1e-3
     assert table_of(OWN)["problem"]["kind"] == f"{__name__}:Line"
-    start(OWN, tmp_path / "run", SilentDisplay())
+    start(OWN, tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")
     assert folder.experiment() == OWN
-    assert resume(folder, {"steps": 8}, SilentDisplay()).summary["step"] == 8
+    assert resume(folder, {"steps": 8}).summary["step"] == 8
     with pytest.raises(InputError, match="Line has no file form: it cannot be decoded"):
         OWN.problem.decode(found.field, None, tmp_path / "line")
 
@@ -196,7 +195,7 @@ def test_a_class_that_no_file_can_name_is_refused_before_the_first_step(tmp_path
 
     experiment = dataclasses.replace(OWN, problem=Local())
     with pytest.raises(InputError, match=r"problem: a file cannot name .*Local: make it a data"):
-        start(experiment, tmp_path / "run", SilentDisplay())
+        start(experiment, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

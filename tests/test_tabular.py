@@ -12,7 +12,6 @@ import lrnn_jax as lj
 from lrnn_jax import InputError
 from lrnn_jax.cli import main
 from lrnn_jax.experiments import Experiment, RunFolder, resume, start
-from lrnn_jax.experiments.progress import SilentDisplay
 from lrnn_jax.io import BUNDLED, read_picture, read_table_file
 from lrnn_jax.plotting import write_confusion
 
@@ -334,22 +333,22 @@ def test_a_run_stops_as_solve_does_and_a_resumed_one_to_the_bit(noisy, tmp_path)
     """Interrupted between two validations, and again after the best of them."""
     problem, model = noisy
     whole = Experiment(model=model, problem=problem, training=STOPPED)
-    finished = start(whole, tmp_path / "whole", SilentDisplay())
+    finished = start(whole, tmp_path / "whole")
     found = lj.solve(model, problem, STOPPED)
     assert finished.summary["stop_reason"] == found.stop_reason
     assert finished.summary["scores"] == pytest.approx(found.scores)
     end = finished.summary["step"]
     short = dataclasses.replace(whole, training=dataclasses.replace(STOPPED, steps=17))
-    start(short, tmp_path / "parts", SilentDisplay())
+    start(short, tmp_path / "parts")
     for steps in (end - 5, 2000):
         folder = RunFolder.open(tmp_path / "parts")
-        parts = resume(folder, {"steps": steps}, SilentDisplay())
+        parts = resume(folder, {"steps": steps})
     assert parts.summary["stop_reason"] == found.stop_reason
     for file in ("model.safetensors", f"checkpoints/{end}.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
     with pytest.raises(InputError, match=f"has ended: after {end} steps: 3 validations no better"):
-        resume(RunFolder.open(tmp_path / "parts"), {"steps": 3000}, SilentDisplay())
-    longer = resume(RunFolder.open(tmp_path / "parts"), {"patience": 4}, SilentDisplay())
+        resume(RunFolder.open(tmp_path / "parts"), {"steps": 3000})
+    longer = resume(RunFolder.open(tmp_path / "parts"), {"patience": 4})
     assert longer.summary["step"] > end
 
 
@@ -357,10 +356,10 @@ def test_patience_can_be_left_and_taken_up_when_a_run_is_resumed(noisy, tmp_path
     problem, model = noisy
     plain = dataclasses.replace(STOPPED, steps=15, patience=None)
     experiment = Experiment(model=model, problem=problem, training=plain)
-    start(experiment, tmp_path / "run", SilentDisplay())
+    start(experiment, tmp_path / "run")
 
     def on(**training):
-        return resume(RunFolder.open(tmp_path / "run"), training, SilentDisplay()).summary
+        return resume(RunFolder.open(tmp_path / "run"), training).summary
 
     stopped = on(patience=3, steps=2000)
     assert stopped["params_step"] == stopped["step"] - 30 > 15

@@ -1,8 +1,9 @@
 """Experiments: TOML files that are decoded to typed objects, and the functions that run them."""
 
 from lrnn_jax.experiments.folder import RunFolder
-from lrnn_jax.experiments.run import Outcome, resume, start, unusable
+from lrnn_jax.experiments.run import Outcome, resume, start
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS, Experiment, experiment_from, table_of
+from lrnn_jax.experiments.summary import unusable
 
 __all__ = [
     "MODELS",

@@ -2,17 +2,15 @@
 
 import contextlib
 import itertools
-import json
-import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.experiments.metrics_log import MetricsLog
 from lrnn_jax.experiments.spec import (
     ConfigTable,
     Experiment,
@@ -20,7 +18,7 @@ from lrnn_jax.experiments.spec import (
     read_table,
     write_table,
 )
-from lrnn_jax.io import exists, io_errors, write_bytes
+from lrnn_jax.io import exists, io_errors
 
 __all__ = ["RunFolder"]
 
@@ -40,7 +38,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.toml"
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = MetricsLog(path / "metrics.jsonl")
         self.checkpoints = path / "checkpoints"
         self.params = path / "model.safetensors"
         self.curve = path / "training.png"
@@ -138,65 +136,6 @@ class RunFolder:
             where = "" if str(self.config) in str(error) else f"{self.config}: "
             raise InputError(f"{where}{error}") from error
 
-    def read_metrics(self) -> list[dict[str, float]]:
-        """Return the lines of `metrics.jsonl` with NaN for null; no lines if the file is missing.
-
-        Raises:
-          InputError: a line is not a JSON object with a step.
-        """
-        if not exists(self.metrics):
-            return []
-        with io_errors(self.metrics, "read"):
-            content = self.metrics.read_bytes()
-        try:
-            lines = [json.loads(line) for line in content.decode().splitlines()]
-            return [_with_nan(line) | {"step": int(line["step"])} for line in lines]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.metrics} is damaged: {error}") from error
-
-    def is_finished(self, step: int) -> bool:
-        """Whether the run was finished at `step`, according to its summary.
-
-        Raises:
-          InputError: the summary is not a JSON object with a status and a step.
-        """
-        if not exists(self.summary):
-            return False
-        with io_errors(self.summary, "read"):
-            content = self.summary.read_bytes()
-        try:
-            summary = json.loads(content)
-            return (summary["status"], summary["step"]) == ("finished", step)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self.summary} is damaged: {error}; delete it to go on") from error
-
-    def rewind_metrics(self, step: int) -> list[dict[str, float]]:
-        """Delete the lines of `step` and later steps, and return the remaining ones."""
-        lines = [line for line in self.read_metrics() if line["step"] < step]
-        write_bytes(self.metrics, "".join(_json_line(line) for line in lines).encode())
-        return lines
-
-    def append_metrics(self, lines: Iterable[dict[str, float]]) -> None:
-        """Append lines; if writing fails, the file is restored so that no partial line remains.
-
-        Raises:
-          InputError: the file cannot be written.
-        """
-        text = "".join(_json_line(line) for line in lines).encode()
-        with io_errors(self.metrics, "write"), self.metrics.open("ab") as file:
-            good = file.tell()
-            try:
-                file.write(text)
-                file.flush()
-            except OSError:
-                file.truncate(good)
-                raise
-
-    def write_summary(self, summary: dict[str, Any]) -> Path:
-        """Write `summary.json`; numbers that are not finite become null."""
-        text = json.dumps(_with_null(summary), indent=2, allow_nan=False)
-        return write_bytes(self.summary, f"{text}\n".encode())
-
     def remove(self) -> None:
         """Delete the folder, and the empty parents that were created for it.
 
@@ -237,21 +176,3 @@ def _make_folder(path: Path, made: list[Path]) -> None:
         else:
             made.append(path)
             return
-
-
-def _with_null(value: Any) -> Any:
-    """Replace NaN and infinities in `value` by None, because JSON has no numbers for them."""
-    if isinstance(value, dict):
-        return {name: _with_null(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return list(map(_with_null, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _with_nan(line: dict[str, Any]) -> dict[str, float]:
-    """Replace None in a line of metrics by NaN."""
-    return {name: math.nan if value is None else value for name, value in line.items()}
-
-
-def _json_line(line: dict[str, float]) -> str:
-    return json.dumps(_with_null(line), allow_nan=False) + "\n"

@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["BarDisplay", "LineDisplay", "SilentDisplay", "display_for"]
+__all__ = ["BarDisplay", "Display", "LineDisplay", "display_for"]
 
 
 def _text(step: int, steps: int, values: dict[str, float], rate: float) -> str:
@@ -29,7 +29,20 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class BarDisplay:
+class Display:
+    """A progress display that shows nothing; the base class of the others."""
+
+    def begin(self, step: int, steps: int) -> None:
+        """Start the display: training begins at `step` of `steps`."""
+
+    def update(self, step: int, values: dict[str, float], rate: float) -> None:
+        """Show the number of steps taken, the latest metrics, and the steps per second."""
+
+    def end(self) -> None:
+        """End the display: training has ended."""
+
+
+class BarDisplay(Display):
     """Show a progress bar: step, loss, scores, steps per second, time left."""
 
     def __init__(self, console: Console) -> None:
@@ -52,7 +65,7 @@ class BarDisplay:
         self._progress.stop()
 
 
-class LineDisplay:
+class LineDisplay(Display):
     """Print the same values as lines: at most one line in `every` seconds, and the last step."""
 
     def __init__(self, every: float = 10.0) -> None:
@@ -67,23 +80,7 @@ class LineDisplay:
             self._shown = now
             print(_text(step, self._steps, values, rate), flush=True)
 
-    def end(self) -> None:
-        pass
 
-
-class SilentDisplay:
-    """Show nothing."""
-
-    def begin(self, step: int, steps: int) -> None:
-        pass
-
-    def update(self, step: int, values: dict[str, float], rate: float) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
-
-def display_for(console: Console) -> BarDisplay | LineDisplay:
+def display_for(console: Console) -> Display:
     """Return a bar for a terminal, and lines if the output goes to a file or a pipe."""
     return BarDisplay(console) if console.is_terminal else LineDisplay()
