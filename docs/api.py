@@ -3,9 +3,14 @@
 python docs/api.py > docs/api.md
 """
 
+import ast
 import importlib
 import inspect
+import itertools
+from pathlib import Path
 from typing import Any
+
+import lrnn_jax
 
 PACKAGES = (
     "lrnn_jax",
@@ -48,12 +53,27 @@ def public_names() -> dict[str, dict[str, Any]]:
     return listed
 
 
-def first_sentence(thing: Any) -> str:
-    """The first paragraph of a docstring on one line; the value of a constant."""
-    if not (inspect.isclass(thing) or callable(thing)):
-        text = repr(thing)
-        return f"`{text}`" if len(text) <= 60 else f"a {type(thing).__name__}"
-    paragraph = inspect.cleandoc(inspect.getdoc(thing) or "").split("\n\n")[0]
+def documented_assignments() -> dict[str, str]:
+    """The string below each assignment of a module: the docstrings of aliases and constants."""
+    texts = {}
+    for path in Path(lrnn_jax.__file__).parent.rglob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for node, below in itertools.pairwise(body):
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(below, ast.Expr):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                if isinstance(target, ast.Name) and isinstance(below.value, ast.Constant):
+                    texts[target.id] = str(below.value.value)
+    return texts
+
+
+ASSIGNMENTS = documented_assignments()
+
+
+def first_sentence(name: str, thing: Any) -> str:
+    """The first paragraph of the documentation on one line; else the value of a constant."""
+    ours = inspect.isclass(thing) or inspect.isfunction(thing)
+    text = ASSIGNMENTS.get(name) or (inspect.getdoc(thing) or "" if ours else f"`{thing!r}`")
+    paragraph = inspect.cleandoc(text).split("\n\n")[0]
     return " ".join(paragraph.split()).replace("|", "\\|")
 
 
@@ -63,7 +83,9 @@ def page() -> str:
     for path, things in public_names().items():
         if things:
             lines += [f"## `{path}`", "", "| name | what |", "| --- | --- |"]
-            lines += [f"| `{name}` | {first_sentence(thing)} |" for name, thing in things.items()]
+            lines += [
+                f"| `{name}` | {first_sentence(name, thing)} |" for name, thing in things.items()
+            ]
             lines += [""]
     return "\n".join(lines)
 
