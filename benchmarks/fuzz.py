@@ -182,7 +182,6 @@ def _read_experiment(path: Path) -> Any:
 
 def _readers() -> dict[str, Callable[[Path], Any]]:
     from lrnn_jax import io as readers
-    from lrnn_jax.experiments.summary import was_finished
     from lrnn_jax.io.safetensors import load_tree
 
     return {

@@ -8,6 +8,7 @@
 """
 
 import importlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from lrnn_jax import (
@@ -57,7 +58,8 @@ from lrnn_jax.training import Training, fit, solve
 from lrnn_jax.trees import count_parameters
 
 if TYPE_CHECKING:
-    from lrnn_jax import flax, plotting
+    from lrnn_jax import experiments, flax, plotting
+    from lrnn_jax.experiments import load, load_run, save
 
 __all__ = [
     "FFN",
@@ -94,9 +96,12 @@ __all__ = [
     "count_parameters",
     "diagnostics",
     "domains",
+    "experiments",
     "fit",
     "flax",
     "inverse",
+    "load",
+    "load_run",
     "lrnn_from_cp",
     "lrnn_from_mlp",
     "metrics",
@@ -106,6 +111,7 @@ __all__ = [
     "pde",
     "plotting",
     "predict",
+    "save",
     "signals",
     "solve",
     "tabular",
@@ -115,10 +121,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import `flax` or `plotting` on first use.
-
-    Importing them takes as long as importing all other modules together.
-    """
-    if name in ("flax", "plotting"):
+    """Import on first use what takes as long as all other modules together."""
+    if name in ("experiments", "flax", "plotting"):
         return importlib.import_module(f"lrnn_jax.{name}")
+    if name in ("load", "load_run", "save"):
+        return getattr(importlib.import_module("lrnn_jax.experiments"), name)
+    if name == "__version__":
+        return version("lrnn-jax")
     raise AttributeError(f"module 'lrnn_jax' has no attribute {name!r}")

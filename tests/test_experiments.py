@@ -21,7 +21,7 @@ from lrnn_jax.experiments import (
 )
 from lrnn_jax.experiments.progress import LineDisplay
 from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
-from lrnn_jax.experiments.summary import was_finished
+from lrnn_jax.experiments.summary import read_summary
 from lrnn_jax.io import read_picture, write_png
 
 KINDS = [*MODELS.values(), *PROBLEMS.values(), Training]
@@ -173,12 +173,12 @@ def test_a_run_leaves_what_it_promises(tiny, tmp_path):
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff\xfe\xff"])
 def test_a_damaged_summary_is_named(tmp_path, content):
     folder = RunFolder(tmp_path)
-    assert not was_finished(folder.summary, 3)
+    assert read_summary(folder.summary) == {}
     folder.summary.write_bytes(content)
     with pytest.raises(InputError, match=r"summary\.json is damaged"):
-        was_finished(folder.summary, 3)
+        read_summary(folder.summary)
     folder.summary.write_text('{"status": "finished", "step": 3}')
-    assert was_finished(folder.summary, 3) and not was_finished(folder.summary, 4)
+    assert read_summary(folder.summary) == {"status": "finished", "step": 3}
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tiny, tmp_path):

@@ -2,6 +2,7 @@
 
 from lrnn_jax.experiments.folder import RunFolder
 from lrnn_jax.experiments.run import Outcome, resume, start
+from lrnn_jax.experiments.saving import Run, load, load_run, save
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS, Experiment, experiment_from, table_of
 from lrnn_jax.experiments.summary import unusable
 
@@ -10,9 +11,13 @@ __all__ = [
     "PROBLEMS",
     "Experiment",
     "Outcome",
+    "Run",
     "RunFolder",
     "experiment_from",
+    "load",
+    "load_run",
     "resume",
+    "save",
     "start",
     "table_of",
     "unusable",

@@ -12,7 +12,7 @@ from lrnn_jax.experiments.folder import RunFolder
 from lrnn_jax.experiments.progress import Display
 from lrnn_jax.experiments.session import train
 from lrnn_jax.experiments.spec import Experiment, experiment_from, merge, table_of, write_table
-from lrnn_jax.experiments.summary import summarize, was_finished
+from lrnn_jax.experiments.summary import read_summary, summarize
 from lrnn_jax.io import exists
 from lrnn_jax.training import Checkpoints, Trainer, precision_context
 
@@ -88,7 +88,9 @@ def resume(
         checkpoints = Checkpoints(folder.checkpoints)
         parts = (experiment.model, experiment.problem, experiment.training)
         trainer = Trainer(*parts, restore=checkpoints.restore)
-        if trainer.ended and was_finished(folder.summary, trainer.step):
+        summary = read_summary(folder.summary)
+        finished = (summary.get("status"), summary.get("step")) == ("finished", trainer.step)
+        if trainer.ended and finished:
             raise InputError(f"{folder.path} has ended: {_what_next(trainer)}")
         compile_seconds = _compile(trainer)
         earlier = folder.metrics.rewind(trainer.step)

@@ -34,8 +34,10 @@ __all__ = [
     "experiment_from",
     "field_help",
     "merge",
+    "model_from",
     "read_table",
     "table_of",
+    "table_of_model",
     "write_table",
 ]
 
@@ -119,8 +121,7 @@ def experiment_from(table: ConfigTable) -> Experiment:
     for name in ("in_dim", "out_dim"):
         if name not in model_table:
             model_table[name] = getattr(problem, name)
-    model = _decode("model", model_table, _kind("model", table, MODELS))
-    return Experiment(model=model, problem=problem, training=training)
+    return Experiment(model=model_from(model_table), problem=problem, training=training)
 
 
 def table_of(experiment: Experiment) -> ConfigTable:
@@ -130,10 +131,28 @@ def table_of(experiment: Experiment) -> ConfigTable:
       InputError: a value or a class cannot be written to a file, for example a Python function.
     """
     return {
-        "model": _section("model", experiment.model, MODELS),
+        "model": table_of_model(experiment.model),
         "problem": _section("problem", experiment.problem, PROBLEMS),
         "training": _section("training", experiment.training, {}),
     }
+
+
+def table_of_model(model: Model) -> ConfigTable:
+    """Encode a model as the [model] section of an experiment.
+
+    Raises:
+      InputError: a value or a class cannot be written to a file, for example a Python function.
+    """
+    return _section("model", model, MODELS)
+
+
+def model_from(table: ConfigTable) -> Model:
+    """Decode the [model] section of an experiment, which must have in_dim and out_dim.
+
+    Raises:
+      InputError: as `experiment_from`.
+    """
+    return _decode("model", table, _kind("model", {"model": table}, MODELS))
 
 
 def read_table(path: Path) -> ConfigTable:

@@ -25,7 +25,7 @@ from lrnn_jax.typing import Params
 if sys.platform != "win32":
     import resource
 
-__all__ = ["peak_memory_mb", "summarize", "unusable", "was_finished"]
+__all__ = ["peak_memory_mb", "read_summary", "summarize", "unusable"]
 
 
 def summarize(trainer: Trainer, folder: RunFolder, costs: dict[str, float]) -> dict[str, Any]:
@@ -68,21 +68,22 @@ def summarize(trainer: Trainer, folder: RunFolder, costs: dict[str, float]) -> d
     return summary
 
 
-def was_finished(path: Path, step: int) -> bool:
-    """Whether the run was finished at `step`, according to its summary at `path`.
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read `summary.json`; {} if the file is missing.
 
     Raises:
-      InputError: the summary is not a JSON object with a status and a step.
+      InputError: it is not a JSON object with a status and a step.
     """
     if not exists(path):
-        return False
+        return {}
     with io_errors(path, "read"):
         content = path.read_bytes()
     try:
         summary = json.loads(content)
-        return (summary["status"], summary["step"]) == ("finished", step)
+        summary["status"], summary["step"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error}; delete it to go on") from error
+    return summary
 
 
 def unusable(scores: dict[str, float]) -> list[str]:

@@ -1,5 +1,6 @@
 """Save and load parameters as safetensors files, which hold named arrays and text, no code."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lrnn_jax.trees import first_difference, named_leaves
 __all__ = [
     "leaf_names",
     "load_tree",
+    "read_made_by",
     "save_tree",
 ]
 
@@ -54,6 +56,18 @@ def leaf_names(path: Path) -> list[str]:
       InputError: the file is missing, or is not a safetensors file.
     """
     return list(_read(path))
+
+
+def read_made_by(path: Path) -> str:
+    """Return the text that `save_tree` stored with the arrays, or "" if there is none.
+
+    Raises:
+      InputError: the file is missing, or is not a safetensors file.
+    """
+    _read(path)  # checks the header
+    content = read_bytes(path)
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("lrnn_jax", "")
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
