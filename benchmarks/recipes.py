@@ -1,0 +1,315 @@
+"""Choose the recipes of `lrnn_jax/experiments/recipes.toml`, and check them on other data.
+
+    python benchmarks/recipes.py sweep image --models siren wire    # sweep some pairs
+    python benchmarks/recipes.py sweep image audio                  # all models of these problems
+    python benchmarks/recipes.py write                              # recipes.toml from the sweeps
+    python benchmarks/recipes.py check image                        # the recipes on held-out data
+    python benchmarks/recipes.py table                              # the checks as Markdown
+
+A sweep of a pair has three rounds on two signals: the learning rates with the first value of each
+other field, then the values of each other field in turn, then the two neighbouring rates again. A
+trial is one fit with one seed; the score is the mean over the signals. Sizes, steps and batches are
+those of the recipe and are not swept. Of the rates within 1.5 % of the best score, the recipe
+has the smallest. The real sounds are not part of the repository: `--data` is
+the folder that holds gt_bach.wav and gt_counting.wav.
+"""
+
+import argparse
+import dataclasses
+import math
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import skimage
+import tomli_w
+from common import FOLDER, Results
+
+import lrnn_jax as lj
+import lrnn_jax.experiments.recipes as recipes_module
+from lrnn_jax.errors import InputError
+from lrnn_jax.experiments.recipes import parameters_for, recipe, recipes, sized
+from lrnn_jax.experiments.spec import MODELS, PROBLEMS, model_from
+from lrnn_jax.typing import Problem
+
+RECIPES = Path(recipes_module.__file__).with_suffix(".toml")
+HEAD = """# Recipes: what a model is fitted with unless the user sets it. The sweeps of
+# `python benchmarks/recipes.py` chose the tables [*.models]; `... write` writes them here.
+
+"""
+RESULTS = Results(FOLDER / "recipes.json", ("stage", "problem", "model", "machine"))
+RATES = (1e-4, 3e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)
+# The first value of each field is where the sweep of the learning rates takes place.
+FIELDS: dict[str, dict[str, list[Any]]] = {
+    "lrnn": {
+        "omega0": [30.0, 15.0, 8.0, 4.0, 1.0],
+        "projection_init": ["siren", "fan_in"],
+        "sigma_g": [0.5, 2.0],
+    },
+    "nestnet": {"frequencies": [8, 4, 2, 16], "depth": [2, 3]},
+    "siren": {"omega0": [30.0, 15.0, 8.0, 4.0, 1.0, 60.0]},
+    "spder": {"omega0": [30.0, 15.0, 8.0, 4.0, 1.0]},
+    "finer": {"omega0": [30.0, 15.0, 8.0, 4.0, 1.0]},
+    "gauss": {"scale": [10.0, 30.0, 5.0, 2.0, 1.0]},
+    "wire": {"omega0": [10.0, 20.0, 5.0], "sigma0": [10.0, 5.0, 2.0]},
+    "wire2d": {"omega0": [10.0, 20.0, 5.0], "sigma0": [10.0, 5.0, 2.0]},
+    "fourier_net": {"input_scale": [64.0, 256.0, 16.0, 4.0]},
+    "gabor_net": {"input_scale": [64.0, 256.0, 16.0, 4.0]},
+    "relu_pe": {"frequencies": [6, 8, 4, 2]},
+    "ffn": {"sigma": [5.0, 10.0, 2.0, 1.0, 0.3], "features": [32]},
+    "mlp": {"activation": ["tanh", "relu", "gelu"], "depth": [3, 2, 1]},
+    "kan": {"intervals": [20, 10, 5]},
+    "cheby_kan": {"degree": [8, 4, 16]},
+    "grid": {},
+    "spinn": {"activation": ["tanh", "sin"]},
+    "cp": {},
+    "tucker": {},
+}
+FIXED: dict[str, dict[str, Any]] = {
+    "lrnn": {"components": 8},
+    "siren": {"depth": 3},
+    "spder": {"depth": 3},
+    "finer": {"depth": 3},
+}
+SCORES = {
+    "audio": "snr",
+    "occupancy": "iou",
+    "signed_distance": "iou",
+    "regression": "rmse_validation",
+    "classification": "cross_entropy_validation",
+}
+SMALLER = ("regression", "classification")
+TOLERANCE = 0.015  # half a decibel of 33 dB
+FIRST_RATES = (3e-4, 1e-3, 5e-3, 2e-2)
+
+
+def sample(name: str) -> str:
+    """The path of an image that is installed with scikit-image."""
+    return str(Path(skimage.data_dir) / name)
+
+
+def signals(kind: str, held_out: bool, data: Path | None) -> dict[str, Problem]:
+    """The signals of a sweep, or of its check, by name; no signal is in both."""
+    images = ("chelsea.png", "moon.png") if held_out else ("astronaut.png", "camera.png")
+    small = {"size": (96, 96)}
+    builders: dict[str, Callable[[], dict[str, Problem]]] = {
+        "image": lambda: {n: lj.Image(source=sample(n), **small) for n in images},
+        "audio": lambda: _sounds(held_out, data),
+    }
+    for name in ("denoising", "inpainting", "super_resolution", "multi_frame_super_resolution"):
+        cls = PROBLEMS[name]
+        extra = {"shift": 8.0} if name.startswith("multi") else {}
+        builders[name] = lambda cls=cls, extra=extra: {
+            n: cls(source=sample(n), size=(96, 96), **extra) for n in images
+        }
+    builders["ct"] = lambda: {
+        n: PROBLEMS["ct"](source=n if n == "phantom" else sample(n), size=64, views=40)
+        for n in (("camera.png",) if held_out else ("phantom", "moon.png"))
+    }
+    tables = {
+        "regression": (("diabetes",), ("diabetes",)),
+        "classification": (("digits", "wine"), ("iris", "breast_cancer")),
+    }
+    for name, (swept, other) in tables.items():
+        known = other if held_out else swept
+        builders[name] = lambda name=name, known=known: {
+            n: PROBLEMS[name](source=n, split_seed=int(held_out)) for n in known
+        }
+    builders["video"] = lambda: {"pan": lj.Video(frames=8 if held_out else 12, size=(48, 48))}
+    for name in ("occupancy", "signed_distance"):
+        builders[name] = lambda name=name: {
+            "torus": PROBLEMS[name](points=20_000, point_seed=int(held_out))
+        }
+    return builders[kind]()
+
+
+def _sounds(held_out: bool, data: Path | None) -> dict[str, Problem]:
+    if data is None:
+        raise SystemExit("audio: give the folder of the sounds with --data")
+    begin = 4.0 if held_out else 1.0
+    names = ("gt_bach.wav", "gt_counting.wav")
+    return {n: lj.Audio(source=str(data / n), start=begin, seconds=0.25, extent=8.0) for n in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Values of the swept fields of a model, and a learning rate."""
+
+    fields: tuple[tuple[str, Any], ...]
+    rate: float
+
+
+class Sweep:
+    """The trials of one pair."""
+
+    def __init__(self, kind: str, model: str, problems: dict[str, Problem]) -> None:
+        self.kind, self.model, self.problems = kind, model, problems
+        self.worst = math.inf if kind in SMALLER else -math.inf
+        self.trials: dict[Setting, float] = {}
+
+    def better(self, left: float, right: float) -> bool:
+        return left < right if self.kind in SMALLER else left > right
+
+    @property
+    def best(self) -> Setting:
+        choose = min if self.kind in SMALLER else max
+        return choose(self.trials, key=self.trials.__getitem__)
+
+    @property
+    def chosen(self) -> Setting:
+        """The setting of the smallest learning rate whose score is within TOLERANCE of the best.
+
+        A rate just below the one that diverges is no recipe for larger models and other signals.
+        """
+        best = self.best
+        near = [
+            setting
+            for setting, score in self.trials.items()
+            if setting.fields == best.fields
+            and abs(score - self.trials[best]) <= TOLERANCE * abs(self.trials[best])
+        ]
+        return min(near, key=lambda setting: setting.rate)
+
+    def run(self) -> None:
+        fields = FIELDS[self.model]
+        start = tuple((name, values[0]) for name, values in fields.items())
+        for rate in FIRST_RATES:
+            self.trial(Setting(start, rate))
+        for name, values in fields.items():
+            for value in values[1:]:
+                best = self.best
+                changed = tuple((n, value if n == name else v) for n, v in best.fields)
+                self.trial(Setting(changed, best.rate))
+        index = RATES.index(self.best.rate)
+        near = [RATES[i] for i in (index - 1, index + 1) if 0 <= i < len(RATES)]
+        fields_of_best = self.best.fields
+        for rate in near:
+            self.trial(Setting(fields_of_best, rate))
+
+    def trial(self, setting: Setting) -> None:
+        """Fit every signal with a setting, and store the mean score."""
+        if setting in self.trials:
+            return
+        scores = [
+            fitted(self.kind, self.model, problem, dict(setting.fields), setting.rate)
+            for problem in self.problems.values()
+        ]
+        values = [self.worst if s is None else s[SCORES.get(self.kind, "psnr")] for s in scores]
+        value = float(np.mean(values))
+        self.trials[setting] = value if math.isfinite(value) else self.worst
+        print(self.kind, self.model, setting, values, flush=True)
+
+
+def fitted(
+    kind: str, model: str, problem: Problem, fields: dict[str, Any], rate: float
+) -> dict[str, float] | None:
+    """The scores of one fit; None if it diverges."""
+    section = {"kind": model, "in_dim": problem.in_dim, "out_dim": problem.out_dim}
+    section |= FIXED.get(model, {}) | fields
+    spec = model_from(sized(section, parameters_for(problem, kind)))
+    training = lj.Training(**recipes()[kind]["training"], learning_rate=rate)
+    return scores_of(spec, problem, training)
+
+
+def scores_of(model: Any, problem: Problem, training: lj.Training) -> dict[str, float] | None:
+    """The scores of one fit; None if it diverges."""
+    try:
+        return lj.solve(model, problem, training).scores
+    except InputError as error:
+        if "the loss became" not in str(error):
+            raise
+        return None
+
+
+def sweep(kind: str, models: list[str], data: Path | None) -> None:
+    """Sweep pairs and store a row for each."""
+    problems = signals(kind, False, data)
+    for model in models:
+        begun = time.perf_counter()
+        pair = Sweep(kind, model, problems)
+        pair.run()
+        best = pair.chosen
+        RESULTS.add(
+            {
+                "stage": "sweep",
+                "problem": kind,
+                "model": model,
+                "signals": list(problems),
+                "fields": FIXED.get(model, {}) | dict(best.fields),
+                "learning_rate": best.rate,
+                "score": _finite(pair.trials[best]),
+                "trials": [
+                    {**dict(s.fields), "learning_rate": s.rate, "score": _finite(value)}
+                    for s, value in pair.trials.items()
+                ],
+                "seconds": round(time.perf_counter() - begun, 1),
+            }
+        )
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def write() -> None:
+    """Write recipes.toml: its common settings as they are, its models from the stored sweeps."""
+    table = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    for kind, common_settings in table.items():
+        common_settings["models"] = {
+            row["model"]: {
+                "model": row["fields"],
+                "training": {"learning_rate": row["learning_rate"]},
+            }
+            for row in RESULTS.read()
+            if (row["stage"], row["problem"]) == ("sweep", kind) and row["score"] is not None
+        }
+    RECIPES.write_text(HEAD + tomli_w.dumps(table), encoding="utf-8")
+
+
+def check(kind: str, models: list[str], data: Path | None) -> None:
+    """Fit held-out signals with the recipes, and store the scores beside the trivial predictor's.
+
+    The trivial predictor is the mean of the training data.
+    """
+    for model in models:
+        scores, trivial = {}, {}
+        for name, problem in signals(kind, True, data).items():
+            table = recipe(problem, kind, model)
+            spec, training = model_from(table["model"]), lj.Training(**table["training"])
+            scores[name] = scores_of(spec, problem, training)
+            trivial[name] = problem.evaluate(mean_of(problem), problem.load())
+        RESULTS.add(
+            {"stage": "check", "problem": kind, "model": model, "scores": scores}
+            | {"trivial": trivial}
+        )
+
+
+def mean_of(problem: Problem) -> Callable[[Any], Any]:
+    """The field that is the mean of the data everywhere."""
+    y = np.asarray(problem.load().y, np.float32)
+    mean = y.reshape(-1, problem.out_dim).mean(axis=0) if y.ndim > 1 else y.mean()
+    return lambda x: jnp.broadcast_to(mean, (*jnp.shape(x)[:-1], problem.out_dim))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=["sweep", "write", "check"])
+    parser.add_argument("problems", nargs="*", metavar="PROBLEM")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="MODEL")
+    parser.add_argument("--data", type=Path, help="folder of the real sounds")
+    options = parser.parse_args()
+    if options.stage == "write":
+        write()
+    for kind in options.problems:
+        stage = sweep if options.stage == "sweep" else check
+        stage(kind, options.models, options.data)
+
+
+if __name__ == "__main__":
+    main()
