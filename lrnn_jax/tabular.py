@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_source, require_within
+from lrnn_jax.checks import check_types, require_at_least, require_within
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -94,8 +94,8 @@ class Tabular(Problem, abc.ABC):
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "split_seed")
-        require_source(self, "source", "target")
         require_within(self, 0, 1, "a fraction in (0, 1)", "validation", "test")
+        check_types(self)
         if self.validation + self.test >= 1:
             total = self.validation + self.test
             raise InputError(f"validation, test: expected less than 1 together, got {total:g}")

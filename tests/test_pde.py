@@ -334,10 +334,15 @@ BAD = {
     "boundary_points: expected one for each of 2 faces": lambda: pde.Heat(boundary_points=1).load(),
     "adaptive: expected resample_every": lambda: pde.Heat(adaptive=True),
     "causal: expected a finite number": lambda: pde.Heat(causal="2"),
-    "frequencies: expected two": lambda: pde.Helmholtz(frequencies=(3,)),
+    "frequencies: expected a tuple of 2 numbers": lambda: pde.Helmholtz(frequencies=(3,)),
     "domain: expected a Box": lambda: pde.Equation(domain=((0,), (1,)), residual=lambda u: u),
     "conditions: expected a tuple": lambda: pde.Equation(
         domain=BOX, residual=lambda u: u, conditions=[pde.dirichlet(BOX)]
+    ),
+    "residual: expected a function, got 5": lambda: pde.Equation(domain=BOX, residual=5),
+    "time: expected True or False": lambda: pde.Equation(domain=BOX, residual=lambda u: u, time=1),
+    "periodic_axes: expected a tuple of numbers, got 0": lambda: pde.Equation(
+        domain=BOX, residual=lambda u: u, periodic_axes=0
     ),
     "periodic_axes: expected different axes": lambda: pde.Equation(
         domain=BOX, residual=lambda u: u, periodic_axes=(5,)

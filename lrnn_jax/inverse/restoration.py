@@ -25,7 +25,6 @@ from lrnn_jax.checks import (
     require_at_least,
     require_nonnegative,
     require_positive,
-    require_source,
     require_within,
 )
 from lrnn_jax.domains import in_precision
@@ -129,8 +128,8 @@ class Denoising(Restoration):
     noise_seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_noise(self)
+        super().__post_init__()
 
     def baseline(self, truth: Pixels) -> Pixels:
         """The noisy image."""
@@ -159,10 +158,9 @@ class Inpainting(Restoration):
     mask_seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_at_least(self, 0, "mask_seed")
-        require_source(self, "mask")
         require_within(self, 0, 1, "a number between 0 and 1", "known")
+        super().__post_init__()
 
     def is_known(self, shape: tuple[int, int]) -> np.ndarray:
         """Boolean mask (height, width), True where a pixel is known."""
@@ -209,8 +207,8 @@ class SuperResolution(Restoration):
     scale: int = 4
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_at_least(self, 2, "scale")
+        super().__post_init__()
 
     def baseline(self, truth: Pixels) -> Pixels:
         """The block means, upsampled by cubic splines."""
@@ -260,13 +258,13 @@ class MultiFrameSuperResolution(Restoration):
     frame_seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_at_least(self, 1, "frames")
         require_at_least(self, 2, "scale")
         require_at_least(self, 0, "frame_seed")
         require_nonnegative(self, "shift", "turn")
         if self.turn > 180:
             raise InputError(f"turn: expected degrees from 0 to 180, got {self.turn}")
+        super().__post_init__()
 
     def baseline(self, truth: Pixels) -> Pixels:
         """The first frame, upsampled by cubic splines."""

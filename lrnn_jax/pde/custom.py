@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_flag
+from lrnn_jax.checks import check_types, require_at_least
 from lrnn_jax.domains import Box
 from lrnn_jax.errors import InputError
 from lrnn_jax.pde.conditions import Condition, Residual
@@ -66,7 +66,7 @@ class Equation(PDE):
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "order")
-        require_flag(self, "time")
+        check_types(self, "residual", "periodic_axes", "exact", "ansatz")
         if not isinstance(self.domain, Box):
             raise InputError(f"domain: expected a Box, got {self.domain!r}")
         names = self.component_names

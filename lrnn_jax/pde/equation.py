@@ -30,7 +30,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_nonnegative
+from lrnn_jax.checks import check_types, require_at_least, require_nonnegative
 from lrnn_jax.domains import Box, sample_box
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
@@ -131,11 +131,9 @@ class PDE(Declarations, abc.ABC):
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "points", "boundary_points")
-        require_at_least(self, 0, "resample_every", "point_seed")
-        require_at_least(self, 0, "harmonics", "time_harmonics")
-        require_choice(self, "sampler", "coordinates")
-        require_flag(self, "adaptive", "hard")
+        require_at_least(self, 0, "resample_every", "point_seed", "harmonics", "time_harmonics")
         require_nonnegative(self, "causal", "residual_weight", "initial_weight", "boundary_weight")
+        check_types(self)
         for name in ("causal", "time_harmonics"):
             if getattr(self, name) and not self.time:
                 raise InputError(f"{name}: expected 0 for an equation without time")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import require_at_least, require_positive
 from lrnn_jax.domains import Box
 from lrnn_jax.operators import derivative
 from lrnn_jax.pde import references, solutions
@@ -122,7 +122,6 @@ class Convection(Evolution):
 
     def __post_init__(self) -> None:
         require_positive(self, "beta")
-        require_choice(self, "start_value")
         super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:

@@ -7,7 +7,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
-from lrnn_jax.checks import require_at_least, require_length, require_source
+from lrnn_jax.checks import check_types, require_at_least
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -37,20 +37,14 @@ class PictureProblem(Problem):
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        require_source(self, "source")
-        require_length(self, 2, "size")
-        require_length(self, 4, "crop")
-        if self.size is not None:
-            require_at_least(self, 1, "size")
-            if self.size == (1, 1):
-                raise InputError("size: expected 2 pixels or more, got (1, 1)")
-        if self.crop is not None:
-            integers = all(isinstance(number, int) for number in self.crop)
-            if not integers or min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1:
-                raise InputError(
-                    f"crop: expected left, top >= 0 and width, height >= 1, integers, got "
-                    f"{self.crop}"
-                )
+        require_at_least(self, 1, "size")
+        check_types(self)
+        if self.size == (1, 1):
+            raise InputError("size: expected 2 pixels or more, got (1, 1)")
+        if self.crop is not None and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1):
+            raise InputError(
+                f"crop: expected left, top >= 0 and width, height >= 1, got {self.crop}"
+            )
 
     @property
     def in_dim(self) -> int:

@@ -14,10 +14,10 @@ from einops import rearrange
 from jaxtyping import ArrayLike, Bool, Float
 
 from lrnn_jax.checks import (
+    check_types,
     require_at_least,
     require_nonnegative,
     require_positive,
-    require_source,
 )
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
@@ -81,10 +81,10 @@ class Shape(Problem):
     point_seed: int = 0
 
     def __post_init__(self) -> None:
-        require_source(self, "source")
         require_at_least(self, 2, "points", "resolution")
         require_at_least(self, 0, "point_seed")
         require_positive(self, "spread")
+        check_types(self)
 
     @property
     def in_dim(self) -> int:
@@ -223,8 +223,8 @@ class SignedDistance(Shape):
     eikonal: float = 0.1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_nonnegative(self, "eikonal")
+        super().__post_init__()
         if self._is_volume:
             raise InputError(
                 f"source: {self.source} is a volume, which has no distances: take a mesh, or the "
