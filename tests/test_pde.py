@@ -19,7 +19,7 @@ from lrnn_jax.pde import solutions
 from lrnn_jax.residuals import sum_of_parts
 
 EQUATIONS = {name: kind for name, kind in PROBLEMS.items() if issubclass(kind, pde.PDE)}
-KNOWN = [name for name, kind in EQUATIONS.items() if hasattr(kind, "exact")]
+KNOWN = [name for name, kind in EQUATIONS.items() if kind.exact]
 PERIODIC = [name for name, kind in EQUATIONS.items() if kind.periodic_axes]
 HARD = [name for name, kind in EQUATIONS.items() if kind.ansatz is not pde.PDE.ansatz]
 
