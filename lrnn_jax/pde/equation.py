@@ -18,7 +18,6 @@ exactly periodic boundary conditions with deep neural networks", JCP 2021.
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -35,7 +34,13 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
-from lrnn_jax.pde.conditions import Condition, PointField, Residual, require_inside
+from lrnn_jax.pde.conditions import (
+    Condition,
+    PointField,
+    Residual,
+    require_inside,
+    require_weight,
+)
 from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
@@ -381,10 +386,7 @@ class PDE(Declarations):
                 )
             if condition.name == "residual":
                 raise InputError("conditions: 'residual' is the equation's name; choose another")
-            if not (math.isfinite(condition.weight) and condition.weight >= 0):
-                raise InputError(
-                    f"{condition.name}: expected a weight >= 0, got {condition.weight!r}"
-                )
+            require_weight(condition.name, condition.weight)
 
     def _check_shapes(self, data: dict[str, Any]) -> None:
         """Checks that every residual accepts u: (d,) -> (o,) and returns a scalar or a vector.
