@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import fronts
 from PIL import Image as Pillow
 
 import lrnn_jax as lj
@@ -15,7 +16,6 @@ from lrnn_jax import InputError, pde
 from lrnn_jax.experiments.spec import PROBLEMS
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.operators import derivative, laplacian
-from lrnn_jax.pde import solutions
 from lrnn_jax.residuals import sum_of_parts
 
 EQUATIONS = {name: kind for name, kind in PROBLEMS.items() if issubclass(kind, pde.PDE)}
@@ -34,15 +34,15 @@ def fisher_front(x, *, diffusion, rate):
 FRONTS = {
     "burgers": (
         pde.Burgers(viscosity=0.1),
-        functools.partial(solutions.burgers_front, viscosity=0.1),
+        functools.partial(fronts.burgers_front, viscosity=0.1),
     ),
     "allen_cahn": (
         pde.AllenCahn(diffusion=0.02),
-        functools.partial(solutions.allen_cahn_front, diffusion=0.02),
+        functools.partial(fronts.allen_cahn_front, diffusion=0.02),
     ),
     "kdv": (
         pde.KortewegDeVries(mu=0.2),
-        functools.partial(solutions.korteweg_de_vries_soliton, mu=0.2),
+        functools.partial(fronts.korteweg_de_vries_soliton, mu=0.2),
     ),
     "reaction_diffusion": (
         pde.ReactionDiffusion(),
