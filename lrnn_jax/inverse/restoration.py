@@ -91,19 +91,19 @@ class Restoration(PictureProblem, abc.ABC):
         return {"psnr_measured": psnr_from_mse(terms["loss"], peak=2.0)}
 
     def evaluate(self, field: Field, data: Measurements) -> dict[str, float]:
-        """PSNR in dB and SSIM of the field and of the baseline `baseline`."""
+        """PSNR in dB and SSIM of the field and, as `psnr_given` and `ssim_given`, of `baseline`."""
         del data
         truth = self.picture().pixels
-        given = self.baseline(truth)
-        baseline = {"psnr_given": psnr(given, truth), "ssim_given": ssim(given, truth)}
-        return self.scores(field, truth) | baseline
+        baseline = self.baseline(truth)
+        scores = {"psnr_given": psnr(baseline, truth), "ssim_given": ssim(baseline, truth)}
+        return self.scores(field, truth) | scores
 
     def render(self, field: Field, data: Measurements, folder: Path) -> list[Path]:
         """`reconstruction.png`, `error.png` and `given.png`."""
         del data
         picture = self.picture()
-        given = write_png(folder / "given.png", self.baseline(picture.pixels), picture.bits)
-        return [*self.pictures(field, picture.pixels, picture.bits, folder), given]
+        baseline = write_png(folder / "given.png", self.baseline(picture.pixels), picture.bits)
+        return [*self.pictures(field, picture.pixels, picture.bits, folder), baseline]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,6 @@ class Denoising(Restoration):
       photons: expected photon count of a pixel of value 1, > 0; fewer photons give more noise.
       readout: standard deviation of the readout noise in counts, >= 0.
       noise_seed: seed of the noise, >= 0.
-
-    Raises:
-      InputError: the image is unusable, or a field is out of its range.
 
     References: the noise model of Saragadam et al., "WIRE" (CVPR 2023): 30 photons, readout 2.
     """
@@ -148,9 +145,6 @@ class Inpainting(Restoration):
       known: fraction of the pixels that are known, in (0, 1), drawn at random.
       mask: path of an image of the same size, bright where a pixel is known; replaces `known`.
       mask_seed: seed of the random subset, >= 0.
-
-    Raises:
-      InputError: the image or the mask is unusable, or a field is out of its range.
     """
 
     known: float = 0.2
@@ -198,9 +192,6 @@ class SuperResolution(Restoration):
     Args:
       scale: side of a block in pixels, >= 2; must divide the height and width of the image.
 
-    Raises:
-      InputError: the image is unusable, or its height or width is not a multiple of `scale`.
-
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): scale 4.
     """
 
@@ -243,10 +234,6 @@ class MultiFrameSuperResolution(Restoration):
       turn: largest rotation of a frame about the centre, in degrees from 0 to 180.
       frame_seed: seed of the shifts and rotations, >= 0.
 
-    Raises:
-      InputError: the image is unusable, its height or width is not a multiple of `scale`, or a
-        field is out of its range.
-
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): 4 frames at scale 4, shifts up
     to 20 pixels, rotations up to 18 degrees.
     """
@@ -268,7 +255,7 @@ class MultiFrameSuperResolution(Restoration):
 
     def baseline(self, truth: Pixels) -> Pixels:
         """The first frame, upsampled by cubic splines."""
-        return _single(self).baseline(truth)
+        return SuperResolution(scale=self.scale).baseline(truth)
 
     def measurements(self, truth: Pixels) -> Measurements:
         """The pixels of all frames."""
@@ -279,7 +266,7 @@ class MultiFrameSuperResolution(Restoration):
         rng = np.random.default_rng(self.frame_seed)
         moves = rng.uniform(-1, 1, (self.frames, 3)) * [self.shift, self.shift, self.turn]
         moves[0] = 0
-        kept, values = [], []
+        x, values = [], []
         for down, right, degrees in moves:
             cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
             row, column = np.moveaxis(points * half, -1, 0)  # in pixels from the image centre
@@ -287,9 +274,9 @@ class MultiFrameSuperResolution(Restoration):
                 [cos * row - sin * column + down, sin * row + cos * column + right], -1
             )
             inside = np.all(np.abs(moved) <= half - 0.5 + _SLACK, axis=(1, 2))
-            kept.append(in_precision(moved[inside] / half))
+            x.append(in_precision(moved[inside] / half))
             values.append(_sampled(truth, moved[inside] + half - 0.5))
-        return Measurements(np.concatenate(kept), _to_network(np.concatenate(values)))
+        return Measurements(np.concatenate(x), _to_network(np.concatenate(values)))
 
 
 def with_noise(values: np.ndarray, photons: float, readout: float, seed: int) -> np.ndarray:
@@ -331,13 +318,6 @@ def block_points(shape: tuple[int, int], scale: int) -> Float[np.ndarray, "n s 2
     """The pixel centres of each block of scale x scale pixels, block by block."""
     points = pixel_centres(shape).reshape(*shape, 2)
     return rearrange(points, "(h p) (w q) d -> (h w) (p q) d", p=scale, q=scale)
-
-
-def _single(frames: MultiFrameSuperResolution) -> SuperResolution:
-    """The single-image problem of the first frame."""
-    return SuperResolution(
-        source=frames.source, crop=frames.crop, size=frames.size, scale=frames.scale
-    )
 
 
 def _at_pixels(pixels: Pixels, known: np.ndarray) -> Measurements:

@@ -76,8 +76,6 @@ class CT(Problem):
     endpoint included, no noise. The line integrals follow scikit-image, which is our choice.
     """
 
-    decoded_file: ClassVar[str] = "decoded.png"
-
     full_batch_only: ClassVar[bool] = True
     """Every projection depends on all pixels, so the loss cannot be split into mini-batches."""
 
@@ -122,7 +120,7 @@ class CT(Problem):
         resized = resize(pixels, (self.size, self.size))
         low, high = float(resized.min()), float(resized.max())
         if not high > low:
-            raise InputError(f"{self.source} has one value, {low:g}: expected a picture")
+            raise InputError(f"{self.source} has one value, {low:g}: expected an image")
         return (resized - low) / (high - low)
 
     def load(self) -> Sinogram:

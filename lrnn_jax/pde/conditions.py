@@ -284,7 +284,7 @@ def require_weight(name: str, weight: Any) -> None:
     Raises:
       InputError: it is not.
     """
-    if not (isinstance(weight, numbers.Real) and math.isfinite(weight) and weight >= 0):
+    if not (isinstance(weight, numbers.Real) and 0 <= float(weight) < math.inf):
         raise InputError(f"{name}: expected a weight >= 0, got {weight!r}")
 
 

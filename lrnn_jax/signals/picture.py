@@ -29,7 +29,8 @@ class PictureProblem(Problem):
       size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
 
     Raises:
-      InputError: the image is missing or unusable, or the crop exceeds it.
+      InputError: the image is missing or unusable, the crop exceeds it, or a field is out of its
+        range; holds for all image problems.
     """
 
     source: str = "astronaut"
@@ -58,8 +59,11 @@ class PictureProblem(Problem):
 
     def picture(self) -> Picture:
         """The cropped and resized image: pixels in [0, 1], and bits per channel of the source."""
-        found = read_picture(self.source)
-        return Picture(self._resized(self._cropped(found)), found.bits)
+        picture = read_picture(self.source)
+        pixels = self._cropped(picture.pixels)
+        if self.size is not None:
+            pixels = np.clip(resize(pixels, self.size), 0, 1)
+        return Picture(pixels, picture.bits)
 
     def scores(self, field: Field, truth: np.ndarray) -> dict[str, float]:
         """PSNR in dB and SSIM (peak 1) of the field; `truth` is (height, width, channels)."""
@@ -87,23 +91,18 @@ class PictureProblem(Problem):
         y = predict(field, pixel_centres(shape)).astype(np.float64)
         return (rearrange(y, "(h w) c -> h w c", h=shape[0]) + 1) / 2
 
-    def _cropped(self, picture: Picture) -> np.ndarray:
+    def _cropped(self, pixels: np.ndarray) -> np.ndarray:
         if self.crop is None:
-            return picture.pixels
+            return pixels
         left, top, width, height = self.crop
-        rows, columns = picture.pixels.shape[:2]
+        rows, columns = pixels.shape[:2]
         if left + width > columns or top + height > rows:
             raise InputError(
-                f"crop: {self.crop} leaves the picture, which is {columns} wide and {rows} high"
+                f"crop: {self.crop} exceeds the image, which is {columns} wide and {rows} high"
             )
         if width * height < 2:
             raise InputError(f"crop: expected 2 pixels or more, got {self.crop}")
-        return picture.pixels[top : top + height, left : left + width]
-
-    def _resized(self, pixels: np.ndarray) -> np.ndarray:
-        if self.size is None:
-            return pixels
-        return np.clip(resize(pixels, self.size), 0, 1)
+        return pixels[top : top + height, left : left + width]
 
 
 def decoded_shape(size: tuple[int, ...]) -> tuple[int, int]:

@@ -67,7 +67,8 @@ class Shape(Problem):
       point_seed: seed of the sample points, >= 0.
 
     Raises:
-      InputError: the solid is missing or unusable, or a field is out of its range.
+      InputError: the solid is missing or unusable, or a field is out of its range; holds for all
+        shape problems. A volume has no distances.
     """
 
     decoded_file: ClassVar[str] = "decoded.ply"
@@ -177,9 +178,6 @@ class Occupancy(Pointwise, Shape):
 
     A point is inside if u > 1/2. Each axis of a volume spans [-1, 1].
 
-    Raises:
-      InputError: the solid is missing or unusable, or a field is out of its range.
-
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): all voxels of the volume, cut
     to the bounding box of the solid; squared error; level 1/2.
     """
@@ -209,9 +207,6 @@ class SignedDistance(Shape):
 
     Args:
       eikonal: weight of the second term, >= 0; a distance function has |grad u| = 1.
-
-    Raises:
-      InputError: the solid is missing, unusable or a volume, or a field is out of its range.
 
     References: Park et al., "DeepSDF" (CVPR 2019); Gropp et al., "Implicit Geometric
     Regularization for Learning Shapes" (ICML 2020) for the eikonal term.
