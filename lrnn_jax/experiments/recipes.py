@@ -7,16 +7,26 @@ chose them, by a sweep on data that its check does not use.
 import functools
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.experiments.spec import MODELS, ConfigTable
-from lrnn_jax.typing import Problem
+from lrnn_jax.experiments.spec import MODELS, PROBLEMS, ConfigTable, kind_of, model_from
+from lrnn_jax.training import Training
+from lrnn_jax.typing import Model, Problem
 
-__all__ = ["SIZE_FIELDS", "default_model", "parameters_for", "recipe", "recipes", "sized"]
+__all__ = [
+    "SIZE_FIELDS",
+    "Recipe",
+    "default_model",
+    "parameters_for",
+    "recipe",
+    "recipe_for",
+    "recipes",
+    "sized",
+]
 
 SIZE_FIELDS = {"lrnn": "rank", "grid": "resolution", "cp": "rank", "tucker": "rank"}
 """The field of a model that sets its number of parameters; 'width' for all others."""
@@ -59,6 +69,39 @@ def recipe(problem: Problem, problem_kind: str, model_kind: str) -> ConfigTable:
         "model": sized(model | entry["model"], parameters_for(problem, problem_kind)),
         "training": common["training"] | entry["training"],
     }
+
+
+class Recipe(NamedTuple):
+    """A model and training settings for a problem."""
+
+    model: Model
+    training: Training
+
+
+def recipe_for(problem: Problem, model: str | Model | None = None) -> Recipe:
+    """The recipe for a problem.
+
+    Args:
+      problem: a problem of this package.
+      model: the kind of the model, such as 'siren', or a model, which is kept as it is; None takes
+        the problem's default.
+
+    Raises:
+      InputError: there is no recipe.
+
+    Example:
+      >>> import lrnn_jax as lj
+      >>> model, training = recipe_for(lj.Image(source="camera", size=(32, 32)), "siren")
+      >>> model.omega0
+      30.0
+    """
+    problem_kind = kind_of(type(problem), "problem", PROBLEMS)
+    kind = default_model(problem_kind) if model is None else model
+    if not isinstance(kind, str):
+        kind = kind_of(type(kind), "model", MODELS)
+    tables = recipe(problem, problem_kind, kind)
+    found = model_from(tables["model"]) if model is None or isinstance(model, str) else model
+    return Recipe(found, Training(**tables["training"]))
 
 
 def parameters_for(problem: Problem, problem_kind: str) -> int:

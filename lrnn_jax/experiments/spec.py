@@ -33,6 +33,7 @@ __all__ = [
     "configs",
     "experiment_from",
     "field_help",
+    "kind_of",
     "merge",
     "model_from",
     "read_table",
@@ -293,7 +294,7 @@ def _imported(section: str, path: str) -> type:
     return found
 
 
-def _name(cls: type, section: str, registry: dict[str, type]) -> str:
+def kind_of(cls: type, section: str, registry: dict[str, type]) -> str:
     """Return the `kind` of a class: its key in the registry, or "module:Class".
 
     Raises:
@@ -316,7 +317,7 @@ def _section(section: str, spec: Any, registry: dict[str, type]) -> ConfigTable:
     Raises:
       InputError: a value cannot be written to TOML.
     """
-    kind = {"kind": _name(type(spec), section, registry)} if registry else {}
+    kind = {"kind": kind_of(type(spec), section, registry)} if registry else {}
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     return kind | {n: _to_toml(n, value) for n, value in fields.items() if value is not None}
 
