@@ -53,8 +53,9 @@ from lrnn_jax.models import (
     lrnn_from_mlp,
 )
 from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video
+from lrnn_jax.solving import Solution, solve
 from lrnn_jax.tabular import Classification, Regression
-from lrnn_jax.training import Training, fit, solve
+from lrnn_jax.training import Training, fit
 from lrnn_jax.trees import count_parameters
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ __all__ = [
     "ReluPE",
     "SignedDistance",
     "Siren",
+    "Solution",
     "Spder",
     "Spinn",
     "Training",

@@ -47,7 +47,8 @@ def check_types(spec: Any, *names: str) -> None:
     """Check that the named fields of a dataclass, or all of them, have the annotated types.
 
     `float` stands for a finite real number, `int` and `float` exclude True and False, and `str`
-    includes paths. Fields of other types, such as arrays and dataclasses, are not checked.
+    includes paths. A class with a `description` stands for its instances. Fields of other types,
+    such as dataclasses, are not checked.
     """
     hints = _hints(type(spec))
     for name in names or spec.__dataclass_fields__:
@@ -184,7 +185,9 @@ def _is_a(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is str:
         return isinstance(value, str | os.PathLike)
-    return hint not in (bool, type(None)) or isinstance(value, hint)
+    if hint in (bool, type(None)) or hasattr(hint, "description"):
+        return isinstance(value, hint)
+    return True
 
 
 def _is_finite(value: Any) -> bool:
@@ -208,4 +211,4 @@ def _describe(hint: Any) -> str:
         entries = {int: "numbers", float: "numbers", str: "strings"}
         return f"a tuple of {size}{entries.get(arguments[0], 'entries')}"
     words = {bool: "True or False", int: "an integer", float: "a finite number", str: "a string"}
-    return words.get(hint, "a function")
+    return words.get(hint, getattr(hint, "description", "a function"))

@@ -120,7 +120,7 @@ class Solution:
         return f"<p>{html.escape(self._title())}</p>{shown}"
 
 
-def solve(  # noqa: PLR0913 - three ingredients, and what is done along the way
+def solve(
     model: Model | str,
     problem: Problem,
     training: Training | None = None,
@@ -166,8 +166,11 @@ def solve(  # noqa: PLR0913 - three ingredients, and what is done along the way
     with precision_context(training):
         trainer = Trainer(model, problem, training)
         display.compiling()
-        trainer.compile()
-        intervals = _train(trainer, score_every, display, callback)
+        try:
+            trainer.compile()
+            intervals = _train(trainer, score_every, display, callback)
+        finally:
+            display.end()
         evaluations = [(i.step, i.scores) for i in intervals if i.scores is not None]
         if not evaluations or evaluations[-1][0] != trainer.step:
             evaluations.append((trainer.step, trainer.evaluate()))
@@ -196,28 +199,25 @@ def _train(
     seconds = None if type(display) is Display else _INTERVAL_SECONDS
     intervals: list[Interval] = []
     display.begin(first, training.steps)
-    try:
-        for interval in trainer.run(
-            score_every=score_every, pause_every=pauses, seconds=seconds
-        ):
-            intervals.append(interval)
-            spent += interval.seconds
-            last = {name: float(values[-1]) for name, values in interval.history.items()}
-            metrics = last | trainer.problem.progress(last)
-            display.update(interval.step, metrics, (interval.step - first) / spent)
-            if callback is not None and callback(interval.step, metrics | (interval.scores or {})):
-                break
-    finally:
-        display.end()
+    for interval in trainer.run(score_every=score_every, pause_every=pauses, seconds=seconds):
+        intervals.append(interval)
+        spent += interval.seconds
+        last = {name: float(values[-1]) for name, values in interval.history.items()}
+        metrics = last | trainer.problem.progress(last)
+        display.update(interval.step, metrics, (interval.step - first) / spent)
+        if callback is not None and callback(interval.step, metrics | (interval.scores or {})):
+            break
     return intervals
 
 
 def _display(progress: bool | None) -> "Display":
-    from lrnn_jax.experiments.progress import Display, display_for
-
     if progress is None:
         progress = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return display_for(stderr=True) if progress else Display()
+    from rich.console import Console
+
+    from lrnn_jax.experiments.progress import Display, display_for
+
+    return display_for(Console(stderr=True)) if progress else Display()
 
 
 def _with_recipe(

@@ -27,7 +27,14 @@ from lrnn_jax.checks import check_types, require_at_least, require_within
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import read_table_file, to_number, write_bytes
+from lrnn_jax.io import (
+    ArraySource,
+    Source,
+    as_source,
+    read_table_file,
+    to_number,
+    write_bytes,
+)
 from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
@@ -74,8 +81,10 @@ class Tabular(Problem, abc.ABC):
 
     Args:
       source: a data set of scikit-learn ('breast_cancer', 'diabetes', 'digits', 'iris', 'wine'), or
-        the path of a CSV with a header or of an NPZ with x (n, f) and y (n,).
-      target: name of the target column of a CSV; None: the last column.
+        the path of a CSV with a header or of an NPZ with x (n, f) and y (n,), or an array of
+        features (n, f).
+      target: name of the target column of a CSV, by default the last one; for an array of features,
+        the array of targets (n,).
       validation: fraction of the rows for early stopping, in (0, 1).
       test: fraction of the rows for the scores, in (0, 1); validation + test must be below 1.
       split_seed: seed of the random split, >= 0.
@@ -87,13 +96,15 @@ class Tabular(Problem, abc.ABC):
 
     decoded_file: ClassVar[str] = "predictions.csv"
 
-    source: str
-    target: str | None = None
+    source: Source = dataclasses.field(kw_only=False)
+    target: Source | None = dataclasses.field(default=None, kw_only=False)
     validation: float = 0.2
     test: float = 0.2
     split_seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("source", "target"):
+            object.__setattr__(self, name, as_source(getattr(self, name)))
         require_at_least(self, 0, "split_seed")
         require_within(self, 0, 1, "a fraction in (0, 1)", "validation", "test")
         check_types(self)
@@ -103,8 +114,8 @@ class Tabular(Problem, abc.ABC):
 
     def split(self) -> Split:
         """The table split into its three parts, cached until the file changes."""
-        path = Path(self.source)
-        about = path.stat() if path.is_file() else None
+        path = None if isinstance(self.source, ArraySource) else Path(self.source)
+        about = path.stat() if path is not None and path.is_file() else None
         state = about and (about.st_mtime_ns, about.st_size)
         return _cached_split(self, state, in_precision(0.0).dtype)
 
@@ -177,7 +188,7 @@ class Regression(Pointwise, Tabular):
 
     validation_score: ClassVar[str | None] = "rmse_validation"
 
-    source: str = "diabetes"
+    source: Source = dataclasses.field(default="diabetes", kw_only=False)
 
     @property
     def out_dim(self) -> int:
@@ -235,7 +246,7 @@ class Classification(Tabular):
 
     validation_score: ClassVar[str | None] = "cross_entropy_validation"
 
-    source: str = "digits"
+    source: Source = dataclasses.field(default="digits", kw_only=False)
 
     @property
     def out_dim(self) -> int:

@@ -1,9 +1,11 @@
 """Progress display of a run: a bar on a terminal, or a line every few seconds elsewhere."""
 
+import sys
 import time
+from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 __all__ = ["BarDisplay", "Display", "LineDisplay", "display_for"]
 
@@ -32,6 +34,9 @@ def _clock(seconds: float) -> str:
 class Display:
     """A progress display that shows nothing; the base class of the others."""
 
+    def compiling(self) -> None:
+        """Say that the program is being compiled."""
+
     def begin(self, step: int, steps: int) -> None:
         """Start the display: training begins at `step` of `steps`."""
 
@@ -51,11 +56,17 @@ class BarDisplay(Display):
             TextColumn("{task.description}"),
             console=console,
         )
+        self._task = TaskID(-1)
+
+    def compiling(self) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task("compiling ...", total=None)
 
     def begin(self, step: int, steps: int) -> None:
         self._steps = steps
-        self._progress.start()
-        self._task = self._progress.add_task("compiled", total=steps, completed=step)
+        if not self._progress.tasks:
+            self.compiling()
+        self._progress.update(self._task, description="compiled", total=steps, completed=step)
 
     def update(self, step: int, values: dict[str, float], rate: float) -> None:
         text = _text(step, self._steps, values, rate)
@@ -68,8 +79,11 @@ class BarDisplay(Display):
 class LineDisplay(Display):
     """Print the same values as lines: at most one line in `every` seconds, and the last step."""
 
-    def __init__(self, every: float = 10.0) -> None:
-        self._every = every
+    def __init__(self, every: float = 10.0, file: TextIO | None = None) -> None:
+        self._every, self._file = every, file
+
+    def compiling(self) -> None:
+        print("compiling ...", file=self._file, flush=True)
 
     def begin(self, step: int, steps: int) -> None:
         self._steps, self._shown = steps, time.monotonic()
@@ -78,9 +92,11 @@ class LineDisplay(Display):
         now = time.monotonic()
         if now - self._shown >= self._every or step == self._steps:
             self._shown = now
-            print(_text(step, self._steps, values, rate), flush=True)
+            print(_text(step, self._steps, values, rate), file=self._file, flush=True)
 
 
 def display_for(console: Console) -> Display:
     """Return a bar for a terminal, and lines if the output goes to a file or a pipe."""
-    return BarDisplay(console) if console.is_terminal else LineDisplay()
+    if console.is_terminal:
+        return BarDisplay(console)
+    return LineDisplay(file=sys.stderr if console.stderr else None)

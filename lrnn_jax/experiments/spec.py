@@ -328,6 +328,7 @@ def _to_toml(name: str, value: Any) -> Any:
         return [_to_toml(name, entry) for entry in value]
     if not isinstance(value, bool | int | float | str):
         what = "a Python function" if callable(value) else f"a {type(value).__name__}"
+        what = getattr(value, "description", what)
         raise InputError(f"{name}: {what} cannot be written to a file, got {value!r}")
     return value
 

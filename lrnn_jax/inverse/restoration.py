@@ -29,7 +29,7 @@ from lrnn_jax.checks import (
 )
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
-from lrnn_jax.io import read_picture, write_png
+from lrnn_jax.io import Source, as_source, read_picture, write_png
 from lrnn_jax.metrics import psnr, psnr_from_mse, ssim
 from lrnn_jax.signals.picture import PictureProblem, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Terms
@@ -143,15 +143,17 @@ class Inpainting(Restoration):
 
     Args:
       known: fraction of the pixels that are known, in (0, 1), drawn at random.
-      mask: path of an image of the same size, bright where a pixel is known; replaces `known`.
+      mask: path of an image of the same size, or an array, bright where a pixel is known; replaces
+        `known`.
       mask_seed: seed of the random subset, >= 0.
     """
 
     known: float = 0.2
-    mask: str | None = None
+    mask: Source | None = None
     mask_seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", as_source(self.mask))
         require_at_least(self, 0, "mask_seed")
         require_within(self, 0, 1, "a number between 0 and 1", "known")
         super().__post_init__()

@@ -18,7 +18,7 @@ from lrnn_jax.fields import predict
 from lrnn_jax.inverse.classical import gradient
 from lrnn_jax.inverse.radon import filtered_back_projection, radon, view_angles
 from lrnn_jax.inverse.restoration import require_noise, with_noise
-from lrnn_jax.io import read_picture, resize, write_png
+from lrnn_jax.io import Source, as_source, read_picture, resize, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.signals.picture import decoded_shape, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Problem, Terms
@@ -51,8 +51,8 @@ class CT(Problem):
                + tv_weight * integral |grad u|, over a slice of side 1
 
     Args:
-      source: 'phantom' (Shepp and Logan's), another sample, or the path of an image. Colours are
-        averaged, and the values are scaled to the range [0, 1].
+      source: 'phantom' (Shepp and Logan's), another sample, the path of an image, or an array.
+        Colours are averaged, and the values are scaled to the range [0, 1].
       size: side m of the slice in pixels after resizing, >= 2.
       views: number of angles, >= 1, equally spaced from 0 to 180 degrees.
       endpoint: include the view at 180 degrees, which repeats that at 0 mirrored, as WIRE's script
@@ -79,7 +79,7 @@ class CT(Problem):
     full_batch_only: ClassVar[bool] = True
     """Every projection depends on all pixels, so the loss cannot be split into mini-batches."""
 
-    source: str = "phantom"
+    source: Source = dataclasses.field(default="phantom", kw_only=False)
     size: int = 256
     views: int = 100
     endpoint: bool = False
@@ -91,6 +91,7 @@ class CT(Problem):
     block: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", as_source(self.source))
         require_at_least(self, 2, "size")
         require_at_least(self, 1, "views", "block")
         require_at_least(self, 0, "noise_seed")

@@ -4,8 +4,9 @@ from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, exists, io_errors, read_bytes, write_bytes
 from lrnn_jax.io.images import SAMPLES, Picture, read_picture, resize, write_png
 from lrnn_jax.io.memory import available_memory, require_memory
-from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, write_ply
+from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, read_voxels, write_ply
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_wav
+from lrnn_jax.io.sources import ArraySource, Source, as_source
 from lrnn_jax.io.tables import BUNDLED, TableData, read_table_file, to_number
 from lrnn_jax.io.videos import PAN, Clip, read_video, write_video
 
@@ -15,10 +16,13 @@ __all__ = [
     "PAN",
     "SAMPLES",
     "VOLUMES",
+    "ArraySource",
     "Clip",
     "Picture",
     "Sound",
+    "Source",
     "TableData",
+    "as_source",
     "atomic",
     "available_memory",
     "exists",
@@ -32,6 +36,7 @@ __all__ = [
     "read_table_file",
     "read_video",
     "read_volume",
+    "read_voxels",
     "require_memory",
     "resize",
     "to_number",

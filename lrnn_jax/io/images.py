@@ -14,6 +14,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
+from lrnn_jax.io.sources import ArraySource, Source
 
 __all__ = ["SAMPLES", "Picture", "read_picture", "resize", "write_png"]
 
@@ -45,17 +46,20 @@ class Picture:
     bits: int
 
 
-def read_picture(source: str) -> Picture:
-    """Read an image from a file, or one of SAMPLES by its name.
+def read_picture(source: Source) -> Picture:
+    """Read an image from a file or an array, or one of SAMPLES by its name.
 
     Args:
       source: the name of a sample, or a path. Palettes are expanded, black-and-white is
         converted to grey and CMYK to RGB, and the EXIF orientation is applied. 8 and 16 bits map
-        0..255 and 0..65535 to [0, 1]; a float TIFF must have values in [0, 1].
+        0..255 and 0..65535 to [0, 1]; floats must be in [0, 1]. An array has shape
+        (height, width) or (height, width, channels).
 
     Raises:
       InputError: the file is missing, unreadable or not a single image, or has invalid values.
     """
+    if isinstance(source, ArraySource):
+        return _picture(source.values, source)
     if source in SAMPLES:
         import skimage.data
 
@@ -208,7 +212,7 @@ def _jpeg_size(stream: bytes) -> tuple[int, int]:
     raise ValueError("a JPEG stream without a size")
 
 
-def _picture(pixels: np.ndarray, source: str) -> Picture:
+def _picture(pixels: np.ndarray, source: Source) -> Picture:
     pixels = np.asarray(pixels)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -224,7 +228,7 @@ def _picture(pixels: np.ndarray, source: str) -> Picture:
     return Picture(_to_unit(pixels, source), 16 if pixels.dtype.itemsize > 1 else 8)
 
 
-def _to_unit(pixels: np.ndarray, source: str) -> np.ndarray:
+def _to_unit(pixels: np.ndarray, source: Source) -> np.ndarray:
     if pixels.dtype == np.bool_:
         return pixels.astype(np.float64)
     if pixels.dtype in (np.uint8, np.uint16):

@@ -13,8 +13,9 @@ from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
+from lrnn_jax.io.sources import ArraySource, Source
 
-__all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "write_ply"]
+__all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "read_voxels", "write_ply"]
 
 VOLUMES = (".npy", ".npz", ".mat")
 """File suffixes of volumes; all other files are meshes."""
@@ -25,19 +26,17 @@ MESHES = ("stl", "obj", "ply", "off", "glb")
 _MESH_BYTES = 64  # memory that trimesh needs for each byte of a binary file, at most
 
 
-def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
-    """Read a NumPy or MATLAB volume as a mask of the voxels above half of the largest value.
+def read_volume(source: Source, threshold: float | None = None) -> Bool[np.ndarray, "a b c"]:
+    """Read a NumPy or MATLAB volume, or an array, as a mask of the voxels above a threshold.
 
-    The mask is cropped to the bounding box of these voxels. A file with several arrays must have
-    exactly one with three axes.
+    The threshold is half of the largest value by default. The mask is cropped to the bounding box of
+    these voxels. A file with several arrays must have exactly one with three axes.
 
     Raises:
       InputError: the file is missing, damaged or too large, does not have exactly one array with
         three axes, or its voxels are all inside or all outside.
     """
-    path = Path(source)
-    content = read_bytes(path)
-    values = _volume(content, path.suffix.lower(), source)
+    values = read_voxels(source)
     require_memory(source, 4 * values.size)  # boolean masks: finite, inside
     if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
         raise InputError(f"{source} holds {values.dtype}: expected numbers")
@@ -45,13 +44,28 @@ def read_volume(source: str) -> Bool[np.ndarray, "a b c"]:
         raise InputError(f"{source} holds an array {values.shape}: expected voxels")
     if not np.isfinite(values).all():
         raise InputError(f"{source} has values that are not finite")
-    inside = values > values.max() / 2
+    inside = values > (values.max() / 2 if threshold is None else threshold)
     if inside.all() or not inside.any():
         raise InputError(
             f"{source} has voxels of one kind only: expected some inside, some outside"
         )
     spans = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return inside[tuple(slice(span[0], span[-1] + 1) for span in spans)]
+
+
+def read_voxels(source: Source) -> np.ndarray:
+    """Read the values of a NumPy or MATLAB volume, or of an array with three axes.
+
+    Raises:
+      InputError: the file is missing, damaged or too large, or does not have exactly one array with
+        three axes.
+    """
+    if isinstance(source, ArraySource):
+        if source.values.ndim != 3:
+            raise InputError(f"source: expected an array with three axes, got {source}")
+        return source.values
+    path = Path(source)
+    return _volume(read_bytes(path), path.suffix.lower(), source)
 
 
 def read_mesh(source: str) -> Any:

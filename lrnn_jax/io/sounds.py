@@ -12,6 +12,7 @@ from lrnn_jax.io.containers import require_whole
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
+from lrnn_jax.io.sources import ArraySource, Source
 
 __all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
 
@@ -30,13 +31,22 @@ class Sound:
     subtype: str
 
 
-def read_sound(source: str) -> Sound:
-    """Read a sound from a file, or generate CHORD by its name.
+def read_sound(source: Source, rate: int | None = None) -> Sound:
+    """Read a sound from a file or an array, or generate CHORD by its name.
+
+    Args:
+      source: the path of a file, CHORD, or an array (n,) or (n, channels): floats, or integers that
+        are divided by the largest value of their type.
+      rate: samples per second of an array; None for a file, which states its own.
 
     Raises:
       InputError: the file is missing, cut short, not a sound file or too large, or has invalid
-        values; or soundfile is not installed.
+        values; soundfile is not installed; or rate is missing or does not belong there.
     """
+    if isinstance(source, ArraySource):
+        return _from_array(source, rate)
+    if rate is not None:
+        raise InputError(f"rate: {source} has a sampling rate of its own; leave it out")
     soundfile = extra("soundfile", "audio")  # first, because writing the result needs it too
     if source == CHORD:
         return _chord()
@@ -54,6 +64,19 @@ def read_sound(source: str) -> Sound:
         raise InputError(f"{source} is cut short: {len(samples)} of {info.frames} samples")
     _check(samples, source)
     return Sound(samples, rate, info.subtype)
+
+
+def _from_array(source: ArraySource, rate: int | None) -> Sound:
+    samples = source.values
+    if rate is None:
+        raise InputError("rate: an array needs the number of samples per second")
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "if" or len(samples) < 2:
+        raise InputError(f"source: expected samples (n,) or (n, channels), got {source}")
+    if samples.dtype.kind == "i":
+        samples = samples / (np.iinfo(samples.dtype).max + 1)
+    samples = samples.astype(np.float64).reshape(len(samples), -1)
+    _check(samples, source)
+    return Sound(samples, rate, "FLOAT")
 
 
 def write_wav(path: Path, sound: Sound) -> Path:

@@ -2,43 +2,43 @@
 
 import functools
 import hashlib
-from typing import Any
+import os
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["ArraySource", "as_source"]
+__all__ = ["ArraySource", "Source", "as_source"]
 
 
 class ArraySource:
-    """Arrays in place of a file. Two sources are equal if their arrays have equal contents.
+    """An array in place of a file. Two sources are equal if their arrays have equal contents.
 
     Args:
-      arrays: the arrays by role, e.g. {"values": ...}. They are copied and made read-only.
+      values: an array of numbers, flags or text; it is copied and made read-only.
+
+    Raises:
+      InputError: it is no such array.
     """
 
-    def __init__(self, **arrays: Any) -> None:
-        self._arrays = {name: np.array(value) for name, value in arrays.items()}
-        for name, array in self._arrays.items():
-            if array.dtype.kind not in "biufSUO":
-                raise InputError(f"{name}: expected numbers, got an array of {array.dtype}")
-            array.flags.writeable = False
+    description: ClassVar[str] = "an array"
 
-    def __getitem__(self, role: str) -> np.ndarray:
-        return self._arrays[role]
-
-    def __contains__(self, role: str) -> bool:
-        return role in self._arrays
+    def __init__(self, values: Any) -> None:
+        try:
+            self.values = np.array(values)
+        except ValueError as error:  # rows of different lengths
+            raise InputError(f"expected an array: {error}") from error
+        if self.values.dtype == object:
+            self.values = self.values.astype(str)
+        if self.values.dtype.kind not in "biufU":
+            raise InputError(f"expected an array of numbers, got {self.values.dtype}")
+        self.values.flags.writeable = False
 
     @functools.cached_property
     def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for name, array in self._arrays.items():
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            content = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
-            digest.update(content)
-        return digest.hexdigest()
+        about = f"{self.values.dtype} {self.values.shape}".encode()
+        return hashlib.sha256(about + self.values.tobytes()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ArraySource) and self._digest == other._digest
@@ -47,16 +47,19 @@ class ArraySource:
         return hash(self._digest)
 
     def __repr__(self) -> str:
-        shapes = (f"{n} {a.dtype} {list(a.shape)}" for n, a in self._arrays.items())
-        return f"<{', '.join(shapes)}>"
+        return f"<array {self.values.dtype} {list(self.values.shape)}>"
+
+    __str__ = __repr__
+
+
+Source = str | ArraySource
+"""The path of a file, the name of a sample, or an array."""
 
 
 def as_source(value: Any) -> Any:
-    """`value` as a source: paths as strings, arrays as an ArraySource, all else unchanged."""
-    if isinstance(value, str | ArraySource):
-        return value
-    if hasattr(value, "__fspath__"):
-        return value.__fspath__()
+    """`value` as a source: a path as text, an array as an ArraySource, all else unchanged."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if hasattr(value, "__array__") or isinstance(value, list):
-        return ArraySource(values=value)
+        return ArraySource(value)
     return value

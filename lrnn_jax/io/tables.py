@@ -15,6 +15,7 @@ from lrnn_jax.io.arrays import read_npz
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes
 from lrnn_jax.io.memory import require_memory
+from lrnn_jax.io.sources import ArraySource, Source
 
 __all__ = ["BUNDLED", "TableData", "read_table_file", "to_number"]
 
@@ -40,18 +41,25 @@ class TableData(NamedTuple):
     names: tuple[str, ...]
 
 
-def read_table_file(source: str, target: str | None) -> TableData:
-    """Read a table from a file, or one of BUNDLED by its name.
+def read_table_file(source: Source, target: Source | None) -> TableData:
+    """Read a table from a file or from arrays, or one of BUNDLED by its name.
 
     Args:
       source: the name of a bundled dataset, or a path: .csv with a header, or .npz with x (n, f)
-        and y (n,).
-      target: name of the target column of a CSV; None: the last column.
+        and y (n,); or an array of features (n, f).
+      target: name of the target column of a CSV, or the array of targets (n,); None: the last
+        column.
 
     Raises:
       InputError: the file is missing, damaged or too large, a feature value is not a finite
         number, there is no such column, or scikit-learn is not installed.
     """
+    if isinstance(source, ArraySource):
+        if not isinstance(target, ArraySource):
+            raise InputError("target: an array of features needs an array of targets (n,)")
+        return _from_arrays(source.values, target.values, "source")
+    if isinstance(target, ArraySource):
+        raise InputError(f"target: expected the name of a column of {source}, got an array")
     bundled, suffix = source in BUNDLED, Path(source).suffix.lower()
     if target is not None and (bundled or suffix == ".npz"):
         raise InputError(f"target: only a CSV has columns to choose from; leave it out of {source}")
@@ -72,7 +80,10 @@ def _from_npz(content: bytes, source: str) -> TableData:
     if not {"x", "y"} <= found.keys():
         names = ", ".join(found)[:120] or "nothing"
         raise InputError(f"{source} holds {names}: expected arrays x and y")
-    x, y = found["x"], found["y"]
+    return _from_arrays(found["x"], found["y"], source)
+
+
+def _from_arrays(x: np.ndarray, y: np.ndarray, source: str) -> TableData:
     real = x.dtype == bool or np.issubdtype(x.dtype, np.integer) or x.dtype.kind == "f"
     if x.ndim != 2 or not x.shape[1] or y.shape != x.shape[:1] or not real:
         raise InputError(

@@ -16,6 +16,7 @@ from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, io_errors, read_bytes
 from lrnn_jax.io.images import read_picture
 from lrnn_jax.io.memory import require_memory
+from lrnn_jax.io.sources import ArraySource, Source
 
 __all__ = ["PAN", "Clip", "read_video", "write_video"]
 
@@ -45,21 +46,31 @@ class Clip(NamedTuple):
     rate: float
 
 
-def read_video(source: str, count: int | None = None) -> Clip:
-    """Read the first `count` frames of a video file, of a folder of images, or of PAN.
+def read_video(source: Source, count: int | None = None, rate: float | None = None) -> Clip:
+    """Read the first `count` frames of a video file, a folder of images, an array, or PAN.
 
-    The images of a folder are sorted by name.
+    The images of a folder are sorted by name. An array has shape (frames, height, width) or
+    (frames, height, width, channels), with values as for an image; `rate` is its number of frames
+    per second, by default 12.
 
     Raises:
       InputError: the source is missing, damaged or too large, has only one frame, or has frames of
         different sizes; or PyAV, which video files other than GIF need, is not installed.
     """
-    if source == PAN:
+    if isinstance(source, ArraySource):
+        if source.values.ndim not in (3, 4):
+            raise InputError(f"source: expected frames (t, h, w) or (t, h, w, c), got {source}")
+        pictures = [read_picture(ArraySource(frame)).pixels for frame in source.values[:count]]
+        video = Clip(np.stack(pictures), _RATE if rate is None else rate)
+    elif rate is not None:
+        raise InputError(f"fps: {source} has a frame rate of its own; leave it out")
+    elif source == PAN:
         video = _pan()
         return video._replace(frames=video.frames[:count])
-    path = Path(source)
-    with io_errors(path, "read"):
-        video = _folder(path, count) if path.is_dir() else _film(path, count)
+    else:
+        path = Path(source)
+        with io_errors(path, "read"):
+            video = _folder(path, count) if path.is_dir() else _film(path, count)
     if len(video.frames) < 2:
         raise InputError(f"{source} has one frame: for a single picture take the problem 'image'")
     return video

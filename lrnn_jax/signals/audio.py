@@ -8,11 +8,16 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import check_types, require_nonnegative, require_positive
+from lrnn_jax.checks import (
+    check_types,
+    require_at_least,
+    require_nonnegative,
+    require_positive,
+)
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import CHORD, Sound, read_sound, write_wav
+from lrnn_jax.io import CHORD, Sound, Source, as_source, read_sound, write_wav
 from lrnn_jax.metrics import mean_squared_error, psnr_from_mse, rho_ag, snr
 from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field
@@ -47,7 +52,9 @@ class Audio(Pointwise):
     t spans [-extent, extent]. The loss is in units of the largest amplitude, as in the papers.
 
     Args:
-      source: 'chord', a synthetic sound, or the path of a WAV or FLAC file.
+      source: 'chord', a synthetic sound, the path of a WAV or FLAC file, or an array (n,) or
+        (n, channels).
+      rate: samples per second of an array; None for files, which state it.
       start: seconds to skip at the beginning, >= 0.
       seconds: length of the segment in seconds, > 0; None takes the rest of the file.
       extent: half-width of the network's time interval, > 0. 100 suits sounds of a few seconds at
@@ -62,12 +69,15 @@ class Audio(Pointwise):
 
     decoded_file: ClassVar[str] = "decoded.wav"
 
-    source: str = CHORD
+    source: Source = dataclasses.field(default=CHORD, kw_only=False)
+    rate: int | None = dataclasses.field(default=None, kw_only=False)
     start: float = 0.0
     seconds: float | None = None
     extent: float = 100.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", as_source(self.source))
+        require_at_least(self, 1, "rate")
         require_nonnegative(self, "start")
         require_positive(self, "extent", "seconds")
         check_types(self)
@@ -80,11 +90,11 @@ class Audio(Pointwise):
     @property
     def out_dim(self) -> int:
         """Number of channels; reads the file."""
-        return read_sound(self.source).samples.shape[-1]
+        return read_sound(self.source, self.rate).samples.shape[-1]
 
     def load(self) -> AudioData:
         """Reads the file and cuts out the segment."""
-        sound = read_sound(self.source)
+        sound = read_sound(self.source, self.rate)
         samples = self._part(sound)
         largest = float(np.abs(samples).max())
         if largest == 0:

@@ -11,7 +11,7 @@ from lrnn_jax.checks import check_types, require_at_least
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import Picture, read_picture, resize, write_png
+from lrnn_jax.io import Picture, Source, as_source, read_picture, resize, write_png
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.typing import Field, Problem
 
@@ -24,7 +24,8 @@ class PictureProblem(Problem):
 
     Args:
       source: a sample, 'astronaut' (RGB), 'camera' (grey) or 'phantom' (Shepp and Logan's, grey),
-        or the path of an image file.
+        the path of an image file, or an array (height, width) or (height, width, channels):
+        8- or 16-bit integers, or floats in [0, 1].
       crop: (left, top, width, height) in pixels, applied before resizing; None keeps all pixels.
       size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
 
@@ -33,11 +34,12 @@ class PictureProblem(Problem):
         range; holds for all image problems.
     """
 
-    source: str = "astronaut"
+    source: Source = dataclasses.field(default="astronaut", kw_only=False)
     crop: tuple[int, int, int, int] | None = None
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", as_source(self.source))
         require_at_least(self, 1, "size")
         check_types(self)
         if self.size == (1, 1):

@@ -24,6 +24,9 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
 from lrnn_jax.io import (
     VOLUMES,
+    ArraySource,
+    Source,
+    as_source,
     level_set,
     read_mesh,
     read_volume,
@@ -58,8 +61,9 @@ class Shape(Problem):
     """Base class of the shape problems.
 
     Args:
-      source: 'torus', which has a closed form, or the path of a volume (.npy, .npz, .mat) or of a
-        watertight mesh (.ply, .obj, .stl, .off, ...), which is scaled into [-0.9, 0.9]^3.
+      source: 'torus', which has a closed form, the path of a volume (.npy, .npz, .mat) or of a
+        watertight mesh (.ply, .obj, .stl, .off, ...), which is scaled into [-0.9, 0.9]^3, or an
+        array of voxels with three axes.
       points: number of sample points for a torus or a mesh, >= 2, drawn once, half of them near the
         surface. A volume uses all its voxels.
       spread: standard deviation per axis of the offsets of the near points from the surface, > 0.
@@ -75,13 +79,14 @@ class Shape(Problem):
     level: ClassVar[float]
     outside: ClassVar[float]
 
-    source: str = "torus"
+    source: Source = dataclasses.field(default="torus", kw_only=False)
     points: int = 50_000
     spread: float = 0.05
     resolution: int = 64
     point_seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", as_source(self.source))
         require_at_least(self, 2, "points", "resolution")
         require_at_least(self, 0, "point_seed")
         require_positive(self, "spread")
@@ -104,7 +109,7 @@ class Shape(Problem):
     def truth(self) -> Bool[np.ndarray, "a b c"]:
         """Ground-truth occupancy of the scoring grid."""
         if self._is_volume:
-            return read_volume(self.source)
+            return self._volume()
         return self._solid_at(_voxels((self.resolution,) * 3)).reshape((self.resolution,) * 3)
 
     def iou(self, field: Field) -> float:
@@ -135,7 +140,12 @@ class Shape(Problem):
 
     @property
     def _is_volume(self) -> bool:
+        if isinstance(self.source, ArraySource):
+            return True
         return Path(self.source).suffix.lower() in VOLUMES
+
+    def _volume(self) -> Bool[np.ndarray, "a b c"]:
+        return read_volume(self.source)
 
     def _solid_at(self, x: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
         """True for points inside the torus or mesh."""
@@ -178,6 +188,9 @@ class Occupancy(Pointwise, Shape):
 
     A point is inside if u > 1/2. Each axis of a volume spans [-1, 1].
 
+    Args:
+      threshold: value above which a voxel of a volume is inside; None takes half of the largest.
+
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): all voxels of the volume, cut
     to the bounding box of the solid; squared error; level 1/2.
     """
@@ -185,10 +198,15 @@ class Occupancy(Pointwise, Shape):
     level: ClassVar[float] = 0.5
     outside: ClassVar[float] = 0.0
 
+    threshold: float | None = None
+
+    def _volume(self) -> Bool[np.ndarray, "a b c"]:
+        return read_volume(self.source, self.threshold)
+
     def load(self) -> ShapeData:
         """All voxels of a volume, or sample points of a torus or mesh, with their occupancy."""
         if self._is_volume:
-            inside = read_volume(self.source)
+            inside = self._volume()
             return ShapeData(_voxels(inside.shape), _column(inside))
         x = self._drawn()
         return ShapeData(in_precision(x), _column(self._solid_at(x)))

@@ -9,11 +9,11 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import check_types, require_at_least
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import PAN, Clip, read_video, resize, write_video
+from lrnn_jax.io import PAN, Clip, Source, as_source, read_video, resize, write_video
 from lrnn_jax.metrics import psnr, psnr_from_mse
 from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field
@@ -46,8 +46,10 @@ class Video(Pointwise):
     The loss is in units of the network's range [-1, 1], so PSNR = 10 log10(4 / loss).
 
     Args:
-      source: 'pan', a window moving over a sample image, or the path of a GIF, a video file, or a
-        folder of images, which are read in the order of their names.
+      source: 'pan', a window moving over a sample image, the path of a GIF, a video file, or a
+        folder of images, which are read in the order of their names, or an array
+        (frames, height, width) or (frames, height, width, channels).
+      fps: frames per second of an array, > 0, by default 12; None for files, which state it.
       frames: number of frames to read from the start, >= 2; None reads all.
       size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
 
@@ -57,12 +59,15 @@ class Video(Pointwise):
 
     decoded_file: ClassVar[str] = "decoded.gif"
 
-    source: str = PAN
+    source: Source = dataclasses.field(default=PAN, kw_only=False)
+    fps: float | None = None
     frames: int | None = None
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", as_source(self.source))
         require_at_least(self, 2, "frames")
+        require_positive(self, "fps")
         require_at_least(self, 1, "size")
         check_types(self)
 
@@ -74,11 +79,11 @@ class Video(Pointwise):
     @property
     def out_dim(self) -> int:
         """Number of channels; reads the file."""
-        return read_video(self.source, 2).frames.shape[-1]
+        return read_video(self.source, 2, self.fps).frames.shape[-1]
 
     def load(self) -> VideoData:
         """Reads and resizes the video."""
-        video = read_video(self.source, self.frames)
+        video = read_video(self.source, self.frames, self.fps)
         pixels = video.frames
         if self.size is not None:
             pixels = np.clip(np.stack([resize(frame, self.size) for frame in pixels]), 0, 1)

@@ -20,7 +20,6 @@ from lrnn_jax.training.loop import (
     make_step,
 )
 from lrnn_jax.training.settings import Training, scale_subnetworks
-from lrnn_jax.training.solve import Solution, solve
 
 __all__ = [
     "Best",
@@ -28,7 +27,6 @@ __all__ = [
     "EarlyStopping",
     "Interval",
     "NonFiniteLossError",
-    "Solution",
     "State",
     "Step",
     "Trainer",
@@ -42,5 +40,4 @@ __all__ = [
     "make_step",
     "precision_context",
     "scale_subnetworks",
-    "solve",
 ]
