@@ -130,4 +130,16 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("lrnn_jax.experiments"), name)
     if name == "__version__":
         return version("lrnn-jax")
-    raise AttributeError(f"module 'lrnn_jax' has no attribute {name!r}")
+    raise AttributeError(f"module 'lrnn_jax' has no attribute {name!r}{_elsewhere(name)}")
+
+
+def _elsewhere(name: str) -> str:
+    """Where a public name is that was asked for in another spelling or package, for the message."""
+    packages = {"": __all__, "pde.": pde.__all__, "inverse.": inverse.__all__}
+    packages |= {"training.": training.__all__, "optimizers.": optimizers.__all__}
+    packages |= {"operators.": operators.__all__, "diagnostics.": diagnostics.__all__}
+    for package, names in packages.items():
+        for known in names:
+            if known.lower() == name.lower():
+                return f"; did you mean 'lrnn_jax.{package}{known}'?"
+    return ""

@@ -6,17 +6,19 @@ name the range in the message for a number of the wrong type, check the range fi
 """
 
 import collections.abc
+import dataclasses
 import functools
 import math
 import numbers
 import os
 import types
 import typing
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Self, Union, cast, get_args, get_origin
 
-from lrnn_jax.errors import InputError
+from lrnn_jax.errors import InputError, suggest
 
 __all__ = [
+    "Keywords",
     "check_types",
     "missing_members",
     "require_at_least",
@@ -41,6 +43,32 @@ _DIMENSIONS = ("dim", "harmonics", "time_harmonics")
 
 _LEAST_SCALE, _LARGEST_SCALE = 1e-12, 1e12
 """Cubes and reciprocals of numbers in this range are normal float32 numbers."""
+
+
+class Keywords:
+    """Base class of dataclasses: an unknown or positional argument is an InputError with a hint.
+
+    Python's own message for such an argument does not say which names there are.
+    """
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        parameters = getattr(cls, "__dataclass_params__", None)
+        if parameters is not None and parameters.init:
+            fields = [field for field in dataclasses.fields(cast(Any, cls)) if field.init]
+            positional = [field.name for field in fields if not field.kw_only]
+            known = [field.name for field in fields]
+            unknown = [name for name in named if name not in known]
+            if unknown:
+                raise InputError(
+                    f"{cls.__name__} has no argument {unknown[0]!r}; {suggest(unknown[0], known)}"
+                )
+            if len(arguments) > len(positional):
+                required = [f for f in fields if f.default is dataclasses.MISSING]
+                example = ", ".join(f"{f.name}=..." for f in (required or fields)[:2])
+                raise InputError(
+                    f"{cls.__name__}: its arguments are given by name: {cls.__name__}({example})"
+                )
+        return super().__new__(cls)
 
 
 def check_types(spec: Any, *names: str) -> None:

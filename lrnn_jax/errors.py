@@ -33,10 +33,49 @@ def _printable_line(text: str) -> str:
     return text if len(text) < _LIMIT else f"{text[:160]} ... {text[-130:]}"
 
 
+_SYNONYMS = {
+    "batch_size": "batch",
+    "data": "source",
+    "epochs": "steps",
+    "features": "source",
+    "file": "source",
+    "hidden_dim": "width",
+    "hidden_features": "width",
+    "hidden_layers": "depth",
+    "hidden_size": "width",
+    "image": "source",
+    "in_channels": "in_dim",
+    "in_features": "in_dim",
+    "input_dim": "in_dim",
+    "iterations": "steps",
+    "labels": "target",
+    "layers": "depth",
+    "lr": "learning_rate",
+    "max_iter": "steps",
+    "num_layers": "depth",
+    "num_steps": "steps",
+    "omega": "omega0",
+    "omega_0": "omega0",
+    "optim": "optimizer",
+    "out_channels": "out_dim",
+    "out_features": "out_dim",
+    "output_dim": "out_dim",
+    "path": "source",
+    "sampling_rate": "rate",
+    "w0": "omega0",
+    "y": "target",
+}
+"""Names that other libraries use, and ours for the same thing."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return the end of an error message about an unknown `word`.
 
-    It suggests the most similar known word, or lists all known words if none is similar.
+    It suggests the known word of the same meaning, or the most similar one, or lists all known
+    words if none is similar.
+
+    >>> suggest("lr", ["learning_rate", "steps"])
+    "did you mean 'learning_rate'?"
 
     >>> suggest("rnak", ["rank", "depth"])
     "did you mean 'rank'?"
@@ -46,4 +85,5 @@ def suggest(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     word = word[:100]  # the time of the search is quadratic in the length
     near = difflib.get_close_matches(word, names, n=1)
+    near = [_SYNONYMS[word]] if _SYNONYMS.get(word) in names else near
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"

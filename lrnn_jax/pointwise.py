@@ -5,12 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lrnn_jax.checks import Keywords
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
 __all__ = ["Pointwise"]
 
 
-class Pointwise(Problem):
+class Pointwise(Keywords, Problem):
     """Fit `data.y` at the points `data.x`: minimise the mean squared error."""
 
     def loss(self, field: Field, data: Any, key: Key) -> tuple[jax.Array, Terms]:

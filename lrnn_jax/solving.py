@@ -70,8 +70,13 @@ class Solution:
         return self.history["loss"]
 
     def predict(self, x: ArrayLike) -> np.ndarray:
-        """u(x) at any number of points (..., in_dim), in bounded memory."""
-        return predict(self.field, x)
+        """The solution at any number of points (..., in_dim), in bounded memory.
+
+        It differs from `field` where a differential equation has conditions or periods built in.
+        """
+        return predict(self.problem.solution(self.field), x)
+
+    __call__ = predict
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model and its parameters to a file that `lrnn_jax.load` reads."""

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import check_types, require_at_least, require_within
+from lrnn_jax.checks import Keywords, check_types, require_at_least, require_within
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -76,7 +76,7 @@ class Split(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tabular(Problem, abc.ABC):
+class Tabular(Keywords, Problem, abc.ABC):
     """Base class of the tabular problems.
 
     Args:
@@ -351,7 +351,7 @@ def _named(score: str, by_part: dict[str, float]) -> dict[str, float]:
     return {names[part]: by_part[part] for part in ("test", "validation", "training")}
 
 
-def _numbers(values: np.ndarray, source: str) -> Float[np.ndarray, "n"]:
+def _numbers(values: np.ndarray, source: Source) -> Float[np.ndarray, "n"]:
     """The targets as finite float64 numbers."""
     for row, value in enumerate(values):
         finite = to_number(value) is not None if isinstance(value, str) else np.isfinite(value)

@@ -133,6 +133,10 @@ class Problem(Protocol):
         """The scalar to minimise, and its named terms."""
         ...
 
+    def solution(self, field: Field) -> Field:
+        """The solution that a field stands for: the field itself, unless the problem wraps it."""
+        return field
+
     def progress(self, terms: dict[str, float]) -> dict[str, float]:
         """The values that a progress display shows in addition to the loss, from a step's terms."""
         del terms

@@ -80,7 +80,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     try:
         summary = json.loads(content)
-        summary["status"], summary["step"]
+        _ = summary["status"], summary["step"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error}; delete it to go on") from error
     return summary

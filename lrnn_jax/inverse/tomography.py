@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import check_types, require_at_least, require_nonnegative
+from lrnn_jax.checks import Keywords, check_types, require_at_least, require_nonnegative
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -44,7 +44,7 @@ class Sinogram:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CT(Problem):
+class CT(Keywords, Problem):
     """Reconstruct a CT slice u(row, column) in [0, 1] from its projections R u at few angles.
 
         loss = mean (F (R u / m - y))^2 over views and detectors, u at all m x m pixels

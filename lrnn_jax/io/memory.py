@@ -12,7 +12,7 @@ if sys.platform != "win32":
 __all__ = ["available_memory", "require_memory"]
 
 
-def require_memory(source: str | Path, num_bytes: int) -> None:
+def require_memory(source: object, num_bytes: int) -> None:
     """Check that an allocation fits into the memory that is free.
 
     Call it before the allocation. Count everything that is alive at the peak: the decoder's

@@ -29,8 +29,8 @@ _MESH_BYTES = 64  # memory that trimesh needs for each byte of a binary file, at
 def read_volume(source: Source, threshold: float | None = None) -> Bool[np.ndarray, "a b c"]:
     """Read a NumPy or MATLAB volume, or an array, as a mask of the voxels above a threshold.
 
-    The threshold is half of the largest value by default. The mask is cropped to the bounding box of
-    these voxels. A file with several arrays must have exactly one with three axes.
+    The threshold is half of the largest value by default. The mask is cropped to the bounding box
+    of these voxels. A file with several arrays must have exactly one with three axes.
 
     Raises:
       InputError: the file is missing, damaged or too large, does not have exactly one array with

@@ -57,13 +57,13 @@ def read_sound(source: Source, rate: int | None = None) -> Sound:
         info = soundfile.info(_Content(content))
         # float64 samples, and the mask of finite samples
         require_memory(source, (8 + 1) * info.frames * info.channels)
-        samples, rate = soundfile.read(_Content(content), always_2d=True)
+        samples, own_rate = soundfile.read(_Content(content), always_2d=True)
     except soundfile.LibsndfileError as error:
         raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error
     if len(samples) != info.frames:
         raise InputError(f"{source} is cut short: {len(samples)} of {info.frames} samples")
     _check(samples, source)
-    return Sound(samples, rate, info.subtype)
+    return Sound(samples, own_rate, info.subtype)
 
 
 def _from_array(source: ArraySource, rate: int | None) -> Sound:
@@ -107,7 +107,7 @@ class _Content(io.BytesIO):
             return self.tell()
 
 
-def _check(samples: np.ndarray, source: str) -> None:
+def _check(samples: np.ndarray, source: Source) -> None:
     if len(samples) < 2:
         raise InputError(f"{source} has {len(samples)} samples: expected 2 or more")
     bad = np.argwhere(~np.isfinite(samples))

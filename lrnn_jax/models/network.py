@@ -3,13 +3,13 @@
 import abc
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_points
+from lrnn_jax.checks import Keywords, require_points
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.kernels.initializers import initialize, plan_size
@@ -22,7 +22,7 @@ Layer = Callable[[Any], Any]
 """One layer bound to its parameters: maps the output of the previous layer to its own output."""
 
 
-class Network(abc.ABC):
+class Network(Keywords, abc.ABC):
     """Base class: a network is a plan for its parameters and a sequence of layers.
 
     The models of the zoo are frozen, keyword-only dataclasses that define `plan` and `layers`. They
@@ -82,6 +82,11 @@ class Network(abc.ABC):
         for layer in self.layers(params, points):
             h = layer(h)
         return h
+
+    def __call__(self, *arguments: Any) -> NoReturn:
+        """Raises an InputError that names `apply`: a model has no parameters of its own."""
+        name = type(self).__name__
+        raise InputError(f"{name}: take model.apply(params, x), or result.field(x) after solve")
 
     def as_points(self, x: Float[ArrayLike, "*n i"]) -> Float[Array, "*n i"]:
         """`x` as an array; floats keep their dtype, integers get JAX's default float dtype.

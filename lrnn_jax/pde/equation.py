@@ -28,7 +28,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import check_types, require_at_least, require_nonnegative, require_positive
+from lrnn_jax.checks import (
+    Keywords,
+    check_types,
+    require_at_least,
+    require_nonnegative,
+    require_positive,
+)
 from lrnn_jax.domains import Box, sample_box
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
@@ -62,7 +68,7 @@ class TestPoints(NamedTuple):
     shape: tuple[int, ...] | None
 
 
-class Declarations(Problem):
+class Declarations(Keywords, Problem):
     """Properties of an equation. They are not dataclass fields, so config files cannot set them.
 
     Attributes:

@@ -14,9 +14,11 @@ from lrnn_jax.plotting.figures import (
     write_slices,
     write_sound_error,
 )
+from lrnn_jax.plotting.results import show_result
 
 __all__ = [
     "save_figure",
+    "show_result",
     "write_confusion",
     "write_curves",
     "write_error_map",

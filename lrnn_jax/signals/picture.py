@@ -7,7 +7,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
-from lrnn_jax.checks import check_types, require_at_least
+from lrnn_jax.checks import Keywords, check_types, require_at_least
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -19,7 +19,7 @@ __all__ = ["PictureProblem", "decoded_shape", "grey", "pixel_centres"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PictureProblem(Problem):
+class PictureProblem(Keywords, Problem):
     """Base class: an image as a field u(row, column); pixels [0, 1] map to u in [-1, 1].
 
     Args:

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import ArrayLike, Bool, Float
 
 from lrnn_jax.checks import (
+    Keywords,
     check_types,
     require_at_least,
     require_nonnegative,
@@ -57,7 +58,7 @@ class ShapeData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shape(Problem):
+class Shape(Keywords, Problem):
     """Base class of the shape problems.
 
     Args:
@@ -151,13 +152,13 @@ class Shape(Problem):
         """True for points inside the torus or mesh."""
         if self.source == "torus":
             return _torus(x) < 0
-        return np.asarray(read_mesh(self.source).contains(x))
+        return np.asarray(read_mesh(str(self.source)).contains(x))
 
     def _distance_to(self, x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
         """Signed distances of points to the torus or mesh, negative inside."""
         if self.source == "torus":
             return _torus(x)
-        mesh = read_mesh(self.source)
+        mesh = read_mesh(str(self.source))
         distance = np.asarray(mesh.nearest.on_surface(x)[1], np.float64)
         return np.where(mesh.contains(x), -distance, distance)
 
@@ -174,7 +175,7 @@ class Shape(Problem):
         if self.source == "torus":
             surface = _on_torus(near, rng)
         else:
-            mesh = read_mesh(self.source)
+            mesh = read_mesh(str(self.source))
             triangles = rng.choice(len(mesh.faces), near, p=mesh.area_faces / mesh.area)
             weights = rng.dirichlet((1.0, 1.0, 1.0), near)
             surface = np.einsum("nk,nkd->nd", weights, mesh.triangles[triangles])

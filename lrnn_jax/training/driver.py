@@ -395,6 +395,8 @@ def check_compatible(model: Model, problem: Problem, training: Training) -> None
       InputError: they are not; the message names the first conflict and a valid choice.
     """
     for name, value, kind in (("model", model, Model), ("problem", problem, Problem)):
+        if isinstance(value, type):
+            raise InputError(f"{name}: expected a {value.__name__}(...), got the class itself")
         missing = missing_members(value, kind)
         if missing:
             raise InputError(

@@ -9,7 +9,13 @@ import jax
 import optax
 
 import lrnn_jax.optimizers as optimizers
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
+from lrnn_jax.checks import (
+    Keywords,
+    require_at_least,
+    require_choice,
+    require_flag,
+    require_positive,
+)
 from lrnn_jax.errors import InputError
 from lrnn_jax.training.early_stopping import EarlyStopping
 from lrnn_jax.typing import Params
@@ -18,7 +24,7 @@ __all__ = ["Training", "scale_subnetworks"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Keywords):
     """Settings of a training run: the optimizer, its schedule, the batches and the logging.
 
     Args:
