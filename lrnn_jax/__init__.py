@@ -52,7 +52,7 @@ from lrnn_jax.models import (
     lrnn_from_cp,
     lrnn_from_mlp,
 )
-from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video
+from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video, Volume
 from lrnn_jax.solving import Solution, solve
 from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training, fit
@@ -93,6 +93,7 @@ __all__ = [
     "Training",
     "TuckerTensor",
     "Video",
+    "Volume",
     "Wire",
     "Wire2D",
     "count_parameters",

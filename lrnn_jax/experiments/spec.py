@@ -19,7 +19,7 @@ import lrnn_jax.pde as pde
 from lrnn_jax.checks import missing_members
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, read_bytes, write_bytes
-from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video
+from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video, Volume
 from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
@@ -71,6 +71,7 @@ PROBLEMS: dict[str, type] = {
     "image": Image,
     "audio": Audio,
     "video": Video,
+    "volume": Volume,
     "occupancy": Occupancy,
     "signed_distance": SignedDistance,
     "denoising": inverse.Denoising,

@@ -4,7 +4,16 @@ from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import atomic, exists, io_errors, read_bytes, write_bytes
 from lrnn_jax.io.images import SAMPLES, Picture, read_picture, resize, write_png
 from lrnn_jax.io.memory import available_memory, require_memory
-from lrnn_jax.io.solids import VOLUMES, level_set, read_mesh, read_volume, read_voxels, write_ply
+from lrnn_jax.io.solids import (
+    MARSCHNER_LOBB,
+    VOLUMES,
+    level_set,
+    read_mesh,
+    read_volume,
+    read_voxels,
+    write_npy,
+    write_ply,
+)
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_wav
 from lrnn_jax.io.sources import ArraySource, Source, as_source
 from lrnn_jax.io.tables import BUNDLED, TableData, read_table_file, to_number
@@ -13,6 +22,7 @@ from lrnn_jax.io.videos import PAN, Clip, read_video, write_video
 __all__ = [
     "BUNDLED",
     "CHORD",
+    "MARSCHNER_LOBB",
     "PAN",
     "SAMPLES",
     "VOLUMES",
@@ -41,6 +51,7 @@ __all__ = [
     "resize",
     "to_number",
     "write_bytes",
+    "write_npy",
     "write_ply",
     "write_png",
     "write_video",

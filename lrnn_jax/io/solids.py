@@ -15,7 +15,19 @@ from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 from lrnn_jax.io.sources import ArraySource, Source
 
-__all__ = ["VOLUMES", "level_set", "read_mesh", "read_volume", "read_voxels", "write_ply"]
+__all__ = [
+    "MARSCHNER_LOBB",
+    "VOLUMES",
+    "level_set",
+    "read_mesh",
+    "read_volume",
+    "read_voxels",
+    "write_npy",
+    "write_ply",
+]
+
+MARSCHNER_LOBB = "marschner_lobb"
+"""Name of a synthetic volume: 40^3 values of the test signal of Marschner and Lobb (1994)."""
 
 VOLUMES = (".npy", ".npz", ".mat")
 """File suffixes of volumes; all other files are meshes."""
@@ -54,7 +66,7 @@ def read_volume(source: Source, threshold: float | None = None) -> Bool[np.ndarr
 
 
 def read_voxels(source: Source) -> np.ndarray:
-    """Read the values of a NumPy or MATLAB volume, or of an array with three axes.
+    """Read the values of a NumPy or MATLAB volume, of an array with three axes, or a sample.
 
     Raises:
       InputError: the file is missing, damaged or too large, or does not have exactly one array with
@@ -64,8 +76,30 @@ def read_voxels(source: Source) -> np.ndarray:
         if source.values.ndim != 3:
             raise InputError(f"source: expected an array with three axes, got {source}")
         return source.values
+    if source == MARSCHNER_LOBB:
+        return _marschner_lobb(40)
     path = Path(source)
     return _volume(read_bytes(path), path.suffix.lower(), source)
+
+
+def _marschner_lobb(side: int) -> Float[np.ndarray, "a b c"]:
+    """(1 - sin(pi z / 2) + (1 + cos(12 pi cos(pi r / 2))) / 4) / 2.5 in [0, 1], r^2 = x^2 + y^2."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, side),) * 3, indexing="ij")
+    ripples = 1 + np.cos(12 * np.pi * np.cos(np.pi / 2 * np.hypot(x, y)))
+    return (1 - np.sin(np.pi / 2 * z) + ripples / 4) / 2.5
+
+
+def write_npy(path: Path, values: np.ndarray) -> Path:
+    """Write an array as an NPY file.
+
+    Raises:
+      InputError: the file cannot be written, or its suffix is not .npy.
+    """
+    if path.suffix != ".npy":
+        raise InputError(f"{path}: expected a name that ends in .npy")
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return write_bytes(path, buffer.getvalue())
 
 
 def read_mesh(source: str) -> Any:

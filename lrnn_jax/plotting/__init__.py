@@ -15,6 +15,7 @@ from lrnn_jax.plotting.figures import (
     write_sound_error,
 )
 from lrnn_jax.plotting.results import show_result
+from lrnn_jax.plotting.volumes import write_volume_slices
 
 __all__ = [
     "save_figure",
@@ -26,4 +27,5 @@ __all__ = [
     "write_predictions",
     "write_slices",
     "write_sound_error",
+    "write_volume_slices",
 ]

@@ -4,6 +4,7 @@ from lrnn_jax.signals.audio import Audio, AudioData
 from lrnn_jax.signals.image import Image, ImageData
 from lrnn_jax.signals.shape import Occupancy, ShapeData, SignedDistance
 from lrnn_jax.signals.video import Video, VideoData
+from lrnn_jax.signals.volume import Volume, VolumeData
 
 __all__ = [
     "Audio",
@@ -15,4 +16,6 @@ __all__ = [
     "SignedDistance",
     "Video",
     "VideoData",
+    "Volume",
+    "VolumeData",
 ]
