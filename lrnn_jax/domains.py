@@ -81,7 +81,10 @@ class Box:
         ends = (self.low, self.high)
         if not all(isinstance(end, (tuple, list)) for end in ends):
             raise InputError(f"box: expected tuples of lower and of upper ends, got {ends}")
-        low, high = (tuple(map(float, end)) for end in ends)
+        try:
+            low, high = (tuple(map(float, end)) for end in ends)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise InputError(f"box: expected numbers as ends, got {ends}") from error
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
         if not low or len(low) != len(high):
@@ -113,6 +116,8 @@ class Box:
         """True for points in the closed box, with a tolerance of 1e-6 times the side lengths."""
         low, high = np.array(self.low), np.array(self.high)
         slack, x = 1e-6 * (high - low), np.asarray(x)
+        if x.shape[-1:] != (self.dim,):
+            raise InputError(f"x: expected points of shape (..., {self.dim}), got {x.shape}")
         return np.all((x >= low - slack) & (x <= high + slack), axis=-1)
 
     def mesh(self, counts: tuple[int, ...], closed: tuple[bool, ...] | None = None) -> np.ndarray:
@@ -124,6 +129,11 @@ class Box:
             False for a periodic axis, whose two ends are the same point.
         """
         ends = (True,) * self.dim if closed is None else closed
+        if not len(counts) == len(ends) == self.dim or min(counts) < 1:
+            raise InputError(
+                f"counts, closed: expected {self.dim} numbers >= 1 and as many flags, got "
+                f"{counts} and {closed}"
+            )
         axes = [
             np.linspace(a, b, n, endpoint=end)
             for a, b, n, end in zip(self.low, self.high, counts, ends, strict=True)

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_source, require_within
+from lrnn_jax.checks import check_types, require_at_least, require_within
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -81,7 +81,8 @@ class Tabular(Problem, abc.ABC):
       split_seed: seed of the random split, >= 0.
 
     Raises:
-      InputError: the table is missing or unusable, or a field is out of its range.
+      InputError: the table is missing or unusable, or a field is out of its range; holds for all
+        tabular problems.
     """
 
     decoded_file: ClassVar[str] = "predictions.csv"
@@ -94,8 +95,8 @@ class Tabular(Problem, abc.ABC):
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "split_seed")
-        require_source(self, "source", "target")
         require_within(self, 0, 1, "a fraction in (0, 1)", "validation", "test")
+        check_types(self)
         if self.validation + self.test >= 1:
             total = self.validation + self.test
             raise InputError(f"validation, test: expected less than 1 together, got {total:g}")
@@ -131,9 +132,9 @@ class Tabular(Problem, abc.ABC):
         split = self.split()
         lines: list[tuple[Any, ...]] = []
         for name, part in split.parts.items():
-            said = self.predictions(predict(field, part.x), split)
+            predicted = self.predictions(predict(field, part.x), split)
             true = self.predictions(self._certain(part.y), split)
-            lines += zip(split.rows[name], [name] * len(said), true, said, strict=True)
+            lines += zip(split.rows[name], [name] * len(true), true, predicted, strict=True)
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("row", "part", "target", "prediction"))
@@ -149,16 +150,17 @@ class Tabular(Problem, abc.ABC):
         shares = np.random.default_rng(self.split_seed).random(len(y))
         rank = np.empty(len(y))
         for group in np.unique(groups):
-            own = np.flatnonzero(groups == group)
-            rank[own[np.argsort(shares[own])]] = (np.arange(len(own)) + 0.5) / len(own)
+            members = np.flatnonzero(groups == group)
+            places = (np.arange(len(members)) + 0.5) / len(members)
+            rank[members[np.argsort(shares[members])]] = places
         edges = (1 - self.validation - self.test, 1 - self.test)
-        place = np.searchsorted(edges, rank)
-        rows = {name: np.flatnonzero(place == index) for index, name in enumerate(PARTS)}
-        for name, own in rows.items():
-            if not len(own):
+        part = np.searchsorted(edges, rank)
+        rows = {name: np.flatnonzero(part == index) for index, name in enumerate(PARTS)}
+        for name, numbers in rows.items():
+            if not len(numbers):
                 raise InputError(f"{self.source} has {len(y)} rows: none is left for {name}")
         scaled, _, _ = _standardised(x, rows["training"], f"{self.source}: features")
-        parts = {name: Rows(scaled[own], y[own]) for name, own in rows.items()}
+        parts = {name: Rows(scaled[numbers], y[numbers]) for name, numbers in rows.items()}
         return Split(parts, rows, 0.0, 1.0, ())
 
 
@@ -171,11 +173,7 @@ def _cached_split(problem: Tabular, state: Hashable, dtype: np.dtype) -> Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regression(Pointwise, Tabular):
-    """Regression on tabular data: minimise the mean squared error of the standardised target.
-
-    Raises:
-      InputError: the table is missing or unusable, or a field is out of its range.
-    """
+    """Regression on tabular data: minimise the mean squared error of the standardised target."""
 
     validation_score: ClassVar[str | None] = "rmse_validation"
 
@@ -219,9 +217,9 @@ class Regression(Pointwise, Tabular):
         del data
         split = self.split()
         part = split.parts["test"]
-        said = self.predictions(_double(predict(field, part.x)), split)
-        true = self.predictions(_double(part.y), split)
-        return [write_predictions(folder / "predictions.png", said, true)]
+        predicted = self.predictions(predict(field, part.x), split)
+        true = self.predictions(self._certain(part.y), split)
+        return [write_predictions(folder / "predictions.png", predicted, true)]
 
     def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
         """Predictions in the target's unit."""
@@ -233,11 +231,7 @@ class Regression(Pointwise, Tabular):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Tabular):
-    """Classification of tabular data: minimise the cross-entropy of softmax u(features), in nats.
-
-    Raises:
-      InputError: the table is missing or unusable, or a field is out of its range.
-    """
+    """Classify tabular data: minimise the cross-entropy of softmax u(features), in nats."""
 
     validation_score: ClassVar[str | None] = "cross_entropy_validation"
 
@@ -293,8 +287,8 @@ class Classification(Tabular):
         del data
         split = self.split()
         part, count = split.parts["test"], len(split.classes)
-        said, true = _double(predict(field, part.x)).argmax(axis=1), np.asarray(part.y)[:, 0]
-        table = np.bincount(count * true + said, minlength=count**2).reshape(count, count)
+        predicted, true = _double(predict(field, part.x)).argmax(axis=1), np.asarray(part.y)[:, 0]
+        table = np.bincount(count * true + predicted, minlength=count**2).reshape(count, count)
         return [write_confusion(folder / "confusion.png", table, split.classes)]
 
     def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:

@@ -260,7 +260,7 @@ IMPOSSIBLE = {
     "--problem.crop -1 0 4 4": "problem.crop: expected left, top >= 0 and width, height >= 1",
     "--problem.crop 0 0 0 4": "problem.crop: expected left, top >= 0 and width, height >= 1",
     "--problem.crop 0 0 4": "problem.crop: expected a list of 4 integers, got [0, 0, 4]",
-    "--problem.crop 4 0 2 2": "crop: (4, 0, 2, 2) leaves the picture, which is 5 wide and 6 high",
+    "--problem.crop 4 0 2 2": "crop: (4, 0, 2, 2) exceeds the image, which is 5 wide and 6 high",
     "--problem.crop 1 1 1 1": "crop: expected 2 pixels or more",
 }
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import fronts
 from PIL import Image as Pillow
 
 import lrnn_jax as lj
@@ -15,11 +16,10 @@ from lrnn_jax import InputError, pde
 from lrnn_jax.experiments.spec import PROBLEMS
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.operators import derivative, laplacian
-from lrnn_jax.pde import solutions
 from lrnn_jax.residuals import sum_of_parts
 
 EQUATIONS = {name: kind for name, kind in PROBLEMS.items() if issubclass(kind, pde.PDE)}
-KNOWN = [name for name, kind in EQUATIONS.items() if hasattr(kind, "exact")]
+KNOWN = [name for name, kind in EQUATIONS.items() if kind.exact]
 PERIODIC = [name for name, kind in EQUATIONS.items() if kind.periodic_axes]
 HARD = [name for name, kind in EQUATIONS.items() if kind.ansatz is not pde.PDE.ansatz]
 
@@ -34,15 +34,15 @@ def fisher_front(x, *, diffusion, rate):
 FRONTS = {
     "burgers": (
         pde.Burgers(viscosity=0.1),
-        functools.partial(solutions.burgers_front, viscosity=0.1),
+        functools.partial(fronts.burgers_front, viscosity=0.1),
     ),
     "allen_cahn": (
         pde.AllenCahn(diffusion=0.02),
-        functools.partial(solutions.allen_cahn_front, diffusion=0.02),
+        functools.partial(fronts.allen_cahn_front, diffusion=0.02),
     ),
     "kdv": (
         pde.KortewegDeVries(mu=0.2),
-        functools.partial(solutions.korteweg_de_vries_soliton, mu=0.2),
+        functools.partial(fronts.korteweg_de_vries_soliton, mu=0.2),
     ),
     "reaction_diffusion": (
         pde.ReactionDiffusion(),
@@ -330,14 +330,41 @@ BAD = {
     r"initial: point 1, .* lies outside": lambda: pde.initial(BOX, 0.0, points=[[0, -1], [9, -1]]),
     "periodic_0: expected points at 0.0": lambda: pde.periodic(BOX, points=[[1.0, 0.0]]),
     "faces: expected one or more": lambda: pde.dirichlet(BOX, faces=()),
-    "measured: expected one place": lambda: pde.measured(BOX, [[1.0, 0.0]], [[math.nan]]),
+    "measured: expected finite values": lambda: pde.measured(BOX, [[1.0, 0.0]], [[math.nan]]),
+    r"measured: expected points of shape \(n, 2\)": lambda: pde.measured(BOX, [], []),
+    "measured: expected an array": lambda: pde.measured(BOX, [["a", 0.0]], [[1.0]]),
+    r"velocity: expected an array of numbers, got 'a'": lambda: pde.initial_velocity(BOX, "a"),
+    "box: expected numbers": lambda: pde.Box((-(10**400),), (1,)),
+    "box: expected a Box": lambda: pde.dirichlet(((0.0,), (1.0,))),
+    "faces: .* got 5": lambda: pde.neumann(BOX, faces=5),
+    r"no face \[0, 1\]": lambda: pde.neumann(BOX, faces=([0, 1],)),
+    "no face 0": lambda: pde.neumann(BOX, faces=(0, 1)),
+    "axis: expected an integer from 0 to 1, got 2": lambda: pde.periodic(BOX, 2),
+    "axis: .* got 'x'": lambda: pde.periodic(BOX, "x"),
+    "derivatives: expected": lambda: pde.periodic(BOX, 0, -1),
+    "initial: expected an array": lambda: pde.initial(BOX, 0.0, points=[[0], [0, 1]]),
+    r"initial: expected points of shape \(n, 2\)": lambda: pde.initial(BOX, 0.0, points=[]),
+    "flux: expected a weight >= 0, got 'a'": lambda: pde.neumann(BOX, weight="a"),
+    "measured: expected a weight": lambda: pde.measured(BOX, [[1, 0]], [[1]], weight=math.nan),
+    "boundary: expected a weight >= 0, got None": lambda: pde.Equation(
+        domain=BOX,
+        residual=lambda u: u,
+        conditions=(pde.dirichlet(BOX)._replace(weight=None),),
+    ).load(),
+    "counts, closed: expected 2 numbers": lambda: BOX.mesh((3,)),
+    r"x: expected points of shape \(..., 2\)": lambda: BOX.contains(np.zeros(3)),
     "boundary_points: expected one for each of 2 faces": lambda: pde.Heat(boundary_points=1).load(),
     "adaptive: expected resample_every": lambda: pde.Heat(adaptive=True),
     "causal: expected a finite number": lambda: pde.Heat(causal="2"),
-    "frequencies: expected two": lambda: pde.Helmholtz(frequencies=(3,)),
+    "frequencies: expected a tuple of 2 numbers": lambda: pde.Helmholtz(frequencies=(3,)),
     "domain: expected a Box": lambda: pde.Equation(domain=((0,), (1,)), residual=lambda u: u),
     "conditions: expected a tuple": lambda: pde.Equation(
         domain=BOX, residual=lambda u: u, conditions=[pde.dirichlet(BOX)]
+    ),
+    "residual: expected a function, got 5": lambda: pde.Equation(domain=BOX, residual=5),
+    "time: expected True or False": lambda: pde.Equation(domain=BOX, residual=lambda u: u, time=1),
+    "periodic_axes: expected a tuple of numbers, got 0": lambda: pde.Equation(
+        domain=BOX, residual=lambda u: u, periodic_axes=0
     ),
     "periodic_axes: expected different axes": lambda: pde.Equation(
         domain=BOX, residual=lambda u: u, periodic_axes=(5,)

@@ -117,7 +117,7 @@ def test_half_a_turn_mirrors(x64):
 @pytest.mark.parametrize(
     ("image", "degrees", "message"),
     [
-        (np.zeros((4, 5)), [0.0], r"image: expected a square picture \(m, m\), got \(4, 5\)"),
+        (np.zeros((4, 5)), [0.0], r"image: expected a square image \(m, m\), got \(4, 5\)"),
         (np.zeros((4, 4)), [], "angles: expected one or more"),
         (np.zeros((4, 4)), [0.0, -1.0], "angles: expected degrees from 0 to 180, got -1.0"),
         (np.zeros((4, 4)), [181.0], "angles: expected degrees from 0 to 180, got 181.0"),
@@ -356,5 +356,5 @@ def test_impossible_fields_are_named(fields, message):
 
 def test_a_picture_of_one_value_is_refused(tmp_path):
     path = write_png(tmp_path / "black.png", np.zeros((6, 6, 1)))
-    with pytest.raises(InputError, match="has one value, 0: expected a picture"):
+    with pytest.raises(InputError, match="has one value, 0: expected an image"):
         CT(source=str(path), size=6).load()

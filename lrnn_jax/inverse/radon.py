@@ -40,7 +40,7 @@ def radon(image: Float[ArrayLike, "m m"], degrees: Float[ArrayLike, "a"]) -> Flo
     """
     image, degrees = _floats(image), np.asarray(degrees, np.float64)
     if image.ndim != 2 or image.shape[0] != image.shape[1]:
-        raise InputError(f"image: expected a square picture (m, m), got {image.shape}")
+        raise InputError(f"image: expected a square image (m, m), got {image.shape}")
     require_angles(degrees)
     return _forward(image, _turns(degrees, image.dtype))
 
@@ -54,9 +54,7 @@ def radon_adjoint(
       InputError: the sinogram does not have one row for each angle, or an angle is out of range.
     """
     rows, degrees = _floats(sinogram), np.asarray(degrees, np.float64)
-    require_angles(degrees)
-    if rows.ndim != 2 or rows.shape[0] != len(degrees):
-        raise InputError(f"sinogram: expected {len(degrees)} rows (a, m), got {rows.shape}")
+    _require_rows(rows, degrees)
     return _adjoint(rows, _turns(degrees, rows.dtype))
 
 
@@ -71,9 +69,7 @@ def filtered_back_projection(
       filter_name: 'ramp', 'shepp-logan', 'cosine', 'hamming' or 'hann'.
     """
     rows, degrees = np.asarray(sinogram, np.float64), np.asarray(degrees, np.float64)
-    require_angles(degrees)
-    if rows.ndim != 2 or rows.shape[0] != len(degrees):
-        raise InputError(f"sinogram: expected {len(degrees)} rows (a, m), got {rows.shape}")
+    _require_rows(rows, degrees)
     if filter_name not in _FILTERS:
         raise InputError(f"filter_name: expected one of {_FILTERS}, got {filter_name!r}")
     from skimage.transform import iradon
@@ -93,6 +89,12 @@ def require_angles(degrees: Float[ArrayLike, "a"]) -> None:
     bad = ~((degrees >= 0) & (degrees <= 180))
     if bad.any():
         raise InputError(f"angles: expected degrees from 0 to 180, got {degrees[bad][0]}")
+
+
+def _require_rows(rows: jax.Array | np.ndarray, degrees: np.ndarray) -> None:
+    require_angles(degrees)
+    if rows.ndim != 2 or rows.shape[0] != len(degrees):
+        raise InputError(f"sinogram: expected {len(degrees)} rows (a, m), got {rows.shape}")
 
 
 def view_angles(count: int, endpoint: bool = False) -> Float[np.ndarray, "a"]:

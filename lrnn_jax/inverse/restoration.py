@@ -25,7 +25,6 @@ from lrnn_jax.checks import (
     require_at_least,
     require_nonnegative,
     require_positive,
-    require_source,
     require_within,
 )
 from lrnn_jax.domains import in_precision
@@ -92,19 +91,19 @@ class Restoration(PictureProblem, abc.ABC):
         return {"psnr_measured": psnr_from_mse(terms["loss"], peak=2.0)}
 
     def evaluate(self, field: Field, data: Measurements) -> dict[str, float]:
-        """PSNR in dB and SSIM of the field and of the baseline `baseline`."""
+        """PSNR in dB and SSIM of the field and, as `psnr_given` and `ssim_given`, of `baseline`."""
         del data
         truth = self.picture().pixels
-        given = self.baseline(truth)
-        baseline = {"psnr_given": psnr(given, truth), "ssim_given": ssim(given, truth)}
-        return self.scores(field, truth) | baseline
+        baseline = self.baseline(truth)
+        scores = {"psnr_given": psnr(baseline, truth), "ssim_given": ssim(baseline, truth)}
+        return self.scores(field, truth) | scores
 
     def render(self, field: Field, data: Measurements, folder: Path) -> list[Path]:
         """`reconstruction.png`, `error.png` and `given.png`."""
         del data
         picture = self.picture()
-        given = write_png(folder / "given.png", self.baseline(picture.pixels), picture.bits)
-        return [*self.pictures(field, picture.pixels, picture.bits, folder), given]
+        baseline = write_png(folder / "given.png", self.baseline(picture.pixels), picture.bits)
+        return [*self.pictures(field, picture.pixels, picture.bits, folder), baseline]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,9 +117,6 @@ class Denoising(Restoration):
       readout: standard deviation of the readout noise in counts, >= 0.
       noise_seed: seed of the noise, >= 0.
 
-    Raises:
-      InputError: the image is unusable, or a field is out of its range.
-
     References: the noise model of Saragadam et al., "WIRE" (CVPR 2023): 30 photons, readout 2.
     """
 
@@ -129,8 +125,8 @@ class Denoising(Restoration):
     noise_seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_noise(self)
+        super().__post_init__()
 
     def baseline(self, truth: Pixels) -> Pixels:
         """The noisy image."""
@@ -149,9 +145,6 @@ class Inpainting(Restoration):
       known: fraction of the pixels that are known, in (0, 1), drawn at random.
       mask: path of an image of the same size, bright where a pixel is known; replaces `known`.
       mask_seed: seed of the random subset, >= 0.
-
-    Raises:
-      InputError: the image or the mask is unusable, or a field is out of its range.
     """
 
     known: float = 0.2
@@ -159,10 +152,9 @@ class Inpainting(Restoration):
     mask_seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_at_least(self, 0, "mask_seed")
-        require_source(self, "mask")
         require_within(self, 0, 1, "a number between 0 and 1", "known")
+        super().__post_init__()
 
     def is_known(self, shape: tuple[int, int]) -> np.ndarray:
         """Boolean mask (height, width), True where a pixel is known."""
@@ -200,17 +192,14 @@ class SuperResolution(Restoration):
     Args:
       scale: side of a block in pixels, >= 2; must divide the height and width of the image.
 
-    Raises:
-      InputError: the image is unusable, or its height or width is not a multiple of `scale`.
-
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): scale 4.
     """
 
     scale: int = 4
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_at_least(self, 2, "scale")
+        super().__post_init__()
 
     def baseline(self, truth: Pixels) -> Pixels:
         """The block means, upsampled by cubic splines."""
@@ -245,10 +234,6 @@ class MultiFrameSuperResolution(Restoration):
       turn: largest rotation of a frame about the centre, in degrees from 0 to 180.
       frame_seed: seed of the shifts and rotations, >= 0.
 
-    Raises:
-      InputError: the image is unusable, its height or width is not a multiple of `scale`, or a
-        field is out of its range.
-
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): 4 frames at scale 4, shifts up
     to 20 pixels, rotations up to 18 degrees.
     """
@@ -260,17 +245,17 @@ class MultiFrameSuperResolution(Restoration):
     frame_seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_at_least(self, 1, "frames")
         require_at_least(self, 2, "scale")
         require_at_least(self, 0, "frame_seed")
         require_nonnegative(self, "shift", "turn")
         if self.turn > 180:
             raise InputError(f"turn: expected degrees from 0 to 180, got {self.turn}")
+        super().__post_init__()
 
     def baseline(self, truth: Pixels) -> Pixels:
         """The first frame, upsampled by cubic splines."""
-        return _single(self).baseline(truth)
+        return SuperResolution(scale=self.scale).baseline(truth)
 
     def measurements(self, truth: Pixels) -> Measurements:
         """The pixels of all frames."""
@@ -281,7 +266,7 @@ class MultiFrameSuperResolution(Restoration):
         rng = np.random.default_rng(self.frame_seed)
         moves = rng.uniform(-1, 1, (self.frames, 3)) * [self.shift, self.shift, self.turn]
         moves[0] = 0
-        kept, values = [], []
+        x, values = [], []
         for down, right, degrees in moves:
             cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
             row, column = np.moveaxis(points * half, -1, 0)  # in pixels from the image centre
@@ -289,9 +274,9 @@ class MultiFrameSuperResolution(Restoration):
                 [cos * row - sin * column + down, sin * row + cos * column + right], -1
             )
             inside = np.all(np.abs(moved) <= half - 0.5 + _SLACK, axis=(1, 2))
-            kept.append(in_precision(moved[inside] / half))
+            x.append(in_precision(moved[inside] / half))
             values.append(_sampled(truth, moved[inside] + half - 0.5))
-        return Measurements(np.concatenate(kept), _to_network(np.concatenate(values)))
+        return Measurements(np.concatenate(x), _to_network(np.concatenate(values)))
 
 
 def with_noise(values: np.ndarray, photons: float, readout: float, seed: int) -> np.ndarray:
@@ -333,13 +318,6 @@ def block_points(shape: tuple[int, int], scale: int) -> Float[np.ndarray, "n s 2
     """The pixel centres of each block of scale x scale pixels, block by block."""
     points = pixel_centres(shape).reshape(*shape, 2)
     return rearrange(points, "(h p) (w q) d -> (h w) (p q) d", p=scale, q=scale)
-
-
-def _single(frames: MultiFrameSuperResolution) -> SuperResolution:
-    """The single-image problem of the first frame."""
-    return SuperResolution(
-        source=frames.source, crop=frames.crop, size=frames.size, scale=frames.scale
-    )
 
 
 def _at_pixels(pixels: Pixels, known: np.ndarray) -> Measurements:

@@ -11,13 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import (
-    require_at_least,
-    require_choice,
-    require_flag,
-    require_nonnegative,
-    require_source,
-)
+from lrnn_jax.checks import check_types, require_at_least, require_nonnegative
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -82,8 +76,6 @@ class CT(Problem):
     endpoint included, no noise. The line integrals follow scikit-image, which is our choice.
     """
 
-    decoded_file: ClassVar[str] = "decoded.png"
-
     full_batch_only: ClassVar[bool] = True
     """Every projection depends on all pixels, so the loss cannot be split into mini-batches."""
 
@@ -99,17 +91,13 @@ class CT(Problem):
     block: int | None = None
 
     def __post_init__(self) -> None:
-        require_source(self, "source")
         require_at_least(self, 2, "size")
-        require_at_least(self, 1, "views")
-        require_flag(self, "endpoint")
-        require_choice(self, "residual_filter")
-        require_nonnegative(self, "tv_weight", "photons", "readout")
+        require_at_least(self, 1, "views", "block")
         require_at_least(self, 0, "noise_seed")
+        require_nonnegative(self, "tv_weight", "photons", "readout")
+        check_types(self)
         if self.photons:
             require_noise(self)
-        if self.block is not None:
-            require_at_least(self, 1, "block")
 
     @property
     def in_dim(self) -> int:
@@ -132,7 +120,7 @@ class CT(Problem):
         resized = resize(pixels, (self.size, self.size))
         low, high = float(resized.min()), float(resized.max())
         if not high > low:
-            raise InputError(f"{self.source} has one value, {low:g}: expected a picture")
+            raise InputError(f"{self.source} has one value, {low:g}: expected an image")
         return (resized - low) / (high - low)
 
     def load(self) -> Sinogram:

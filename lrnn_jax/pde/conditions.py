@@ -1,9 +1,13 @@
 """Conditions of an equation: on faces of its box, at the initial time, at measurement points.
 
 Time, if the equation has one, is the last coordinate. A value is a number or a function of one
-point x: (d,) -> () or (o,).
+point x: (d,) -> () or (o,). All functions that make a condition raise InputError for a box, face,
+axis, value, weight or point array that cannot be used; a value whose shape differs from that of u
+is found when the residual is evaluated.
 """
 
+import math
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +32,7 @@ __all__ = [
     "neumann",
     "periodic",
     "require_inside",
+    "require_weight",
 ]
 
 
@@ -70,16 +75,13 @@ def dirichlet(
       value: value of u, a number or a function of one point.
       faces: pairs (axis, side), where side 0 is the low end and side 1 the high end; None selects
         all faces.
-      weight: factor in the loss.
-
-    Raises:
-      InputError: the box has no such face. When the residual is evaluated: the shape of the value
-        differs from that of u.
+      weight: factor in the loss, >= 0.
 
     Example:
       >>> dirichlet(Box((0.0,), (1.0,)), faces=((0, 0),)).name
       'boundary'
     """
+    _check("boundary", box, value, weight)
     on = _faces(box, faces)
 
     def rows(key: Key, n: int, sampler: Sampler) -> Array:
@@ -95,6 +97,7 @@ def neumann(
 
     The arguments are those of `dirichlet`.
     """
+    _check("flux", box, value, weight)
     on = _faces(box, faces)
 
     def rows(key: Key, n: int, sampler: Sampler) -> tuple[Array, Array]:
@@ -119,14 +122,16 @@ def initial(box: Box, value: Value, weight: float = 1.0, points: Any = None) -> 
     Args:
       box: the domain.
       value: value of u, a number or a function of one point.
-      weight: factor in the loss.
+      weight: factor in the loss, >= 0.
       points: fixed points (n, d); None draws them at random.
     """
+    _check("initial", box, value, weight)
     return _at_start("initial", box, _value_less(value), weight, points)
 
 
 def initial_velocity(box: Box, value: Value = 0.0, weight: float = 1.0) -> Condition:
     """Initial velocity: u_t = value at the low end of the last coordinate, time."""
+    _check("velocity", box, value, weight)
 
     def residual(u: PointField):
         def velocity_less(x: Array) -> Array:
@@ -148,12 +153,15 @@ def periodic(
       axis: the periodic axis.
       derivatives: number of derivatives to match, >= 0. An equation of order n along the axis needs
         n - 1.
-      weight: factor in the loss.
+      weight: factor in the loss, >= 0.
       points: fixed points (n, d) on the low face; None draws them at random.
     """
-    faces = _faces(box, ((axis, 0),))
-    if points is not None:
-        _require_on(f"periodic_{axis}", box, points, axis)
+    name = f"periodic_{axis}"
+    _check(name, box, 0.0, weight)
+    if axis not in range(box.dim):
+        raise InputError(f"axis: expected an integer from 0 to {box.dim - 1}, got {axis!r}")
+    if not isinstance(derivatives, int) or derivatives < 0:
+        raise InputError(f"derivatives: expected an integer >= 0, got {derivatives!r}")
     along = np.zeros(box.dim)
     along[axis] = 1.0
     side = box.high[axis] - box.low[axis]
@@ -165,30 +173,21 @@ def periodic(
         jumps: list[PointField] = [jump]
         for _ in range(derivatives):
             jumps.append(_derivative_along(jumps[-1], along))
-        return lambda x: jnp.hstack([one(x) for one in jumps])
+        return lambda x: jnp.hstack([jump(x) for jump in jumps])
 
-    def rows(key: Key, n: int, sampler: Sampler) -> Array:
-        if points is None:
-            return sample_faces(box, key, n, faces, sampler)
-        return jnp.asarray(points, float)
-
-    given = points is not None
-    return Condition(f"periodic_{axis}", residual, rows, weight, given=given, periodic=axis)
+    rows = _rows_on(name, box, axis, points)
+    return Condition(name, residual, rows, weight, given=points is not None, periodic=axis)
 
 
 def measured(
     box: Box, x: Float[ArrayLike, "n d"], y: Float[ArrayLike, "n o"], weight: float = 1.0
 ) -> Condition:
-    """Measured data: u(x_n) = y_n.
-
-    Raises:
-      InputError: x and y have different lengths, are empty or not finite, or a point lies outside
-        the box.
-    """
-    places, values = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    """Measured data: u(x_n) = y_n, at one point in the box or more, with finite values."""
+    _check("measured", box, 0.0, weight)
+    places, values = _numbers("measured", x), _numbers("measured", y)
     require_inside("measured", box, places)
-    if not len(places) or not (np.isfinite(places).all() and np.isfinite(values).all()):
-        raise InputError("measured: expected one place or more, and finite numbers")
+    if not np.isfinite(values).all():
+        raise InputError("measured: expected finite values")
     if values.ndim != 2 or len(values) != len(places):
         raise InputError(
             f"measured: expected values of shape ({len(places)}, o), got {values.shape}"
@@ -205,15 +204,24 @@ def measured(
 
 
 def _at_start(name: str, box: Box, residual: Residual, weight: float, points: Any) -> Condition:
-    if points is not None:
-        _require_on(name, box, points, box.dim - 1)
-
-    def rows(key: Key, n: int, sampler: Sampler) -> Array:
-        if points is None:
-            return sample_faces(box, key, n, ((box.dim - 1, 0),), sampler)
-        return jnp.asarray(points, float)
-
+    rows = _rows_on(name, box, box.dim - 1, points)
     return Condition(name, residual, rows, weight, given=points is not None, hard=True)
+
+
+def _rows_on(name: str, box: Box, axis: int, points: Any) -> Callable[[Key, int, Sampler], Array]:
+    """Rows on the low face of an axis: the given points, or random ones if there are none."""
+    if points is None:
+        return lambda key, n, sampler: sample_faces(box, key, n, ((axis, 0),), sampler)
+    x = _numbers(name, points)
+    require_inside(name, box, x)
+    side = box.high[axis] - box.low[axis]
+    off = np.flatnonzero(np.abs(x[:, axis] - box.low[axis]) > 1e-6 * side)
+    if len(off):
+        raise InputError(
+            f"{name}: expected points at {box.low[axis]} of axis {axis}, the low end, got "
+            f"{x[off[0]].tolist()}"
+        )
+    return lambda key, n, sampler: jnp.asarray(x, float)
 
 
 def _value_less(value: Value) -> Residual:
@@ -239,37 +247,54 @@ def _derivative_along(u: PointField, along: np.ndarray) -> PointField:
 
 
 def _faces(box: Box, faces: tuple[Face, ...] | None) -> tuple[Face, ...]:
-    on = box.faces if faces is None else tuple(faces)
-    if not on:
-        raise InputError("faces: expected one or more, got none")
+    on = box.faces if faces is None else faces
+    if not isinstance(on, tuple | list) or not on:
+        raise InputError(f"faces: expected one or more pairs (axis, 0 or 1), got {faces!r}")
     for face in on:
-        if face not in box.faces:
+        if not isinstance(face, tuple) or face not in box.faces:
             raise InputError(
-                f"faces: a box of {box.dim} axes has no face {face}; expected (axis, 0 or 1)"
+                f"faces: a box of {box.dim} axes has no face {face!r}; expected (axis, 0 or 1)"
             )
-    return on
+    return tuple(box.faces[box.faces.index(face)] for face in on)  # with integers for 1.0 or True
 
 
-def _require_on(name: str, box: Box, points: Any, axis: int) -> None:
-    """Checks that points lie on the low face of an axis."""
-    x = np.asarray(points, np.float64)
-    require_inside(name, box, x)
-    side = box.high[axis] - box.low[axis]
-    off = np.flatnonzero(np.abs(x[:, axis] - box.low[axis]) > 1e-6 * side)
-    if len(off):
-        raise InputError(
-            f"{name}: expected points at {box.low[axis]} of axis {axis}, the low end, got "
-            f"{x[off[0]].tolist()}"
-        )
+def _check(name: str, box: Box, value: Value, weight: float) -> None:
+    """Checks the arguments that all conditions have.
+
+    Raises:
+      InputError: one of them cannot be used.
+    """
+    if not isinstance(box, Box):
+        raise InputError(f"box: expected a Box, got {box!r}")
+    if not callable(value):
+        _numbers(name, value)
+    require_weight(name, weight)
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected an array of numbers, got {values!r}") from error
+
+
+def require_weight(name: str, weight: Any) -> None:
+    """Checks that the weight of a condition is a finite number >= 0.
+
+    Raises:
+      InputError: it is not.
+    """
+    if not (isinstance(weight, numbers.Real) and 0 <= float(weight) < math.inf):
+        raise InputError(f"{name}: expected a weight >= 0, got {weight!r}")
 
 
 def require_inside(name: str, box: Box, x: np.ndarray) -> None:
     """Checks that points lie in the box.
 
     Raises:
-      InputError: a point lies outside, or the shape is not (n, d).
+      InputError: a point lies outside, there is none, or the shape is not (n, d).
     """
-    if x.ndim != 2 or x.shape[1] != box.dim:
+    if x.ndim != 2 or x.shape[1] != box.dim or not len(x):
         raise InputError(f"{name}: expected points of shape (n, {box.dim}), got {x.shape}")
     outside = np.flatnonzero(~box.contains(x))
     if len(outside):

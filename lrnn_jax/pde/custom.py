@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_flag
+from lrnn_jax.checks import check_types, require_at_least
 from lrnn_jax.domains import Box
 from lrnn_jax.errors import InputError
 from lrnn_jax.pde.conditions import Condition, Residual
-from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.equation import PDE, TestPoints, place_test_points
 from lrnn_jax.typing import Field
 
 __all__ = ["Equation"]
 
 _SIDES = {1: 201, 2: 101, 3: 25}  # test points per axis, by dimension
-_SCATTERED = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +35,6 @@ class Equation(PDE):
       periodic_axes: coordinates in which the solution is periodic.
       exact: the exact solution, a function of points (*n, d) -> (*n, o); None if it is unknown.
       ansatz: (v, x) -> u that satisfies the conditions for any network v; used with `hard`.
-
-    Raises:
-      InputError: a field is out of its range.
 
     Example:
       >>> from lrnn_jax import pde
@@ -66,7 +62,7 @@ class Equation(PDE):
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "order")
-        require_flag(self, "time")
+        check_types(self, "residual", "periodic_axes", "exact", "ansatz")
         if not isinstance(self.domain, Box):
             raise InputError(f"domain: expected a Box, got {self.domain!r}")
         names = self.component_names
@@ -114,19 +110,12 @@ class Equation(PDE):
 
     def test_points(self) -> TestPoints:
         """A grid for up to three coordinates, otherwise 10,000 random points."""
-        if self.domain.dim in _SIDES:
-            counts = (_SIDES[self.domain.dim],) * self.domain.dim
-            return TestPoints(self.domain.mesh(counts), counts)
-        low, high = np.array(self.domain.low), np.array(self.domain.high)
-        unit = np.random.default_rng(0).uniform(size=(_SCATTERED, self.domain.dim))
-        return TestPoints(low + unit * (high - low), None)
+        side = _SIDES.get(self.domain.dim)
+        return place_test_points(self.domain, (side,) * self.domain.dim if side else ())
 
     def truth(self) -> Float[np.ndarray, "m o"] | None:
         """The exact solution at the test points, in float64; None if it is unknown."""
-        if self.exact is None:
-            return None
-        value = in_float64(self.exact, self.test_points().x)
-        expected = (len(value), self.out_dim)
-        if value.shape != expected:
+        value = super().truth()
+        if value is not None and value.shape != (expected := (len(value), self.out_dim)):
             raise InputError(f"exact: expected shape {expected}, got {value.shape}")
         return value

@@ -5,27 +5,39 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import require_at_least
 from lrnn_jax.domains import Box
 from lrnn_jax.errors import InputError
 from lrnn_jax.operators import laplacian
 from lrnn_jax.pde import solutions
 from lrnn_jax.pde.conditions import Condition, PointField, dirichlet
-from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.equation import PDE
 from lrnn_jax.pde.solutions import Points, Values
 from lrnn_jax.typing import Field
 
 __all__ = ["Helmholtz", "Poisson"]
 
 _SIDE = 101  # test points per axis in two dimensions
-_SCATTERED = 10_000  # test points in three or more dimensions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Poisson(PDE):
+class ZeroOnFaces(PDE):
+    """Base class of the equations on [-1, 1]^d with u = 0 on the faces."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """u = 0 on all faces."""
+        return (dirichlet(self.domain, weight=self.boundary_weight),)
+
+    def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n 1"]:
+        """prod_i (1 - x_i^2) v."""
+        return jnp.prod(1 - x**2, axis=-1, keepdims=True) * v(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Poisson(ZeroOnFaces):
     """-lap u = f on [-1, 1]^d with u = 0 on the faces; f is chosen for a known solution.
 
     The loss is that of the KAN paper: residual_weight * mean (lap u + f)^2 + mean u^2 on the faces.
@@ -37,9 +49,6 @@ class Poisson(PDE):
       frequency: frequency n of the solution, >= 1.
       source: 'sines', u = prod_i sin(n pi x_i); or 'chirp', u = sin(n pi x) sin(n pi y^2), for
         d = 2 only, which is the solution of the KAN paper for n = 1.
-
-    Raises:
-      InputError: a field is out of its range.
 
     References: Liu et al., "KAN: Kolmogorov-Arnold Networks", ICLR 2025 (arXiv 2404.19756):
     10,000 points inside, 800 on the faces, residual_weight 0.01.
@@ -53,7 +62,6 @@ class Poisson(PDE):
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "dim", "frequency")
-        require_choice(self, "source")
         if self.source == "chirp" and self.dim != 2:
             raise InputError(f"dim: the source 'chirp' needs 2, got {self.dim}")
         super().__post_init__()
@@ -62,6 +70,11 @@ class Poisson(PDE):
     def domain(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]
         """[-1, 1]^d."""
         return Box((-1.0,) * self.dim, (1.0,) * self.dim)
+
+    @property
+    def test_grid(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """201 points for d = 1, 101 x 101 points for d = 2, otherwise 10,000 random points."""
+        return {1: (2 * _SIDE - 1,), 2: (_SIDE, _SIDE)}.get(self.dim, ())
 
     def exact(self, x: Points) -> Values:
         """The exact solution."""
@@ -82,29 +95,9 @@ class Poisson(PDE):
         curvature = laplacian(u)
         return lambda x: curvature(x) + self.forcing(x)
 
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """u = 0 on all faces."""
-        return (dirichlet(self.domain, weight=self.boundary_weight),)
-
-    def ansatz(self, v: Field, x: Float[Array, "*n d"]) -> Float[Array, "*n 1"]:
-        """prod_i (1 - x_i^2) v."""
-        return jnp.prod(1 - x**2, axis=-1, keepdims=True) * v(x)
-
-    def test_points(self) -> TestPoints:
-        """201 points for d = 1, 101 x 101 points for d = 2, otherwise 10,000 random points."""
-        if self.dim <= 2:
-            counts = (2 * _SIDE - 1,) if self.dim == 1 else (_SIDE, _SIDE)
-            return TestPoints(self.domain.mesh(counts), counts)
-        return TestPoints(np.random.default_rng(0).uniform(-1, 1, (_SCATTERED, self.dim)), None)
-
-    def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The exact solution at the test points, in float64."""
-        return in_float64(self.exact, self.test_points().x)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Helmholtz(PDE):
+class Helmholtz(ZeroOnFaces):
     """lap u + k^2 u = q on [-1, 1]^2, u = 0 on the faces; u = sin(a1 pi x) sin(a2 pi y).
 
     `hard`: u = (1 - x^2)(1 - y^2) v.
@@ -113,23 +106,19 @@ class Helmholtz(PDE):
       wavenumber: wavenumber k of the equation, > 0.
       frequencies: (a1, a2) of the solution, integers >= 1.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Wang, Teng and Perdikaris (arXiv 2001.04536): k = 1, a = (1, 4).
     """
+
+    domain = Box((-1.0, -1.0), (1.0, 1.0))
+    test_grid = (_SIDE, _SIDE)
+    positive_fields = ("wavenumber",)
 
     wavenumber: float = 1.0
     frequencies: tuple[int, int] = (1, 4)
 
     def __post_init__(self) -> None:
-        require_positive(self, "wavenumber")
         require_at_least(self, 1, "frequencies")
-        if not (isinstance(self.frequencies, tuple) and len(self.frequencies) == 2):
-            raise InputError(f"frequencies: expected two integers, got {self.frequencies!r}")
         super().__post_init__()
-
-    domain = Box((-1.0, -1.0), (1.0, 1.0))
 
     def exact(self, x: Points) -> Values:
         """The exact solution."""
@@ -140,20 +129,3 @@ class Helmholtz(PDE):
         square, curvature = self.wavenumber**2, laplacian(u)
         rate = jnp.pi**2 * (self.frequencies[0] ** 2 + self.frequencies[1] ** 2)
         return lambda x: curvature(x) + square * u(x) - (square - rate) * self.exact(x)
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """u = 0 on all faces."""
-        return (dirichlet(self.domain, weight=self.boundary_weight),)
-
-    def ansatz(self, v: Field, x: Float[Array, "*n 2"]) -> Float[Array, "*n 1"]:
-        """(1 - x^2)(1 - y^2) v."""
-        return jnp.prod(1 - x**2, axis=-1, keepdims=True) * v(x)
-
-    def test_points(self) -> TestPoints:
-        """101 x 101 points."""
-        return TestPoints(self.domain.mesh((_SIDE, _SIDE)), (_SIDE, _SIDE))
-
-    def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The exact solution at the test points, in float64."""
-        return in_float64(self.exact, self.test_points().x)

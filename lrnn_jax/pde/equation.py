@@ -15,14 +15,12 @@ Sankaran and Perdikaris, "Respecting causality", CMAME 2024 (arXiv 2203.07404), 
 exactly periodic boundary conditions with deep neural networks", JCP 2021.
 """
 
-import abc
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,21 +28,31 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_nonnegative
+from lrnn_jax.checks import check_types, require_at_least, require_nonnegative, require_positive
 from lrnn_jax.domains import Box, sample_box
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
-from lrnn_jax.pde.conditions import Condition, PointField, Residual, require_inside
+from lrnn_jax.pde.conditions import (
+    Condition,
+    PointField,
+    Residual,
+    require_inside,
+    require_weight,
+)
 from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
-__all__ = ["PDE", "PDESolution", "TestPoints", "in_float64"]
+if TYPE_CHECKING:
+    from lrnn_jax.plotting.solutions import SolutionGrid
+
+__all__ = ["PDE", "PDESolution", "TestPoints", "place_test_points"]
 
 _CANDIDATES = 4  # candidates per point in adaptive resampling
 _BINS = 32  # time bins of the causal weights
 _CHUNK = 4096  # points at which the residual is evaluated at a time
+_SCATTERED = 10_000  # test points that are not on a grid
 
 
 class TestPoints(NamedTuple):
@@ -63,6 +71,9 @@ class Declarations(Problem):
       order: the highest derivative in the residual.
       periodic_axes: the coordinates in which the solution is periodic.
       component_names: names of the components of the solution in plots.
+      positive_fields: names of the dataclass fields that must be > 0.
+      test_grid: number of test points along each axis; empty: 10,000 random points.
+      exact: the exact solution, a function of points (*n, d) -> (*n, o); None if it is unknown.
     """
 
     domain: Box
@@ -70,6 +81,9 @@ class Declarations(Problem):
     order: int = 2
     periodic_axes: tuple[int, ...] = ()
     component_names: tuple[str, ...] = ("u",)
+    positive_fields: tuple[str, ...] = ()
+    test_grid: tuple[int, ...] = ()
+    exact: Callable[[Any], Any] | None = None
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -86,7 +100,7 @@ class Declarations(Problem):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PDE(Declarations, abc.ABC):
+class PDE(Declarations):
     """Base class: solve a differential equation with conditions by training a network.
 
     Args:
@@ -112,6 +126,9 @@ class PDE(Declarations, abc.ABC):
       initial_weight: weight of the initial conditions in the loss, >= 0.
       boundary_weight: weight of the boundary conditions in the loss, >= 0.
       point_seed: seed of the points drawn before training, >= 0.
+
+    Raises:
+      InputError: a field is out of its range; holds for all equations.
     """
 
     points: int = 1000
@@ -131,11 +148,10 @@ class PDE(Declarations, abc.ABC):
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "points", "boundary_points")
-        require_at_least(self, 0, "resample_every", "point_seed")
-        require_at_least(self, 0, "harmonics", "time_harmonics")
-        require_choice(self, "sampler", "coordinates")
-        require_flag(self, "adaptive", "hard")
+        require_at_least(self, 0, "resample_every", "point_seed", "harmonics", "time_harmonics")
         require_nonnegative(self, "causal", "residual_weight", "initial_weight", "boundary_weight")
+        require_positive(self, *self.positive_fields)
+        check_types(self)
         for name in ("causal", "time_harmonics"):
             if getattr(self, name) and not self.time:
                 raise InputError(f"{name}: expected 0 for an equation without time")
@@ -150,13 +166,16 @@ class PDE(Declarations, abc.ABC):
                 f"points: the grid has {len(self._inner_points())} inner points, got {self.points}"
             )
 
-    @abc.abstractmethod
     def test_points(self) -> TestPoints:
-        """The points at which the solution is scored."""
+        """The points at which the solution is scored; a periodic axis excludes its upper end."""
+        return place_test_points(self.domain, self.test_grid, self.periodic_axes)
 
-    @abc.abstractmethod
     def truth(self) -> Float[np.ndarray, "m o"] | None:
         """The solution at the test points, in float64; None if it is unknown."""
+        if self.exact is None:
+            return None
+        with jax.enable_x64(True):
+            return np.asarray(self.exact(jnp.asarray(self.test_points().x, jnp.float64)))
 
     # The solution around a network
 
@@ -248,43 +267,25 @@ class PDE(Declarations, abc.ABC):
 
     def render(self, field: Field, data: Any, folder: Path) -> list[Path]:
         """`solution.png`: solution, truth, error, residual; `solution.gif` if there is time."""
-        from lrnn_jax.plotting.solutions import SolutionGrid, write_solution
+        from lrnn_jax.plotting.solutions import write_solution
 
         del data
-        points = self.test_points()
-        if points.shape is None:
+        x, shape = self.test_points()
+        if shape is None:
             return []
-        value = predict(self.solution(field), points.x).astype(np.float64)
-        picture = SolutionGrid(
-            domain=self.domain,
-            names=self.coordinate_names,
-            components=self.component_names,
-            shape=points.shape,
-            time=self.time,
-            value=value,
-            truth=_truth(self),
-            residual=self.residual_at(field, points.x),
-        )
-        return write_solution(picture, folder)
+        grid = self._on_grid(field, x, shape)
+        grid = dataclasses.replace(grid, truth=_truth(self), residual=self.residual_at(field, x))
+        return write_solution(grid, folder)
 
     def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
         """Writes the solution on a grid of `size` points per axis: a `.npz` file or an image."""
-        from lrnn_jax.plotting.solutions import SolutionGrid, write_values
+        from lrnn_jax.plotting.solutions import write_values
 
         counts = self.test_points().shape if size is None else size
         if counts is None or len(counts) != self.domain.dim or min(counts) < 2:
             raise InputError(f"size: expected {self.domain.dim} numbers of points >= 2, got {size}")
         x = self.domain.mesh(counts)
-        value = predict(self.solution(field), x).astype(np.float64)
-        picture = SolutionGrid(
-            domain=self.domain,
-            names=self.coordinate_names,
-            components=self.component_names,
-            shape=counts,
-            time=self.time,
-            value=value,
-        )
-        return write_values(picture, path, x)
+        return write_values(self._on_grid(field, x, counts), path, x)
 
     def residual_at(self, field: Field, x: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m k"]:
         """The residual at any points, evaluated in chunks."""
@@ -303,6 +304,19 @@ class PDE(Declarations, abc.ABC):
         return (*names, "t") if self.time else names
 
     # Internals
+
+    def _on_grid(self, field: Field, x: np.ndarray, shape: tuple[int, ...]) -> "SolutionGrid":
+        """The solution at the points x (m, d) of a grid, in float64."""
+        from lrnn_jax.plotting.solutions import SolutionGrid
+
+        return SolutionGrid(
+            domain=self.domain,
+            names=self.coordinate_names,
+            components=self.component_names,
+            shape=shape,
+            time=self.time,
+            value=predict(self.solution(field), x).astype(np.float64),
+        )
 
     def _terms(self) -> tuple[Condition, ...]:
         """The conditions that are terms of the loss, not satisfied by construction."""
@@ -372,10 +386,7 @@ class PDE(Declarations, abc.ABC):
                 )
             if condition.name == "residual":
                 raise InputError("conditions: 'residual' is the equation's name; choose another")
-            if not (math.isfinite(condition.weight) and condition.weight >= 0):
-                raise InputError(
-                    f"{condition.name}: expected a weight >= 0, got {condition.weight!r}"
-                )
+            require_weight(condition.name, condition.weight)
 
     def _check_shapes(self, data: dict[str, Any]) -> None:
         """Checks that every residual accepts u: (d,) -> (o,) and returns a scalar or a vector.
@@ -426,10 +437,19 @@ class PDESolution:
         return jnp.asarray(self.network(self.problem.embed(x)))
 
 
-def in_float64(exact: Callable[[Any], Any], x: np.ndarray) -> Float[np.ndarray, "m o"]:
-    """exact(x) in float64, regardless of JAX's default precision."""
-    with jax.enable_x64(True):
-        return np.asarray(exact(jnp.asarray(x, jnp.float64)))
+def place_test_points(
+    box: Box, counts: tuple[int, ...], open_axes: tuple[int, ...] = ()
+) -> TestPoints:
+    """A grid of `counts` points, or 10,000 random points, the same in every run, if it is empty.
+
+    The axes `open_axes` of the grid exclude their upper end.
+    """
+    if counts:
+        closed = tuple(axis not in open_axes for axis in range(box.dim))
+        return TestPoints(box.mesh(counts, closed), counts)
+    low, high = np.array(box.low), np.array(box.high)
+    unit = np.random.default_rng(0).uniform(size=(_SCATTERED, box.dim))
+    return TestPoints(low + unit * (high - low), None)
 
 
 def _waves(turns: Array, count: int) -> list[Array]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import require_at_least
 from lrnn_jax.domains import Box
 from lrnn_jax.operators import derivative
 from lrnn_jax.pde import references, solutions
@@ -25,7 +25,7 @@ from lrnn_jax.pde.conditions import (
     initial_velocity,
     periodic,
 )
-from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.equation import PDE
 from lrnn_jax.pde.solutions import Points, Values
 from lrnn_jax.typing import Field
 
@@ -39,7 +39,6 @@ __all__ = [
     "Wave",
 ]
 
-_GRID = (256, 101)  # test points along x and t
 _ENDS = ((0, 0), (0, 1))  # the two ends of the x axis
 _X, _T = 0, 1
 PointResidual = Callable[[Float[Array, "2"]], Float[Array, "1"]]
@@ -54,6 +53,7 @@ class Evolution(PDE):
     """
 
     time = True
+    test_grid = (256, 101)  # along x and t
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """u0, the solution at t = 0."""
@@ -82,11 +82,6 @@ class Evolution(PDE):
             at_ends = dirichlet(self.domain, 0.0, _ENDS, self.boundary_weight)
         return initial(self.domain, self.initial_value, self.initial_weight), at_ends
 
-    def test_points(self) -> TestPoints:
-        """256 x 101 points; a periodic axis excludes its upper end."""
-        closed = (_X not in self.periodic_axes, True)
-        return TestPoints(self.domain.mesh(_GRID, closed), _GRID)
-
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
         """The x and t coordinates of the test grid."""
         grid = self.test_points()
@@ -106,9 +101,6 @@ class Convection(Evolution):
       beta: convection speed, > 0.
       start_value: 'sin', u0 = sin x; 'one_plus_sin', u0 = 1 + sin x.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Krishnapriyan et al., "Characterizing possible failure modes in physics-informed
     neural networks", NeurIPS 2021 (arXiv 2109.01050).
     """
@@ -116,14 +108,11 @@ class Convection(Evolution):
     order = 1
     domain = Box((0.0, 0.0), (2 * math.pi, 1.0))
     periodic_axes = (0,)
+    positive_fields = ("beta",)
+    test_grid = (256, 100)  # the published grid
 
     beta: float = 30.0
     start_value: Literal["sin", "one_plus_sin"] = "sin"
-
-    def __post_init__(self) -> None:
-        require_positive(self, "beta")
-        require_choice(self, "start_value")
-        super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """sin x, or 1 + sin x."""
@@ -148,14 +137,6 @@ class Convection(Evolution):
             periodic(self.domain, weight=self.boundary_weight, points=at_end),
         )
 
-    def test_points(self) -> TestPoints:
-        """The published grid of 256 x 100 points."""
-        return TestPoints(self.domain.mesh((256, 100), (False, True)), (256, 100))
-
-    def truth(self) -> Float[np.ndarray, "m 1"]:
-        """u0(x - beta t)."""
-        return in_float64(self.exact, self.test_points().x)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Heat(Evolution):
@@ -166,18 +147,15 @@ class Heat(Evolution):
     Args:
       diffusivity: diffusivity alpha, > 0.
       frequency: frequency k of the initial value, an integer >= 1.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
     domain = Box((0.0, 0.0), (1.0, 1.0))
+    positive_fields = ("diffusivity",)
 
     diffusivity: float = 0.1
     frequency: int = 2
 
     def __post_init__(self) -> None:
-        require_positive(self, "diffusivity")
         require_at_least(self, 1, "frequency")
         super().__post_init__()
 
@@ -198,10 +176,6 @@ class Heat(Evolution):
         u_t, u_xx = derivative(u, _T), derivative(u, _X, _X)
         return lambda x: u_t(x) - self.diffusivity * u_xx(x)
 
-    def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The exact solution at the test points, in float64."""
-        return in_float64(self.exact, self.test_points().x)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wave(Evolution):
@@ -212,20 +186,14 @@ class Wave(Evolution):
     Args:
       speed: wave speed c, > 0.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Wang, Yu and Perdikaris, "When and why PINNs fail to train" (arXiv 2007.14527):
     c = 2.
     """
 
     domain = Box((0.0, 0.0), (1.0, 1.0))
+    positive_fields = ("speed",)
 
     speed: float = 2.0
-
-    def __post_init__(self) -> None:
-        require_positive(self, "speed")
-        super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """sin(pi x) + sin(4 pi x) / 2."""
@@ -254,10 +222,6 @@ class Wave(Evolution):
             dirichlet(self.domain, 0.0, _ENDS, self.boundary_weight),
         )
 
-    def truth(self) -> Float[np.ndarray, "m 1"]:
-        """The exact solution at the test points, in float64."""
-        return in_float64(self.exact, self.test_points().x)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Burgers(Evolution):
@@ -268,19 +232,13 @@ class Burgers(Evolution):
     Args:
       viscosity: kinematic viscosity nu, > 0.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Raissi, Perdikaris and Karniadakis, JCP 2019: nu = 0.01 / pi.
     """
 
     domain = Box((-1.0, 0.0), (1.0, 1.0))
+    positive_fields = ("viscosity",)
 
     viscosity: float = 0.01 / math.pi
-
-    def __post_init__(self) -> None:
-        require_positive(self, "viscosity")
-        super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """-sin(pi x)."""
@@ -311,21 +269,15 @@ class AllenCahn(Evolution):
       diffusion: diffusivity D, > 0.
       reaction: reaction rate r, > 0.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Raissi, Perdikaris and Karniadakis, JCP 2019: D = 1e-4, r = 5.
     """
 
     domain = Box((-1.0, 0.0), (1.0, 1.0))
     periodic_axes = (0,)
+    positive_fields = ("diffusion", "reaction")
 
     diffusion: float = 1e-4
     reaction: float = 5.0
-
-    def __post_init__(self) -> None:
-        require_positive(self, "diffusion", "reaction")
-        super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """x^2 cos(pi x)."""
@@ -354,22 +306,16 @@ class KortewegDeVries(Evolution):
       eta: coefficient of the advection term, > 0.
       mu: square root of the dispersion coefficient, > 0.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Zabusky and Kruskal, PRL 1965; eta = 1, mu = 0.022 as in arXiv 2308.08468.
     """
 
     order = 3
     domain = Box((-1.0, 0.0), (1.0, 1.0))
     periodic_axes = (0,)
+    positive_fields = ("eta", "mu")
 
     eta: float = 1.0
     mu: float = 0.022
-
-    def __post_init__(self) -> None:
-        require_positive(self, "eta", "mu")
-        super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """cos(pi x)."""
@@ -395,9 +341,6 @@ class ReactionDiffusion(Evolution):
       diffusion: diffusivity nu, > 0.
       rate: reaction rate rho, > 0.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Krishnapriyan et al., NeurIPS 2021 (arXiv 2109.01050), who vary nu and rho. They
     require equal values at both ends only, which does not determine the solution. Here the slopes
     must be equal, too.
@@ -405,13 +348,10 @@ class ReactionDiffusion(Evolution):
 
     domain = Box((0.0, 0.0), (2 * math.pi, 1.0))
     periodic_axes = (0,)
+    positive_fields = ("diffusion", "rate")
 
     diffusion: float = 3.0
     rate: float = 5.0
-
-    def __post_init__(self) -> None:
-        require_positive(self, "diffusion", "rate")
-        super().__post_init__()
 
     def start(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """The Gaussian bump."""

@@ -1,25 +1,18 @@
 """The incompressible Navier-Stokes equations in the plane: u = (u1, u2, p)."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_positive
 from lrnn_jax.domains import Box, Sampler, sample_box
 from lrnn_jax.operators import jacobian, laplacian
 from lrnn_jax.pde import solutions
-from lrnn_jax.pde.conditions import (
-    Condition,
-    PointField,
-    dirichlet,
-    initial,
-    periodic,
-)
-from lrnn_jax.pde.equation import PDE, TestPoints, in_float64
+from lrnn_jax.pde.conditions import Condition, PointField, dirichlet, initial, periodic
+from lrnn_jax.pde.equation import PDE
 from lrnn_jax.pde.solutions import Points, Values
 from lrnn_jax.typing import Field, Key
 
@@ -29,7 +22,34 @@ PointResidual = Callable[[Float[Array, "d"]], Float[Array, "3"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kovasznay(PDE):
+class Flow(PDE):
+    """Base class: w_t + (w . grad) w = -grad p + nu lap w, div w = 0, w = (u1, u2).
+
+    A flow without time is steady: w_t = 0.
+    """
+
+    component_names = ("u1", "u2", "p")
+
+    @property
+    @abc.abstractmethod
+    def kinematic_viscosity(self) -> float:
+        """nu."""
+
+    def residual(self, u: PointField) -> PointResidual:
+        """Residuals of the momentum equations along x and y, and of div w = 0."""
+        slopes, curvature = jacobian(u), laplacian(u, axes=(0, 1))
+
+        def residual(x: Float[Array, "d"]) -> Float[Array, "3"]:
+            velocity, j = u(x)[:2], slopes(x)
+            momentum = j[:2, :2] @ velocity + j[2, :2] - self.kinematic_viscosity * curvature(x)[:2]
+            momentum = momentum + j[:2, 2] if self.time else momentum
+            return jnp.append(momentum, j[0, 0] + j[1, 1])
+
+        return residual
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kovasznay(Flow):
     """Kovasznay flow: (w . grad) w = -grad p + lap w / Re, div w = 0, w = (u1, u2).
 
     The steady laminar flow behind a grid of bars, on [-1/2, 1] x [-1/2, 3/2]. Velocity and pressure
@@ -38,45 +58,32 @@ class Kovasznay(PDE):
     Args:
       reynolds: Reynolds number Re, > 0.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Kovasznay 1948; Jin et al., "NSFnets", JCP 2021 (arXiv 2003.06496): Re = 40.
     """
 
     domain = Box((-0.5, -0.5), (1.0, 1.5))
-    component_names = ("u1", "u2", "p")
+    test_grid = (101, 101)
+    positive_fields = ("reynolds",)
 
     reynolds: float = 40.0
 
-    def __post_init__(self) -> None:
-        require_positive(self, "reynolds")
-        super().__post_init__()
+    @property
+    def kinematic_viscosity(self) -> float:
+        """1 / Re."""
+        return 1 / self.reynolds
 
     def exact(self, x: Points) -> Values:
         """The exact solution (u1, u2, p)."""
         return solutions.kovasznay(x, reynolds=self.reynolds)
-
-    def residual(self, u: PointField) -> PointResidual:
-        """Residuals of the momentum equations along x and y, and of div w = 0."""
-        return _navier_stokes(u, 1 / self.reynolds, steady=True)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The exact solution on all faces."""
         return (dirichlet(self.domain, self.exact, weight=self.boundary_weight),)
 
-    def test_points(self) -> TestPoints:
-        """101 x 101 points."""
-        return TestPoints(self.domain.mesh((101, 101)), (101, 101))
-
-    def truth(self) -> Float[np.ndarray, "m 3"]:
-        """The exact solution at the test points, in float64."""
-        return in_float64(self.exact, self.test_points().x)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TaylorGreen(PDE):
+class TaylorGreen(Flow):
     """w_t + (w . grad) w = -grad p + nu lap w, div w = 0, periodic on [0, 2 pi]^2, t in [0, 1].
 
     Decaying Taylor-Green vortices. The pressure is fixed by its value at the origin.
@@ -85,30 +92,25 @@ class TaylorGreen(PDE):
     Args:
       viscosity: kinematic viscosity nu, > 0.
 
-    Raises:
-      InputError: a field is out of its range.
-
     References: Taylor, "On the decay of vortices in a viscous fluid", Phil. Mag. 1923.
     """
 
     time = True
     domain = Box((0.0, 0.0, 0.0), (2 * math.pi, 2 * math.pi, 1.0))
     periodic_axes = (0, 1)
-    component_names = ("u1", "u2", "p")
+    test_grid = (32, 32, 21)
+    positive_fields = ("viscosity",)
 
     viscosity: float = 0.1
 
-    def __post_init__(self) -> None:
-        require_positive(self, "viscosity")
-        super().__post_init__()
+    @property
+    def kinematic_viscosity(self) -> float:
+        """The field `viscosity`."""
+        return self.viscosity
 
     def exact(self, x: Points) -> Values:
         """The exact solution (u1, u2, p)."""
         return solutions.taylor_green(x, viscosity=self.viscosity)
-
-    def residual(self, u: PointField) -> PointResidual:
-        """Residuals of the momentum equations along x and y, and of div w = 0."""
-        return _navier_stokes(u, self.viscosity, steady=False)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -124,15 +126,6 @@ class TaylorGreen(PDE):
         """u0 + t v."""
         return jnp.asarray(self.exact(x.at[..., -1].set(0.0))) + x[..., -1:] * v(x)
 
-    def test_points(self) -> TestPoints:
-        """32 x 32 x 21 points."""
-        counts = (32, 32, 21)
-        return TestPoints(self.domain.mesh(counts, (False, False, True)), counts)
-
-    def truth(self) -> Float[np.ndarray, "m 3"]:
-        """The exact solution at the test points, in float64."""
-        return in_float64(self.exact, self.test_points().x)
-
     def _gauge(self) -> Condition:
         def rows(key: Key, n: int, sampler: Sampler) -> Float[Array, "n 3"]:
             return sample_box(self.domain, key, n, sampler).at[:, :2].set(0.0)
@@ -141,15 +134,3 @@ class TaylorGreen(PDE):
             return lambda x: u(x)[2] - self.exact(x)[2]
 
         return Condition("pressure", residual, rows, self.boundary_weight)
-
-
-def _navier_stokes(u: PointField, viscosity: float, steady: bool) -> PointResidual:
-    slopes, curvature = jacobian(u), laplacian(u, axes=(0, 1))
-
-    def residual(x: Float[Array, "d"]) -> Float[Array, "3"]:
-        velocity, j = u(x)[:2], slopes(x)
-        momentum = j[:2, :2] @ velocity + j[2, :2] - viscosity * curvature(x)[:2]
-        momentum = momentum if steady else momentum + j[:2, 2]
-        return jnp.append(momentum, j[0, 0] + j[1, 1])
-
-    return residual

@@ -7,6 +7,12 @@ Axis letters: `x` positions, `t` times, `k` Fourier modes 0, 1, ..., K of a real
 `q` quadrature points. Every spectral reference evolves a fixed, fine set of modes, steps exactly to
 each requested time and evaluates the trigonometric sum at each requested position. The values
 therefore do not depend on the requested grid.
+
+Every reference takes two or more positions x of its interval, in any order, and two or more
+increasing times t, the first >= 0, and returns u at every position and time. The spectral ones also
+take the number K of Fourier modes, `modes`, and the number of time steps per unit of t, `steps`.
+They raise InputError if an argument is out of its range, or if the modes do not resolve the
+solution at the last time: a small coefficient of the highest derivative needs more modes.
 """
 
 import functools
@@ -96,19 +102,19 @@ def etdrk4(
     when = _require_times("times", times, least=1)
     _require_count("steps", steps)
     weights = functools.cache(lambda step: _weights(rates, step))
-    found = []
+    states = []
     with np.errstate(over="ignore", invalid="ignore"):
         for gap in np.diff(when, prepend=0.0):
             count = math.ceil(gap / when[-1] * steps * (1 - 1e-12)) if gap else 0
             for _ in range(count):
                 state = _step(state, nonlinear, *weights(float(gap) / count))
-            found.append(state)
+            states.append(state)
     if not np.isfinite(state).all():
         raise InputError(
             f"steps: the solution overflows with {steps} steps, take "
             "more of them or an equation that smooths more"
         )
-    return np.stack(found)
+    return np.stack(states)
 
 
 def _step(c: Coefficients, nonlinear, decay, half, slope, first, middle, last) -> Coefficients:
@@ -245,19 +251,8 @@ def allen_cahn(
     itself is returned.
 
     Args:
-      x: two or more positions in [-1, 1], in any order.
-      t: two or more increasing times, the first >= 0.
       diffusion: D > 0.
       reaction: r > 0.
-      modes: number K of Fourier modes.
-      steps: time steps per unit of t.
-
-    Returns:
-      u at every position and time.
-
-    Raises:
-      InputError: x, t or a parameter is out of its range, or the modes do not resolve the solution
-        at the last time; a small D needs more modes.
 
     Example:
       >>> allen_cahn([0.0, 1.0], [0.0, 1.0], diffusion=1e-4, reaction=5.0).round(6)
@@ -267,10 +262,9 @@ def allen_cahn(
     References: Raissi, Perdikaris and Karniadakis, "Physics-Informed Neural Networks", J. Comput.
     Phys. 378 (2019).
     """
-    grid = _require_grid(x, t, -1.0, 1.0)
     _require_positive(diffusion=diffusion, reaction=reaction)
     return _evolve(
-        grid,
+        _require_grid(x, t, -1.0, 1.0),
         _Interval(-1.0, 2.0, lambda places: places**2 * np.cos(np.pi * places)),
         symbol=lambda k: reaction - diffusion * k**2,
         nonlinear=lambda k: pointwise(lambda u: -reaction * u * u * u, degree=3, modes=modes),
@@ -298,19 +292,8 @@ def korteweg_de_vries(
     steps per unit of t the error is 4e-11, limited by rounding of the phases of the fast modes.
 
     Args:
-      x: two or more positions in [-1, 1], in any order.
-      t: two or more increasing times, the first >= 0.
       eta: coefficient of the advection term, > 0.
       mu: square root of the dispersion coefficient, > 0.
-      modes: number K of Fourier modes.
-      steps: time steps per unit of t.
-
-    Returns:
-      u at every position and time.
-
-    Raises:
-      InputError: x, t or a parameter is out of its range, or the modes do not resolve the solution
-        at the last time; a small mu needs more modes.
 
     Example:
       >>> korteweg_de_vries([-1.0, 0.0], [0.0, 1.0], eta=1.0, mu=0.022).round(6)
@@ -320,7 +303,6 @@ def korteweg_de_vries(
     References: Zabusky and Kruskal, "Interaction of Solitons in a Collisionless Plasma and the
     Recurrence of Initial States", Phys. Rev. Lett. 15 (1965); their period is [0, 2).
     """
-    grid = _require_grid(x, t, -1.0, 1.0)
     _require_positive(eta=eta, mu=mu)
 
     def advection(k: np.ndarray) -> Callable[[Coefficients], Coefficients]:
@@ -328,7 +310,7 @@ def korteweg_de_vries(
         return lambda c: (-0.5j * eta * k) * square(c)
 
     return _evolve(
-        grid,
+        _require_grid(x, t, -1.0, 1.0),
         _Interval(-1.0, 2.0, lambda places: np.cos(np.pi * places)),
         symbol=lambda k: 1j * mu**2 * k**3,
         nonlinear=advection,
@@ -354,19 +336,8 @@ def reaction_diffusion(
     steps: 2e-12; near x = 0 it is 1e-10 at t = 1e-4 and 1e-6 at 1e-5.
 
     Args:
-      x: two or more positions in [0, 2 pi], in any order.
-      t: two or more increasing times, the first >= 0.
       diffusion: nu > 0.
       rate: rho > 0.
-      modes: number K of Fourier modes.
-      steps: time steps per unit of t.
-
-    Returns:
-      u at every position and time.
-
-    Raises:
-      InputError: x, t or a parameter is out of its range, or the modes do not resolve the solution
-        at the last time; a small nu needs more modes.
 
     Example:
       >>> reaction_diffusion([0.0, np.pi], [0.0, 0.5], diffusion=5.0, rate=5.0).round(6)
@@ -377,11 +348,10 @@ def reaction_diffusion(
     Neural Networks", NeurIPS 2021. They use operator splitting. Here the
     full equation is integrated, so there is no splitting error.
     """
-    grid = _require_grid(x, t, 0.0, 2 * np.pi)
     _require_positive(diffusion=diffusion, rate=rate)
     width = np.pi / 4
     return _evolve(
-        grid,
+        _require_grid(x, t, 0.0, 2 * np.pi),
         _Interval(0.0, 2 * np.pi, lambda places: np.exp(-(((places - np.pi) / width) ** 2) / 2)),
         symbol=lambda k: rate - diffusion * k**2,
         nonlinear=lambda k: pointwise(lambda u: -rate * u * u, degree=2, modes=modes),
@@ -405,15 +375,7 @@ def burgers(
     Accuracy, found by halving the spacing: 1e-13 for nu in [1e-6, 10] and t in [1e-8, 20].
 
     Args:
-      x: two or more positions in [-1, 1], in any order.
-      t: two or more increasing times, the first >= 0.
       viscosity: nu > 0; the cost grows as nu^(-1/2).
-
-    Returns:
-      u at every position and time.
-
-    Raises:
-      InputError: x, t or the viscosity is out of its range.
 
     Example:
       >>> burgers([-0.5, 0.5], [0.0, 1.0], viscosity=0.01 / math.pi).round(6)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_nonnegative, require_positive, require_source
+from lrnn_jax.checks import check_types, require_nonnegative, require_positive
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -68,11 +68,9 @@ class Audio(Pointwise):
     extent: float = 100.0
 
     def __post_init__(self) -> None:
-        require_source(self, "source")
         require_nonnegative(self, "start")
-        require_positive(self, "extent")
-        if self.seconds is not None:
-            require_positive(self, "seconds")
+        require_positive(self, "extent", "seconds")
+        check_types(self)
 
     @property
     def in_dim(self) -> int:

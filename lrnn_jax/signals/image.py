@@ -40,9 +40,6 @@ class Image(Pointwise, PictureProblem):
     """Fit an image: minimise the mean squared error of u(row, column) over its pixels.
 
     The loss is in units of the network's range [-1, 1], so PSNR = 10 log10(4 / loss).
-
-    Raises:
-      InputError: the image is missing or unusable, or the crop exceeds it.
     """
 
     def load(self) -> ImageData:

@@ -7,7 +7,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
-from lrnn_jax.checks import require_at_least, require_length, require_source
+from lrnn_jax.checks import check_types, require_at_least
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -29,7 +29,8 @@ class PictureProblem(Problem):
       size: (width, height) in pixels to resize to, anti-aliased; None keeps the resolution.
 
     Raises:
-      InputError: the image is missing or unusable, or the crop exceeds it.
+      InputError: the image is missing or unusable, the crop exceeds it, or a field is out of its
+        range; holds for all image problems.
     """
 
     source: str = "astronaut"
@@ -37,20 +38,14 @@ class PictureProblem(Problem):
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        require_source(self, "source")
-        require_length(self, 2, "size")
-        require_length(self, 4, "crop")
-        if self.size is not None:
-            require_at_least(self, 1, "size")
-            if self.size == (1, 1):
-                raise InputError("size: expected 2 pixels or more, got (1, 1)")
-        if self.crop is not None:
-            integers = all(isinstance(number, int) for number in self.crop)
-            if not integers or min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1:
-                raise InputError(
-                    f"crop: expected left, top >= 0 and width, height >= 1, integers, got "
-                    f"{self.crop}"
-                )
+        require_at_least(self, 1, "size")
+        check_types(self)
+        if self.size == (1, 1):
+            raise InputError("size: expected 2 pixels or more, got (1, 1)")
+        if self.crop is not None and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1):
+            raise InputError(
+                f"crop: expected left, top >= 0 and width, height >= 1, got {self.crop}"
+            )
 
     @property
     def in_dim(self) -> int:
@@ -64,8 +59,11 @@ class PictureProblem(Problem):
 
     def picture(self) -> Picture:
         """The cropped and resized image: pixels in [0, 1], and bits per channel of the source."""
-        found = read_picture(self.source)
-        return Picture(self._resized(self._cropped(found)), found.bits)
+        picture = read_picture(self.source)
+        pixels = self._cropped(picture.pixels)
+        if self.size is not None:
+            pixels = np.clip(resize(pixels, self.size), 0, 1)
+        return Picture(pixels, picture.bits)
 
     def scores(self, field: Field, truth: np.ndarray) -> dict[str, float]:
         """PSNR in dB and SSIM (peak 1) of the field; `truth` is (height, width, channels)."""
@@ -93,23 +91,18 @@ class PictureProblem(Problem):
         y = predict(field, pixel_centres(shape)).astype(np.float64)
         return (rearrange(y, "(h w) c -> h w c", h=shape[0]) + 1) / 2
 
-    def _cropped(self, picture: Picture) -> np.ndarray:
+    def _cropped(self, pixels: np.ndarray) -> np.ndarray:
         if self.crop is None:
-            return picture.pixels
+            return pixels
         left, top, width, height = self.crop
-        rows, columns = picture.pixels.shape[:2]
+        rows, columns = pixels.shape[:2]
         if left + width > columns or top + height > rows:
             raise InputError(
-                f"crop: {self.crop} leaves the picture, which is {columns} wide and {rows} high"
+                f"crop: {self.crop} exceeds the image, which is {columns} wide and {rows} high"
             )
         if width * height < 2:
             raise InputError(f"crop: expected 2 pixels or more, got {self.crop}")
-        return picture.pixels[top : top + height, left : left + width]
-
-    def _resized(self, pixels: np.ndarray) -> np.ndarray:
-        if self.size is None:
-            return pixels
-        return np.clip(resize(pixels, self.size), 0, 1)
+        return pixels[top : top + height, left : left + width]
 
 
 def decoded_shape(size: tuple[int, ...]) -> tuple[int, int]:

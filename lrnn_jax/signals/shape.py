@@ -14,10 +14,10 @@ from einops import rearrange
 from jaxtyping import ArrayLike, Bool, Float
 
 from lrnn_jax.checks import (
+    check_types,
     require_at_least,
     require_nonnegative,
     require_positive,
-    require_source,
 )
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
@@ -67,7 +67,8 @@ class Shape(Problem):
       point_seed: seed of the sample points, >= 0.
 
     Raises:
-      InputError: the solid is missing or unusable, or a field is out of its range.
+      InputError: the solid is missing or unusable, or a field is out of its range; holds for all
+        shape problems. A volume has no distances.
     """
 
     decoded_file: ClassVar[str] = "decoded.ply"
@@ -81,10 +82,10 @@ class Shape(Problem):
     point_seed: int = 0
 
     def __post_init__(self) -> None:
-        require_source(self, "source")
         require_at_least(self, 2, "points", "resolution")
         require_at_least(self, 0, "point_seed")
         require_positive(self, "spread")
+        check_types(self)
 
     @property
     def in_dim(self) -> int:
@@ -177,9 +178,6 @@ class Occupancy(Pointwise, Shape):
 
     A point is inside if u > 1/2. Each axis of a volume spans [-1, 1].
 
-    Raises:
-      InputError: the solid is missing or unusable, or a field is out of its range.
-
     References: the set-up of Saragadam et al., "WIRE" (CVPR 2023): all voxels of the volume, cut
     to the bounding box of the solid; squared error; level 1/2.
     """
@@ -210,9 +208,6 @@ class SignedDistance(Shape):
     Args:
       eikonal: weight of the second term, >= 0; a distance function has |grad u| = 1.
 
-    Raises:
-      InputError: the solid is missing, unusable or a volume, or a field is out of its range.
-
     References: Park et al., "DeepSDF" (CVPR 2019); Gropp et al., "Implicit Geometric
     Regularization for Learning Shapes" (ICML 2020) for the eikonal term.
     """
@@ -223,8 +218,8 @@ class SignedDistance(Shape):
     eikonal: float = 0.1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_nonnegative(self, "eikonal")
+        super().__post_init__()
         if self._is_volume:
             raise InputError(
                 f"source: {self.source} is a volume, which has no distances: take a mesh, or the "

@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_length, require_source
+from lrnn_jax.checks import check_types, require_at_least
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
@@ -62,12 +62,9 @@ class Video(Pointwise):
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        require_source(self, "source")
-        if self.frames is not None:
-            require_at_least(self, 2, "frames")
-        require_length(self, 2, "size")
-        if self.size is not None:
-            require_at_least(self, 1, "size")
+        require_at_least(self, 2, "frames")
+        require_at_least(self, 1, "size")
+        check_types(self)
 
     @property
     def in_dim(self) -> int:
