@@ -39,8 +39,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core
+from jax.extend.core import Literal
 from jaxtyping import Array, Float
+
+from lrnn_jax.kernels.jaxprs import CALLS, CUSTOM_RULES, bind, called, interpret, names
 
 __all__ = ["forward_laplacian"]
 
@@ -124,7 +126,7 @@ def forward_laplacian(
     closed, shape = jax.make_jaxpr(u, return_shape=True)(x)
     units = np.eye(x.shape[0], dtype=x.dtype)
     start = Carried(Root(Jet(x, tuple(units[axis] for axis in axes), None)))
-    (result,) = _interpret(closed.jaxpr, closed.consts, [start])
+    (result,) = interpret(closed.jaxpr, closed.consts, [start], _apply)
     second = result.full.second if isinstance(result, Carried) else None
     return jnp.zeros(shape.shape, shape.dtype) if second is None else jnp.asarray(second)
 
@@ -132,29 +134,14 @@ def forward_laplacian(
 # Interpretation ----------------------------------------------------------------------------------
 
 
-def _interpret(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Operand]) -> list[Operand]:
-    """The outputs of a jaxpr, given arguments of which some are carried."""
-    known: dict[Any, Operand] = dict(zip(jaxpr.constvars, consts, strict=True))
-    known.update(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(atom: Any) -> Operand:
-        return atom.val if isinstance(atom, core.Literal) else known[atom]
-
-    for eqn in jaxpr.eqns:
-        results = _apply(eqn, [read(atom) for atom in eqn.invars])
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
 def _apply(eqn: Any, operands: list[Operand]) -> list[Operand]:
     """The results of one operation."""
     name = eqn.primitive.name
     carried = [each for each in operands if isinstance(each, Carried)]
     if not carried or name in _FLAT or not any(map(_is_inexact, eqn.outvars)):
-        return _bind(eqn, map(_value, operands))
-    if name in _CALLS or _is_loop_of_products(eqn):
-        inner = eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"]
-        return _interpret(inner.jaxpr, inner.consts, operands)
+        return bind(eqn, map(_value, operands))
+    if name in CALLS or _is_loop_of_products(eqn):
+        return interpret(*called(eqn), operands, _apply)
     root = carried[0].root
     if all(each.root is root for each in carried) and _is_elementwise(eqn, operands, root):
         jets = [each.along if isinstance(each, Carried) else each for each in operands]
@@ -175,12 +162,6 @@ def _rule(eqn: Any, operands: list[Operand]) -> Callable[[Any, list[Operand]], l
     if name in _BILINEAR:
         return _linear if len(carried) == 1 else _bilinear
     return _general
-
-
-def _bind(eqn: Any, values: Any) -> list[Any]:
-    """Execute the operation on plain arrays."""
-    results = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return list(results) if eqn.primitive.multiple_results else [results]
 
 
 def _value(operand: Operand) -> Any:
@@ -225,7 +206,7 @@ def _linear(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
     An operand in a linear place that is not carried has the tangent 0.
     """
-    values = _bind(eqn, map(_value, operands))
+    values = bind(eqn, map(_value, operands))
     name = eqn.primitive.name
     places = _LINEAR[name](len(operands)) if name in _LINEAR else ()
 
@@ -252,9 +233,9 @@ def _bind_known(eqn: Any, operands: list[Any]) -> list[Tangent]:
     becomes None. So a single coordinate that a function selects has no tangent along other axes.
     """
     if not all(isinstance(each, np.ndarray | np.generic | float | int) for each in operands):
-        return _bind(eqn, operands)
+        return bind(eqn, operands)
     with jax.ensure_compile_time_eval():
-        results = [np.asarray(each) for each in _bind(eqn, operands)]
+        results = [np.asarray(each) for each in bind(eqn, operands)]
     return [each if each.any() else None for each in results]
 
 
@@ -263,7 +244,7 @@ def _bilinear(eqn: Any, operands: list[Operand]) -> list[Operand]:
     a, b = operands
 
     def product(left: Tangent, right: Tangent) -> Tangent:
-        return None if left is None or right is None else _bind(eqn, (left, right))[0]
+        return None if left is None or right is None else bind(eqn, (left, right))[0]
 
     def outer(i: int) -> Tangent:
         return _sum((product(a.value, b.tangents[i]), product(a.tangents[i], b.value)))
@@ -287,13 +268,13 @@ def _quotient(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
 def _general(eqn: Any, operands: list[Operand]) -> list[Operand]:
     """An arbitrary operation f, by nested `jax.jvp`: L = f'(a) L_a + sum_i f''(a)(J_i, J_i)."""
-    values = _bind(eqn, map(_value, operands))
+    values = bind(eqn, map(_value, operands))
     smooth = [place for place, atom in enumerate(eqn.outvars) if _is_inexact(atom)]
     at = tuple(each.value for each in operands if isinstance(each, Jet))
 
     def function(*moved: Any) -> list[Any]:
         own = iter(moved)
-        results = _bind(eqn, [next(own) if isinstance(each, Jet) else each for each in operands])
+        results = bind(eqn, [next(own) if isinstance(each, Jet) else each for each in operands])
         return [results[place] for place in smooth]
 
     *firsts, seconds = [
@@ -333,7 +314,7 @@ def _filled(value: Any, tangent: Tangent) -> jax.Array:
 def _enter(jaxpr: Any, consts: Sequence[Any], operands: Sequence[Operand]) -> list[Operand]:
     """Interpret a jaxpr with jets as operands and results."""
     carried = [Carried(Root(each)) if isinstance(each, Jet) else each for each in operands]
-    results = _interpret(jaxpr, consts, carried)
+    results = interpret(jaxpr, consts, carried, _apply)
     return [each.full if isinstance(each, Carried) else each for each in results]
 
 
@@ -352,7 +333,7 @@ def _directions(operands: Sequence[Operand]) -> int:
 
 def _checkpoint(eqn: Any, operands: list[Operand]) -> list[Operand]:
     def function(operands: list[Operand]) -> list[Operand]:
-        return _enter(eqn.params["jaxpr"], (), operands)
+        return _enter(*called(eqn), operands)
 
     options = {key: eqn.params[key] for key in ("policy", "prevent_cse")}
     return jax.checkpoint(function, **options)(operands)
@@ -431,7 +412,7 @@ def _reached(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
 
 
 def _is_in(atom: Any, found: set[Any]) -> bool:
-    return not isinstance(atom, core.Literal) and atom in found
+    return not isinstance(atom, Literal) and atom in found
 
 
 # Detection of elementwise operations -------------------------------------------------------------
@@ -472,9 +453,8 @@ def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool
         if flags[0] or any(outs is None for outs in each):
             return None
         return [any(own) for own in zip(*each, strict=True)]
-    if name in _CALLS | _CUSTOM | _CHECKPOINTS:
-        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-        return _pointwise_inside(getattr(inner, "jaxpr", inner), flags, shape)
+    if name in CALLS | CUSTOM_RULES | _CHECKPOINTS:
+        return _pointwise_inside(called(eqn)[0], flags, shape)
     return None
 
 
@@ -499,18 +479,14 @@ def _is_loop_of_products(eqn: Any) -> bool:
     """Whether this is a custom rule around a loop of sums, products and calls with custom rules."""
     if eqn.primitive.name != "custom_jvp_call":
         return False
-    inner = eqn.params["call_jaxpr"].jaxpr
+    inner, _ = called(eqn)
     loops = [each for each in inner.eqns if each.primitive.name == "scan"]
     bodies = [each.params["jaxpr"].jaxpr for each in loops]
-    names = {each.primitive.name for jaxpr in (inner, *bodies) for each in jaxpr.eqns}
-    return bool(loops) and names <= _SUMS_AND_PRODUCTS | {"scan"}
+    operations = {each.primitive.name for jaxpr in (inner, *bodies) for each in jaxpr.eqns}
+    return bool(loops) and operations <= _SUMS_AND_PRODUCTS | {"scan"}
 
 
 # Tables ------------------------------------------------------------------------------------------
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 def _all(count: int) -> set[int]:
@@ -521,7 +497,7 @@ def _only(*places: int) -> Callable[[int], set[int]]:
     return lambda count: set(places)
 
 
-_MAPS = _names("""
+_MAPS = names("""
     add sub add_any neg concatenate copy copy_p real imag complex conj fft pad cumsum split
     reduce_sum reduce_window_sum reshape transpose slice squeeze expand_dims rev broadcast_in_dim
     convert_element_type
@@ -536,13 +512,11 @@ _LINEAR: dict[str, Callable[[int], set[int]]] = {
 }
 """Maps the number of operands to the places in which an operation is jointly linear."""
 
-_BILINEAR = _names("mul dot_general conv_general_dilated")
-_FLAT = _names("floor ceil round sign stop_gradient")
-_CALLS = _names("jit pjit closed_call core_call")
-_CUSTOM = _names("custom_jvp_call custom_vjp_call")
-_CHECKPOINTS = _names("checkpoint remat2")
-_SUMS_AND_PRODUCTS = _names("add sub mul neg broadcast_in_dim convert_element_type custom_jvp_call")
-_ELEMENTWISE = _names("""
+_BILINEAR = names("mul dot_general conv_general_dilated")
+_FLAT = names("floor ceil round sign stop_gradient")
+_CHECKPOINTS = names("checkpoint remat2")
+_SUMS_AND_PRODUCTS = names("add sub mul neg broadcast_in_dim convert_element_type custom_jvp_call")
+_ELEMENTWISE = names("""
     add sub add_any mul div neg abs max min pow integer_pow square rem clamp select_n
     exp exp2 log expm1 log1p sqrt rsqrt cbrt logistic erf erfc erf_inv lgamma digamma
     sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh
