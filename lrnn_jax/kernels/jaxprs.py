@@ -5,6 +5,8 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+__all__ = ["CALLS", "CUSTOM_RULES", "bind", "called", "interpret", "names", "open_jaxpr"]
+
 
 def names(text: str) -> frozenset[str]:
     """The names of operations in a text, separated by white space."""

@@ -13,8 +13,6 @@ from lrnn_jax.kernels.initializers import Uniform
 from lrnn_jax.models.network import FieldNetwork, Layer, repeated
 from lrnn_jax.typing import Params
 
-__all__ = ["Grid"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid(FieldNetwork):

@@ -34,8 +34,6 @@ from lrnn_jax.kernels.splines import b_splines, chebyshev, extend_knots
 from lrnn_jax.models.network import DeepNetwork, Layer
 from lrnn_jax.typing import Params
 
-__all__ = ["KAN", "ChebyKAN"]
-
 Knots = tuple[tuple[tuple[float, ...], ...], ...]
 
 

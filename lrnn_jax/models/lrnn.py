@@ -32,10 +32,8 @@ from lrnn_jax.kernels.dense import affine, dot, layer_norm
 from lrnn_jax.kernels.initializers import Constant, Uniform, fan_in_limit, siren_limit
 from lrnn_jax.kernels.neurons import Neurons, lean_neurons
 from lrnn_jax.kernels.univariate import univariate
-from lrnn_jax.models.network import FieldNetwork, Layer, Network, repeated
+from lrnn_jax.models.network import FieldNetwork, Layer, Network, over_batch, repeated
 from lrnn_jax.typing import Activation, Params
-
-__all__ = ["LRNN", "LRNNLayer", "component", "layer", "neuron"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,12 +181,9 @@ class LRNNLayer(Network):
       in_dim: inputs, >= 1.
       rank: number of neurons, >= 1.
       components: number of factors k of each neuron.
-      hidden: as in `LRNN`.
       activation: as in `LRNN`; 'sin' by default, which is smooth.
       omega0: as in `LRNN`; 1 by default, for inputs that are features instead of coordinates.
-      sharing: as in `LRNN`.
-      norm: as in `LRNN`.
-      sigma_g: as in `LRNN`.
+      hidden, sharing, norm, sigma_g: as in `LRNN`.
 
     Example:
       >>> model = LRNNLayer(in_dim=64, rank=32)
@@ -259,14 +254,8 @@ def layer(model: LRNN, params: Params, x: Float[Array, "i"], index: int) -> Floa
     return _normalise(model, params, phi, index)
 
 
-def _literal_layer(
-    model: LRNN, params: Params, x: Float[Array, "*n i"], index: int
-) -> Float[Array, "*n r"]:
-    """`layer` under one `jax.vmap` for each batch axis."""
-    point = functools.partial(layer, model, params, index=index)
-    for _ in x.shape[:-1]:
-        point = jax.vmap(point)
-    return point(x)
+def _literal_layer(model: LRNN, params: Params, x: Float[Array, "*n i"], index: int) -> jax.Array:
+    return over_batch(functools.partial(layer, model, params, index=index), x)
 
 
 # The same arithmetic on a batch ------------------------------------------------------------------

@@ -29,8 +29,6 @@ from lrnn_jax.kernels.initializers import Constant, Uniform, fan_in_limit, initi
 from lrnn_jax.models.network import DeepNetwork, Layer
 from lrnn_jax.typing import Key, Params
 
-__all__ = ["FourierNet", "GaborNet"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _FilterNetwork(DeepNetwork):

@@ -25,8 +25,6 @@ from lrnn_jax.kernels.initializers import fan_in_limit, glorot_limit, he_limit, 
 from lrnn_jax.models.network import DeepNetwork, Layer
 from lrnn_jax.typing import Activation, Params
 
-__all__ = ["FFN", "MLP", "Finer", "Gauss", "ReluPE", "Siren", "Spder"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _DenseNetwork(DeepNetwork):

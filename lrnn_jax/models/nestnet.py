@@ -21,7 +21,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -34,12 +33,10 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.features import harmonics
-from lrnn_jax.kernels.initializers import Fixed, Uniform, fan_in_limit, he_limit, linear
+from lrnn_jax.kernels.initializers import Constant, Uniform, fan_in_limit, he_limit, linear
 from lrnn_jax.kernels.nested import lean_subnetwork, levels, subnetwork
-from lrnn_jax.models.network import DeepNetwork, Layer, Network
+from lrnn_jax.models.network import DeepNetwork, Layer, Network, over_batch
 from lrnn_jax.typing import Activation, Params
-
-__all__ = ["NestNet", "NestedActivation", "layer", "prescribed_start"]
 
 _MOST_TERMS = 3**8
 
@@ -124,7 +121,7 @@ class _NestedNetwork(Network):
         if self.sub_init == "prescribed":
             start = prescribed_start(self.height, self.recursion, h, self.sub_depth)
             return {
-                level: {name: Fixed((groups, *shapes[name]), values[name]) for name in shapes}
+                level: {name: Constant((groups, *shapes[name]), values[name]) for name in shapes}
                 for level, values in start.items()
             }
         limits = {name: fan_in_limit(1 if name.startswith("inner") else h) for name in shapes}
@@ -294,11 +291,7 @@ def layer(model: NestNet, params: Params, x: Float[Array, "i"]) -> Float[Array, 
 
 
 def _literal_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> jax.Array:
-    """`layer` under one `jax.vmap` for each batch axis."""
-    point: Callable[[jax.Array], jax.Array] = functools.partial(layer, model, params)
-    for _ in x.shape[:-1]:
-        point = jax.vmap(point)
-    return point(x)
+    return over_batch(functools.partial(layer, model, params), x)
 
 
 # The same function on a batch --------------------------------------------------------------------

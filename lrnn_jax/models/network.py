@@ -18,8 +18,6 @@ from lrnn_jax.kernels.initializers import initialize, plan_size
 from lrnn_jax.trees import first_difference, named_leaves
 from lrnn_jax.typing import Key, Params
 
-__all__ = ["DeepNetwork", "FieldNetwork", "Layer", "Network", "repeated"]
-
 Layer = Callable[[Any], Any]
 """One layer bound to its parameters: maps the output of the previous layer to its own output."""
 
@@ -147,6 +145,15 @@ class DeepNetwork(FieldNetwork):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "width", "depth")
+
+
+def over_batch(
+    function: Callable[[jax.Array], jax.Array], x: Float[Array, "*n i"]
+) -> Float[Array, "*n o"]:
+    """A function of one point under one `jax.vmap` for each batch axis of x."""
+    for _ in x.shape[:-1]:
+        function = jax.vmap(function)
+    return function(x)
 
 
 def repeated(value: int | tuple[int, ...], count: int) -> tuple[int, ...]:

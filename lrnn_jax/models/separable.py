@@ -28,8 +28,6 @@ from lrnn_jax.kernels.splines import interpolate
 from lrnn_jax.models.network import FieldNetwork, Layer, repeated
 from lrnn_jax.typing import Activation, Params
 
-__all__ = ["CPTensor", "Spinn", "TuckerTensor"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spinn(FieldNetwork):

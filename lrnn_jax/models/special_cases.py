@@ -18,8 +18,6 @@ from lrnn_jax.models.mlp import MLP, Siren, Spder
 from lrnn_jax.models.separable import CPTensor
 from lrnn_jax.typing import Params
 
-__all__ = ["lrnn_from_cp", "lrnn_from_mlp"]
-
 
 def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Params]:
     """Convert an MLP to an LRNN that computes the same function, up to rounding.

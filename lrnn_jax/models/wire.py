@@ -27,8 +27,6 @@ from lrnn_jax.kernels.initializers import Uniform, fan_in_limit, linear
 from lrnn_jax.models.network import DeepNetwork, Layer
 from lrnn_jax.typing import Params
 
-__all__ = ["Wire", "Wire2D"]
-
 
 class _Complex(NamedTuple):
     """A complex array as its real and imaginary parts."""

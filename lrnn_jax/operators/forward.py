@@ -44,8 +44,6 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.jaxprs import CALLS, CUSTOM_RULES, bind, called, interpret, names
 
-__all__ = ["forward_laplacian"]
-
 Tangent = Any
 """An array, or None where it is zero."""
 
@@ -147,9 +145,8 @@ def _apply(eqn: Any, operands: list[Operand]) -> list[Operand]:
         jets = [each.along if isinstance(each, Carried) else each for each in operands]
         results = _rule(eqn, jets)(eqn, jets)
         return [Carried(root, each) if isinstance(each, Jet) else each for each in results]
-    jets = [each.full if isinstance(each, Carried) else each for each in operands]
-    results = _rule(eqn, jets)(eqn, jets)
-    return [Carried(Root(each)) if isinstance(each, Jet) else each for each in results]
+    jets = _jets_of(operands)
+    return _carried(_rule(eqn, jets)(eqn, jets))
 
 
 def _rule(eqn: Any, operands: list[Operand]) -> Callable[[Any, list[Operand]], list[Operand]]:
@@ -162,6 +159,14 @@ def _rule(eqn: Any, operands: list[Operand]) -> Callable[[Any, list[Operand]], l
     if name in _BILINEAR:
         return _linear if len(carried) == 1 else _bilinear
     return _general
+
+
+def _jets_of(operands: Sequence[Operand]) -> list[Operand]:
+    return [each.full if isinstance(each, Carried) else each for each in operands]
+
+
+def _carried(operands: Sequence[Operand]) -> list[Operand]:
+    return [Carried(Root(each)) if isinstance(each, Jet) else each for each in operands]
 
 
 def _value(operand: Operand) -> Any:
@@ -196,8 +201,8 @@ def _by_tangent(operands: list[Operand]) -> list[tuple[Tangent, ...]]:
 def _jets(values: list[Any], tangents: list[list[Tangent]]) -> list[Operand]:
     """One jet per result, from its value and from `tangents`, whose inner index is the result."""
     return [
-        Jet(value, tuple(own[:-1]), own[-1])
-        for value, own in zip(values, zip(*tangents, strict=True), strict=True)
+        Jet(value, tuple(first), second)
+        for value, (*first, second) in zip(values, zip(*tangents, strict=True), strict=True)
     ]
 
 
@@ -213,11 +218,11 @@ def _linear(eqn: Any, operands: list[Operand]) -> list[Operand]:
     def along(tangents: tuple[Tangent, ...]) -> list[Tangent]:
         if all(each is None for each in tangents):
             return [None] * len(values)
-        own = iter(tangents)
+        remaining = iter(tangents)
         filled = []
         for place, operand in enumerate(operands):
             if isinstance(operand, Jet):
-                tangent = next(own)
+                tangent = next(remaining)
                 filled.append(_zeros(operand.value) if tangent is None else tangent)
             else:
                 filled.append(_zeros(operand) if place in places else operand)
@@ -273,8 +278,8 @@ def _general(eqn: Any, operands: list[Operand]) -> list[Operand]:
     at = tuple(each.value for each in operands if isinstance(each, Jet))
 
     def function(*moved: Any) -> list[Any]:
-        own = iter(moved)
-        results = bind(eqn, [next(own) if isinstance(each, Jet) else each for each in operands])
+        values = iter(moved)
+        results = bind(eqn, [next(values) if isinstance(each, Jet) else each for each in operands])
         return [results[place] for place in smooth]
 
     *firsts, seconds = [
@@ -292,7 +297,7 @@ def _general(eqn: Any, operands: list[Operand]) -> list[Operand]:
         parts.append(bend)
     if seconds is not None:
         parts.append(_derivative(function, seconds, *at))
-    second = [_sum(own) for own in zip(*parts, strict=True)] if parts else [None] * len(smooth)
+    second = [_sum(terms) for terms in zip(*parts, strict=True)] if parts else [None] * len(smooth)
     jets = _jets([values[place] for place in smooth], [*first, second])
     results: list[Operand] = list(values)
     for place, jet in zip(smooth, jets, strict=True):
@@ -313,9 +318,7 @@ def _filled(value: Any, tangent: Tangent) -> jax.Array:
 
 def _enter(jaxpr: Any, consts: Sequence[Any], operands: Sequence[Operand]) -> list[Operand]:
     """Interpret a jaxpr with jets as operands and results."""
-    carried = [Carried(Root(each)) if isinstance(each, Jet) else each for each in operands]
-    results = interpret(jaxpr, consts, carried, _apply)
-    return [each.full if isinstance(each, Carried) else each for each in results]
+    return _jets_of(interpret(jaxpr, consts, _carried(operands), _apply))
 
 
 def _instantiated(operand: Operand, directions: int) -> Jet:
@@ -325,6 +328,14 @@ def _instantiated(operand: Operand, directions: int) -> Jet:
     value = jnp.asarray(operand.value)
     filled = [_filled(value, tangent) for tangent in operand.tangents]
     return Jet(value, tuple(filled[:-1]), filled[-1])
+
+
+def _settled(flags: Sequence[bool], operands: Sequence[Operand], directions: int) -> list[Operand]:
+    """The operands, of which the flagged ones become jets whose tangents are arrays."""
+    return [
+        _instantiated(each, directions) if flag else each
+        for flag, each in zip(flags, operands, strict=True)
+    ]
 
 
 def _directions(operands: Sequence[Operand]) -> int:
@@ -343,15 +354,11 @@ def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
     index, *rest = operands
     flags = [isinstance(each, Jet) for each in rest]
     outs = [_reached(branch.jaxpr, flags) for branch in eqn.params["branches"]]
-    reached = [any(own) for own in zip(*outs, strict=True)]
+    reached = [any(flags) for flags in zip(*outs, strict=True)]
     directions = _directions(rest)
 
     def enter(branch: Any, operands: list[Operand]) -> list[Operand]:
-        results = _enter(branch.jaxpr, branch.consts, operands)
-        return [
-            _instantiated(each, directions) if own else each
-            for own, each in zip(reached, results, strict=True)
-        ]
+        return _settled(reached, _enter(branch.jaxpr, branch.consts, operands), directions)
 
     functions = [functools.partial(enter, branch) for branch in eqn.params["branches"]]
     return lax.switch(index, functions, rest)
@@ -365,19 +372,14 @@ def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
     flags = _loop_flags(eqn, [isinstance(each, Jet) for each in operands])
     reached, directions = flags[n_consts : n_consts + n_carry], _directions(operands)
 
-    def settle(carry: Sequence[Operand]) -> list[Operand]:
-        return [
-            _instantiated(each, directions) if own else each
-            for own, each in zip(reached, carry, strict=True)
-        ]
-
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(carry: list[Operand], xs: list[Operand]) -> tuple[list[Operand], list[Operand]]:
         results = _enter(closed.jaxpr, closed.consts, [*consts, *carry, *xs])
-        return settle(results[:n_carry]), results[n_carry:]
+        return _settled(reached, results[:n_carry], directions), results[n_carry:]
 
     options = {key: params[key] for key in ("length", "reverse", "unroll")}
-    carry, ys = lax.scan(body, settle(operands[n_consts : n_consts + n_carry]), xs, **options)
+    start = _settled(reached, operands[n_consts : n_consts + n_carry], directions)
+    carry, ys = lax.scan(body, start, xs, **options)
     return [*carry, *ys]
 
 
@@ -395,8 +397,8 @@ def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
     while True:
         reached = _reached(eqn.params["jaxpr"].jaxpr, flags)[:n_carry]
         grown = list(flags)
-        for place, own in enumerate(reached, n_consts):
-            grown[place] = grown[place] or own
+        for place, flag in enumerate(reached, n_consts):
+            grown[place] = grown[place] or flag
         if grown == flags:
             return flags
         flags = grown
@@ -404,15 +406,15 @@ def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
 
 def _reached(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
     """Which outputs can depend on the flagged inputs."""
-    found = {var for var, own in zip(jaxpr.invars, flags, strict=True) if own}
+    dependent = {var for var, flag in zip(jaxpr.invars, flags, strict=True) if flag}
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name not in _FLAT and any(_is_in(atom, found) for atom in eqn.invars):
-            found.update(var for var in eqn.outvars if _is_inexact(var))
-    return [_is_in(atom, found) and _is_inexact(atom) for atom in jaxpr.outvars]
+        if eqn.primitive.name not in _FLAT and any(_is_in(atom, dependent) for atom in eqn.invars):
+            dependent.update(var for var in eqn.outvars if _is_inexact(var))
+    return [_is_in(atom, dependent) and _is_inexact(atom) for atom in jaxpr.outvars]
 
 
-def _is_in(atom: Any, found: set[Any]) -> bool:
-    return not isinstance(atom, Literal) and atom in found
+def _is_in(atom: Any, variables: set[Any]) -> bool:
+    return not isinstance(atom, Literal) and atom in variables  # a literal has no hash
 
 
 # Detection of elementwise operations -------------------------------------------------------------
@@ -452,7 +454,7 @@ def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool
         each = [_pointwise_inside(branch.jaxpr, flags[1:], shape) for branch in params["branches"]]
         if flags[0] or any(outs is None for outs in each):
             return None
-        return [any(own) for own in zip(*each, strict=True)]
+        return [any(flags) for flags in zip(*each, strict=True)]
     if name in CALLS | CUSTOM_RULES | _CHECKPOINTS:
         return _pointwise_inside(called(eqn)[0], flags, shape)
     return None
@@ -460,19 +462,18 @@ def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool
 
 def _pointwise_inside(jaxpr: Any, flags: Sequence[bool], shape: tuple[int, ...]):
     """`_pointwise` applied to all operations of a jaxpr."""
-    invars = [var for var, own in zip(jaxpr.invars, flags, strict=True) if own]
-    if any(var.aval.shape != shape for var in invars):
+    dependent = {var for var, flag in zip(jaxpr.invars, flags, strict=True) if flag}
+    if any(var.aval.shape != shape for var in dependent):
         return None
-    found = set(invars)
     for eqn in jaxpr.eqns:
-        own = [_is_in(atom, found) for atom in eqn.invars]
-        if not any(own):
+        operands = [_is_in(atom, dependent) for atom in eqn.invars]
+        if not any(operands):
             continue
-        outs = _pointwise(eqn, own, shape)
+        outs = _pointwise(eqn, operands, shape)
         if outs is None:
             return None
-        found.update(var for var, out in zip(eqn.outvars, outs, strict=True) if out)
-    return [_is_in(atom, found) for atom in jaxpr.outvars]
+        dependent.update(var for var, out in zip(eqn.outvars, outs, strict=True) if out)
+    return [_is_in(atom, dependent) for atom in jaxpr.outvars]
 
 
 def _is_loop_of_products(eqn: Any) -> bool:
