@@ -81,20 +81,21 @@ def report(
     figure, axes = make_panels(2, columns=2)
     if isinstance(model, LRNN) and not broken:
         figure, axes = make_panels(5, columns=2, wide_first=True)
-        result |= _of_products(model, params, x, axes[:3])
+        result |= _lrnn_results(model, params, x, axes[:3])
     elif isinstance(model, NestNet) and model.height > 1 and not broken:
         shown = min(_PANELS, model.depth if model.sharing == "layer" else 1)
         figure, axes = make_panels(shown + 2, columns=2 if shown == 2 else 3)
-        result |= _of_nested(model, params, x, axes[:shown], initial)
+        result |= _nestnet_results(model, params, x, axes[:shown], initial)
     for name, panel in zip(("output", "gradient"), axes[-2:], strict=True):
         draw_variance(panel, name, layers, variances["final"], variances.get("initial"))
     save_figure(figure, folder / "diagnostics.png")
     if "initial" in variances:
-        result["warnings"] = _steep(layers, variances["initial"].gradient) + result["warnings"]
+        steep = _gradient_warnings(layers, variances["initial"].gradient)
+        result["warnings"] = steep + result["warnings"]
     return _plain(result)
 
 
-def _steep(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
+def _gradient_warnings(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
     """A warning if the variance of the gradient grows strongly from the head to earlier layers.
 
     The threshold is from `benchmarks/depth.py`. All LRNNs below it learned. Of those above it, only
@@ -122,12 +123,12 @@ def _layer_names(params: Params, count: int) -> list[str]:
     return [*before, *map(str, range(count - 1 - len(before))), "head"]
 
 
-def _of_products(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]) -> dict[str, Any]:
+def _lrnn_results(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]) -> dict[str, Any]:
     from lrnn_jax.plotting.diagnostics import draw_effective_rank, draw_relevance, draw_spectrum
 
     shares = component_relevance(model, params, x)
     ranks = effective_rank(model, params, x)
-    number = _weightiest(params)
+    number = _strongest_neuron(params)
     spectrum = neuron_spectrum(model, params, 0, number)
     title = f"Layer 0, neuron {number} along the first axis: the product of its components"
     draw_spectrum(axes[0], spectrum, title)
@@ -158,14 +159,14 @@ def _peaks(frequencies: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
     return frequencies[places[order[:_PEAKS]]]
 
 
-def _weightiest(params: Params) -> int:
+def _strongest_neuron(params: Params) -> int:
     """The neuron of the first layer with the largest outgoing weights."""
     after = params["layer_1"]["projection"] if "layer_1" in params else params["head"]
     weight = np.asarray(after["weight"])
     return int(np.argmax(np.linalg.norm(weight.reshape(len(weight), -1), axis=1)))
 
 
-def _of_nested(
+def _nestnet_results(
     model: NestNet, params: Params, x: jax.Array, axes: Sequence[Any], initial: Params | None
 ) -> dict[str, Any]:
     from lrnn_jax.plotting.diagnostics import draw_activations

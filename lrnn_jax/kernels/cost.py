@@ -52,11 +52,11 @@ def _count_equation(equation: Any) -> int:
         return (2 * depth - 1) * size
     if name in _REDUCTIONS:
         return _size(equation.invars[0]) - size
-    turns = equation.params.get("length", 1) if name == "scan" else 1
+    iterations = equation.params.get("length", 1) if name == "scan" else 1
     inner = [jaxpr for value in equation.params.values() if (jaxpr := open_jaxpr(value))]
     if not inner:
         return size
-    operations = turns * sum(map(_count, inner))
+    operations = iterations * sum(map(_count, inner))
     elementary = name.startswith("custom_jvp") and len(equation.invars) == 1
     return min(operations, size) if elementary else operations
 

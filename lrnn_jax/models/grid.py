@@ -31,6 +31,8 @@ class Grid(FieldNetwork):
         "arXiv 2506.11139, 2025."
     )
 
+    smoothness: ClassVar[float] = 0  # the interpolation has a kink at every node
+
     resolution: int | tuple[int, ...] = 256
 
     def __post_init__(self) -> None:
@@ -42,11 +44,6 @@ class Grid(FieldNetwork):
     def shape(self) -> tuple[int, ...]:
         """The number of nodes of each axis."""
         return repeated(self.resolution, self.in_dim)
-
-    @property
-    def smoothness(self) -> float:
-        """0: the interpolation has a kink at every node."""
-        return 0
 
     def plan(self) -> dict[str, Any]:
         """Values near 0; a node that no training point affects keeps its initial value."""

@@ -112,10 +112,7 @@ class _TwoFrequencies(_SineNetwork):
 class _EncodedReluNetwork(_DenseNetwork):
     """Base class of the ReLU networks on encoded coordinates."""
 
-    @property
-    def smoothness(self) -> float:
-        """0: ReLU has kinks."""
-        return 0
+    smoothness: ClassVar[float] = 0  # ReLU has kinks
 
     @abc.abstractmethod
     def _encode(self, x: Float[Array, "*n i"]) -> Float[Array, "*n f"]:
@@ -223,6 +220,8 @@ class Finer(_TwoFrequencies):
         "arXiv 2312.02434."
     )
 
+    smoothness: ClassVar[float] = 1  # the second derivative of |z| z is discontinuous at 0
+
     first_bias: float | None = None
     scale_gradient: bool = True
 
@@ -231,11 +230,6 @@ class Finer(_TwoFrequencies):
         if self.first_bias is not None:
             require_positive(self, "first_bias")
         require_flag(self, "scale_gradient")
-
-    @property
-    def smoothness(self) -> float:
-        """1: the second derivative of |z| z is discontinuous at 0."""
-        return 1
 
     def _dense_plan(self, fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
         limit = siren_limit(fan_in, self.omega0, first=index == 0)

@@ -285,9 +285,9 @@ def layer(model: NestNet, params: Params, x: Float[Array, "i"]) -> Float[Array, 
     if not params["subnetwork"]:
         return sigma(z)
     number = np.arange(model.nested) * model.groups // model.nested
-    own = [jax.tree.map(lambda leaf: leaf[number], level) for level in levels(params["subnetwork"])]
+    rhos = jax.tree.map(lambda leaf: leaf[number], levels(params["subnetwork"]))
     rho = jax.vmap(functools.partial(subnetwork, sigma=sigma))
-    return jnp.concatenate([rho(own, nested), sigma(rest)])
+    return jnp.concatenate([rho(rhos, nested), sigma(rest)])
 
 
 def _literal_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> jax.Array:

@@ -128,6 +128,8 @@ class _TensorNetwork(FieldNetwork):
       resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
     """
 
+    smoothness: ClassVar[float] = 0  # the factors have a kink at every node
+
     rank: int | tuple[int, ...] = 32
     resolution: int | tuple[int, ...] = 128
 
@@ -141,11 +143,6 @@ class _TensorNetwork(FieldNetwork):
     def ranks(self) -> tuple[int, ...]:
         """The rank of each axis."""
         return repeated(self.rank, self.in_dim)
-
-    @property
-    def smoothness(self) -> float:
-        """0: its factors have a kink at every node."""
-        return 0
 
     def _factor_plan(self) -> dict[str, Any]:
         shapes = zip(repeated(self.resolution, self.in_dim), self.ranks, strict=True)

@@ -57,10 +57,10 @@ def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Par
         outer_bias=True,
     )
 
-    def layer(own: Params) -> Params:
-        unit = jnp.ones_like(own["bias"])[None]
+    def layer(dense: Params) -> Params:
+        unit = jnp.ones_like(dense["bias"])[None]
         return {
-            "projection": {"weight": own["weight"][:, None, :], "bias": own["bias"][None]},
+            "projection": {"weight": dense["weight"][:, None, :], "bias": dense["bias"][None]},
             "component": {
                 "inner_weight": unit[None],
                 "outer_weight": unit[None],
