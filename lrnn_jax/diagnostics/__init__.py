@@ -1,5 +1,7 @@
 """Diagnostics of trained models: relevance, spectra, learned activations, effective rank.
 
+`params` are the parameters of `model`, initial or trained.
+
 Raises:
   InputError: the points `x` have the wrong number of coordinates, or `params` belong to another
     model. This holds for all diagnostics.

@@ -64,10 +64,6 @@ def learned_activations(model: NestNet, params: Params) -> list[LearnedActivatio
     `sub_depth` > 1, or an activation other than ReLU, the function is sampled, and `exact` is
     False. A NestNet of height 1 has no subnetworks.
 
-    Args:
-      model: the NestNet.
-      params: its parameters.
-
     Example:
       >>> model = NestNet(in_dim=2, out_dim=1, width=4, depth=1, frequencies=1)
       >>> rho = learned_activations(model, model.init(jax.random.key(0)))[0]
@@ -204,8 +200,6 @@ def collapsed(
         the same measure.
 
     Args:
-      model: the NestNet.
-      params: its parameters.
       x: points, shape (n, in_dim).
       initial: parameters before training; without them, equal subnetworks are not reported.
     """

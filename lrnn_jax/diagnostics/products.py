@@ -35,8 +35,6 @@ def component_relevance(
     constant over the points has share 0. All components of a constant neuron have share 0.
 
     Args:
-      model: the LRNN.
-      params: its parameters.
       x: points, shape (n, in_dim); deeper layers receive the outputs of the preceding layers.
     """
     inputs = layer_outputs(model, params, x)
@@ -70,8 +68,6 @@ def effective_rank(model: LRNN, params: Params, x: Float[ArrayLike, "n i"]) -> l
     which reduces the maximum to r - 1.
 
     Args:
-      model: the LRNN.
-      params: its parameters.
       x: points, shape (n, in_dim). Use n > r, because n points span at most n - 1 dimensions.
     """
     return [effective_rank_of(h) for h in layer_outputs(model, params, x)[1:-1]]
@@ -133,8 +129,6 @@ def neuron_spectrum(
     carrier whose amplitude depends on |z|. By Lemma 2 the product adds f_1 +- f_2, and so on.
 
     Args:
-      model: the LRNN.
-      params: its parameters.
       layer: index of the product layer, from 0.
       neuron: index of the neuron in the layer, from 0.
       direction: direction of the line, scaled to length 1; None is the first axis of the layer's

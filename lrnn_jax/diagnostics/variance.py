@@ -36,8 +36,6 @@ def variance_by_layer(
     a complex unit is E|h|^2 - |E h|^2.
 
     Args:
-      model: any network of the zoo.
-      params: its parameters, initial or trained.
       x: points, shape (n, in_dim).
       key: random key of c.
 

@@ -65,8 +65,6 @@ def lean_neurons(
     instead of storing them.
 
     Args:
-      neurons: the parameters.
-      x: the input of the layer.
       tau: the inner activation.
       bf16_operands: round the operands of the matrix product to bfloat16.
     """

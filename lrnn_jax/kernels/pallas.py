@@ -75,8 +75,6 @@ def pallas_neurons(
     """phi(x), differentiable once, in reverse mode only.
 
     Args:
-      neurons: the parameters.
-      x: the input of the layer.
       tau: the inner activation. It consists of elementwise operations that Triton supports and must
         not close over arrays.
 

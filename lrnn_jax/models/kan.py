@@ -60,9 +60,19 @@ class _EdgeNetwork(DeepNetwork):
     def _layer_plan(self, index: int, i: int, o: int) -> dict[str, Any]:
         """The plan of layer `index`, from i to o nodes."""
 
+    @abc.abstractmethod
+    def _layer(self, index: int, params: Params, x: jax.Array) -> jax.Array:
+        """Layer `index` with its parameters."""
+
     def plan(self) -> dict[str, Any]:
         pairs = enumerate(itertools.pairwise(self.widths))
         return {f"layer_{index}": self._layer_plan(index, i, o) for index, (i, o) in pairs}
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        return [
+            functools.partial(self._layer, index, params[f"layer_{index}"])
+            for index in range(self.depth + 1)
+        ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,12 +148,6 @@ class KAN(_EdgeNetwork):
             ),
         }
 
-    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        return [
-            functools.partial(self._layer, params[f"layer_{index}"], self._extended(index))
-            for index in range(self.depth + 1)
-        ]
-
     def update_grid(
         self,
         params: Params,
@@ -200,10 +204,10 @@ class KAN(_EdgeNetwork):
         spec = tuple(tuple(map(tuple, grid.tolist())) for grid in knots)
         return dataclasses.replace(self, knots=spec, intervals=count), fitted
 
-    def _layer(self, params: Params, knots: np.ndarray, x: jax.Array) -> jax.Array:
+    def _layer(self, index: int, params: Params, x: jax.Array) -> jax.Array:
         spline = params["coefficients"] * params["spline_weight"][:, None, :]
         base = dot(jax.nn.silu(x), params["base_weight"])
-        return base + _combine(b_splines(x, knots, self.order), spline)
+        return base + _combine(b_splines(x, self._extended(index), self.order), spline)
 
     def _extended(self, index: int) -> np.ndarray:
         """The knots of the inputs of a layer, extended by `order` knots at each end."""
@@ -286,14 +290,8 @@ class ChebyKAN(_EdgeNetwork):
         terms = self.degree + 1
         return {"coefficients": Normal((i, terms, o), 1 / (i * terms))}
 
-    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        def layer(coefficients: jax.Array, x: jax.Array) -> jax.Array:
-            return _combine(chebyshev(jnp.tanh(x), self.degree), coefficients)
-
-        return [
-            functools.partial(layer, params[f"layer_{index}"]["coefficients"])
-            for index in range(self.depth + 1)
-        ]
+    def _layer(self, index: int, params: Params, x: jax.Array) -> jax.Array:
+        return _combine(chebyshev(jnp.tanh(x), self.degree), params["coefficients"])
 
 
 def _combine(
