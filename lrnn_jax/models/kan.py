@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.dense import dot
 from lrnn_jax.kernels.initializers import (
@@ -112,9 +112,8 @@ class KAN(_EdgeNetwork):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "intervals", "order")
-        require_choice(self, "weight_init")
-        if self.noise is not None:
-            require_positive(self, "noise")
+        check_types(self, "weight_init")
+        require_positive(self, "noise")
         if self.knots is not None:
             self._check_knots(self.knots)
 

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import activation, exact, in_half_turns, root_mean_square
 from lrnn_jax.kernels.dense import affine, dot, layer_norm
@@ -114,13 +114,9 @@ class LRNN(FieldNetwork):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "depth", "rank", "components", "hidden")
-        require_positive(self, "omega0", "norm_epsilon", "sigma_g")
-        if self.gamma is not None:
-            require_positive(self, "gamma")
-        require_choice(self, "sharing", "norm", "projection_init", "inner_init")
-        require_choice(self, "compute_dtype", "implementation")
-        require_flag(self, "norm_affine", "norm_last", "inner_bias", "outer_bias", "head_bias")
+        require_positive(self, "omega0", "norm_epsilon", "sigma_g", "gamma")
         activation(self.activation)
+        check_types(self)
         if self.compute_dtype != "full" and self.depth == 1:
             raise InputError(
                 f"compute_dtype: expected 'full' with depth 1, whose only layer takes coordinates, "

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.kernels.activations import Elementwise, activation, in_half_turns
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.features import gaussian_features, positional_encoding
@@ -99,8 +99,7 @@ class _TwoFrequencies(_SineNetwork):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.first_omega0 is not None:
-            require_positive(self, "first_omega0")
+        require_positive(self, "first_omega0")
 
     def _sine(self, index: int) -> Elementwise:
         """z -> sin(omega0 z) with the frequency of layer `index`."""
@@ -145,7 +144,7 @@ class MLP(_DenseNetwork):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice(self, "weight_init")
+        check_types(self, "weight_init")
         activation(self.activation)
 
     def _dense_plan(self, fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
@@ -227,9 +226,8 @@ class Finer(_TwoFrequencies):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.first_bias is not None:
-            require_positive(self, "first_bias")
-        require_flag(self, "scale_gradient")
+        require_positive(self, "first_bias")
+        check_types(self, "scale_gradient")
 
     def _dense_plan(self, fan_in: int, fan_out: int, index: int) -> dict[str, Any]:
         limit = siren_limit(fan_in, self.omega0, first=index == 0)

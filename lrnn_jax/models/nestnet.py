@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.dense import affine
@@ -82,7 +82,7 @@ class _NestedNetwork(Network):
 
     def _check_subnetwork(self) -> None:
         require_at_least(self, 1, "height", "groups", "sub_width", "sub_depth")
-        require_choice(self, "sub_init", "recursion")
+        check_types(self, "sub_init", "recursion")
         require_positive(self, "fraction")
         if self.fraction > 1 or self.nested < 1:
             raise InputError(
@@ -191,8 +191,7 @@ class NestNet(_NestedNetwork, DeepNetwork):
         super().__post_init__()
         require_at_least(self, 0, "frequencies")
         require_positive(self, "period")
-        require_flag(self, "raw")
-        require_choice(self, "sharing", "weight_init", "implementation")
+        check_types(self, "raw", "sharing", "weight_init", "implementation")
         self._check_subnetwork()
 
     def plan(self) -> dict[str, Any]:

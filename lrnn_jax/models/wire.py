@@ -59,9 +59,7 @@ class _WaveletNetwork(DeepNetwork):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "omega0", "sigma0")
-        if self.first_omega0 is not None:
-            require_positive(self, "first_omega0")
+        require_positive(self, "omega0", "sigma0", "first_omega0")
 
     def plan(self) -> dict[str, Any]:
         def hidden(index: int) -> dict[str, Any]:
