@@ -52,11 +52,11 @@ class NNXModule(nnx.Module):
     def __init__(self, model: ModelLike, *, rngs: nnx.Rngs | None = None, params: Params = None):
         _require_model(model)
         if (rngs is None) == (params is None):
-            given = "neither" if rngs is None else "both"
-            raise InputError(f"rngs, params: expected one of the two, got {given}")
-        drawn = _own(model, params) if rngs is None else model.init(rngs.params())
+            count = "neither" if rngs is None else "both"
+            raise InputError(f"rngs, params: expected one of the two, got {count}")
+        arrays = _arranged(model, params) if rngs is None else model.init(rngs.params())
         self.model = model
-        self.params = nnx.data(jax.tree.map(nnx.Param, drawn))
+        self.params = nnx.data(jax.tree.map(nnx.Param, arrays))
 
     def __call__(self, x: Float[ArrayLike, "*batch i"]) -> Float[Array, "*batch o"]:
         """The model's values at `x`, with any leading batch axes."""
@@ -120,16 +120,16 @@ def _require_model(model: Any) -> None:
     try:
         hash(model)
     except TypeError as error:
-        raise InputError(f"model: expected a hashable one, got {model!r}: {error}") from error
+        raise InputError(f"model: expected a hashable model, got {model!r}: {error}") from error
 
 
-def _own(model: ModelLike, params: Params) -> Params:
+def _arranged(model: ModelLike, params: Params) -> Params:
     """Check the names and shapes of `params`, and return them in the structure of the model."""
     template = jax.eval_shape(model.init, jax.random.key(0))
-    found, expected = named_leaves(nnx.as_pure(params)), named_leaves(template)
+    leaves, expected = named_leaves(nnx.as_pure(params)), named_leaves(template)
     shapes = {name: types.SimpleNamespace(shape=leaf.shape) for name, leaf in expected.items()}
-    difference = first_difference(found, shapes)
+    difference = first_difference(leaves, shapes)
     if difference:
         raise InputError(f"params belong to another model than this {model!r}: {difference}")
-    leaves = [jnp.asarray(found[name]) for name in expected]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+    arrays = [jnp.asarray(leaves[name]) for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(template), arrays)

@@ -1,6 +1,10 @@
 """Metrics, computed on the host in float64.
 
-float32 is not sufficient: a PSNR of 107.9 dB is a mean squared error of 1.6e-11.
+float32 is not sufficient: a PSNR of 107.9 dB is a mean squared error of 1.6e-11. `value` is the
+reconstruction and `reference` the truth, two arrays of any shape.
+
+Raises:
+  InputError: the shapes of `value` and `reference` differ. This holds for all metrics.
 """
 
 import math
@@ -24,11 +28,7 @@ __all__ = [
 
 
 def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:
-    """mean (value - reference)^2 in float64; both arrays have the same shape.
-
-    Raises:
-      InputError: the shapes differ.
-    """
+    """mean (value - reference)^2 in float64."""
     a, b = _pair(value, reference)
     return float(np.mean((a - b) ** 2))
 
@@ -43,12 +43,7 @@ def psnr(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
     """Peak signal-to-noise ratio 10 log10(peak^2 / MSE) in dB.
 
     Args:
-      value: the reconstruction, any shape.
-      reference: the truth, the same shape.
       peak: width of the range of the signal: 1 for [0, 1], 2 for [-1, 1], 255 for 8-bit counts.
-
-    Raises:
-      InputError: the shapes differ.
     """
     return psnr_from_mse(mean_squared_error(value, reference), peak)
 
@@ -57,7 +52,7 @@ def relative_l2(value: ArrayLike, reference: ArrayLike) -> float:
     """|value - reference| / |reference| in the Euclidean norm over all entries, in float64.
 
     Raises:
-      InputError: the shapes differ, or the reference is zero.
+      InputError: the reference is zero.
     """
     a, b = _pair(value, reference)
     norm = float(np.linalg.norm(b))
@@ -70,7 +65,7 @@ def snr(value: ArrayLike, reference: ArrayLike) -> float:
     """Signal-to-noise ratio 10 log10(sum reference^2 / sum (value - reference)^2) in dB.
 
     Raises:
-      InputError: the shapes differ, or the reference is zero.
+      InputError: the reference is zero.
     """
     return psnr_from_mse(relative_l2(value, reference) ** 2)
 
@@ -83,27 +78,25 @@ def rho_ag(value: ArrayLike, reference: ArrayLike, axes: tuple[int, ...] = (0,))
     value is zero.
 
     Args:
-      value: the reconstruction, any shape.
-      reference: the truth, the same shape.
       axes: axes of the Fourier transform: time, or height and width.
 
     Raises:
-      InputError: the shapes differ, or the reference is zero.
+      InputError: the reference is zero.
 
     References: the correlation in the code of Shah and Sitawarin, "SPDER" (arXiv 2306.15242).
     """
     spectra = [np.abs(np.fft.fftn(array, axes=axes)) for array in _pair(value, reference)]
-    ours, theirs = (float(np.linalg.norm(spectrum)) for spectrum in spectra)
-    if theirs == 0:
+    norm, reference_norm = (float(np.linalg.norm(spectrum)) for spectrum in spectra)
+    if reference_norm == 0:
         raise InputError("reference: expected a value other than zero")
-    return float(np.sum(spectra[0] * spectra[1]) / (ours * theirs)) if ours else 0.0
+    return float(np.sum(spectra[0] * spectra[1]) / (norm * reference_norm)) if norm else 0.0
 
 
 def iou(value: ArrayLike, reference: ArrayLike) -> float:
     """Intersection over union of two boolean masks: 1 for equal masks, also if both are empty.
 
     Raises:
-      InputError: the shapes differ, or an array is not boolean.
+      InputError: an array is not boolean.
     """
     a, b = np.asarray(value), np.asarray(reference)
     if a.dtype != bool or b.dtype != bool:
@@ -121,13 +114,8 @@ def ssim(value: ArrayLike, reference: ArrayLike, peak: float = 1.0) -> float:
     largest odd window that fits. The result is NaN if a side has fewer than 3 pixels.
 
     Args:
-      value: the reconstruction.
-      reference: the truth, the same shape.
       peak: width of the range of the images, as in `psnr`. The default of scikit-image 0.18 for
         floats is peak 2, which usually gives higher values than peak 1.
-
-    Raises:
-      InputError: the shapes differ.
 
     References: Wang et al., "Image Quality Assessment: From Error Visibility to Structural
     Similarity", IEEE TIP 2004.

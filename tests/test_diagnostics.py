@@ -26,7 +26,7 @@ from lrnn_jax.diagnostics import (
 )
 from lrnn_jax.experiments import Experiment, start
 from lrnn_jax.io import read_picture, write_png
-from lrnn_jax.kernels.initializers import Constant, Uniform
+from lrnn_jax.kernels.initializers import Uniform
 from lrnn_jax.models import FourierNet, NestNet, Wire
 
 SMALL = {"in_dim": 2, "out_dim": 1}
@@ -47,8 +47,7 @@ def drawn(model):
         if isinstance(leaf, Uniform):
             array = random.uniform(-leaf.limit, leaf.limit, leaf.shape)
         else:
-            values = leaf.value if isinstance(leaf, Constant) else leaf.values
-            array = np.broadcast_to(values, leaf.shape)
+            array = np.broadcast_to(leaf.value, leaf.shape)
         return array.astype(np.float32)
 
     return jax.tree.map(draw, model.plan())
@@ -366,14 +365,14 @@ def test_the_prescribed_start_is_healthy_and_equality_is_no_finding_there():
 )
 def test_collapse_is_found(weights, bias, kind):
     found = collapsed(NEST, with_rho(drawn(NEST), 1, weights, bias), points())
-    assert found == ([f"layer_1: the subnetwork is {kind} on what it meets"] if kind else [])
+    assert found == ([f"layer_1: the subnetwork is {kind} on its inputs"] if kind else [])
 
 
 def test_a_subnetwork_that_bends_only_beyond_its_inputs_is_linear():
     moved = changed(drawn(NEST), ["layer_0", "bias"], lambda bias: bias + 5)
     assert collapsed(NEST, moved, points())[0].startswith("layer_0: the subnetwork is linear")
     assert collapsed(NEST, changed(moved, ["layer_0", "bias"], lambda b: b - 10), points())[0] == (
-        "layer_0: the subnetwork is zero on what it meets"
+        "layer_0: the subnetwork is zero on its inputs"
     )
 
 
@@ -392,7 +391,7 @@ def test_groups_are_named_and_counted():
     nest = jax.tree.map(np.array, drawn(model)["layer_1"]["subnetwork"])
     nest["level_1"]["outer_weight"][[1, 3]] = 0
     params = changed(drawn(model), ["layer_1", "subnetwork"], lambda _: nest)
-    line = "layer_1: 2 of 4 subnetworks are zero on what they meet (1, 3)"
+    line = "layer_1: 2 of 4 subnetworks are zero on their inputs (1, 3)"
     assert collapsed(model, params, points()) == [line]
 
 

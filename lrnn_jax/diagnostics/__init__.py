@@ -1,4 +1,11 @@
-"""Diagnostics of trained models: relevance, spectra, learned activations, effective rank."""
+"""Diagnostics of trained models: relevance, spectra, learned activations, effective rank.
+
+`params` are the parameters of `model`, initial or trained.
+
+Raises:
+  InputError: the points `x` have the wrong number of coordinates, or `params` belong to another
+    model. This holds for all diagnostics.
+"""
 
 from lrnn_jax.diagnostics.nested import (
     LearnedActivation,

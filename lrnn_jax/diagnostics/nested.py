@@ -6,7 +6,6 @@ Axis letters: n points, w width, g subnetworks, m knots.
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,13 +17,7 @@ from lrnn_jax.kernels.nested import levels, subnetwork, unroll
 from lrnn_jax.models.nestnet import NestNet
 from lrnn_jax.typing import Params
 
-__all__ = ["LearnedActivation", "collapsed", "input_quantiles", "learned_activations"]
-
-CONSTANT = 0.01
-LINEAR = 0.05
-EQUAL = 0.01
-MOVED = 0.1
-
+_CONSTANT, _LINEAR, _EQUAL, _MOVED = 0.01, 0.05, 0.01, 0.1  # see `collapsed`
 _SAMPLED = (-3.0, 3.0, 601)  # samples of a subnetwork without a closed form: low, high, count
 _QUANTILES = np.linspace(0.01, 0.99, 255)
 _ROUNDING = 1e-6
@@ -70,13 +63,6 @@ def learned_activations(model: NestNet, params: Params) -> list[LearnedActivatio
     slopes are exact. Coinciding knots are merged, and kinks that cancel are removed. With
     `sub_depth` > 1, or an activation other than ReLU, the function is sampled, and `exact` is
     False. A NestNet of height 1 has no subnetworks.
-
-    Args:
-      model: the NestNet.
-      params: its parameters.
-
-    Raises:
-      InputError: `params` belong to another model.
 
     Example:
       >>> model = NestNet(in_dim=2, out_dim=1, width=4, depth=1, frequencies=1)
@@ -133,9 +119,9 @@ def _pieces_of_one(
     first = np.diff(where, prepend=-np.inf) > _ROUNDING * (1 + np.abs(where))
     knots = where[first] + 0.0  # + 0.0 turns -0.0 into 0.0
     kinks = np.bincount(np.cumsum(first) - 1, change, len(knots)) if len(knots) else knots
-    kept = np.abs(kinks) > _ROUNDING * np.sum(np.abs(change))
-    slopes = np.sum((weight * slope)[slope < 0]) + np.cumsum([0.0, *kinks[kept]])
-    return knots[kept], rho(knots[kept]), slopes, float(rho(np.zeros(())))
+    bends = np.abs(kinks) > _ROUNDING * np.sum(np.abs(change))
+    slopes = np.sum((weight * slope)[slope < 0]) + np.cumsum([0.0, *kinks[bends]])
+    return knots[bends], rho(knots[bends]), slopes, float(rho(np.zeros(())))
 
 
 def _samples(nest: Params, sigma: Elementwise) -> list[_Pieces]:
@@ -177,29 +163,20 @@ def input_quantiles(
     over all layers that share it. Keys are those of `LearnedActivation.where`.
     """
     states = layer_outputs(model, params, x)[-model.depth - 2 : -2]
-    met: list[np.ndarray] = []
+    inputs: list[np.ndarray] = []
     for index, h in enumerate(states):
         weight, bias = (np.asarray(params[f"layer_{index}"][name]) for name in ("weight", "bias"))
-        met.append((np.asarray(h) @ weight + bias)[:, : model.nested])
+        inputs.append((np.asarray(h) @ weight + bias)[:, : model.nested])
     names = list(_subnetworks(params))
     if names == ["network"]:
-        met = [np.concatenate(met)]
+        inputs = [np.concatenate(inputs)]
     number = np.arange(model.nested) * model.groups // model.nested
     return {
         name: np.stack(
             [np.quantile(z[:, number == group], _QUANTILES) for group in range(model.groups)]
         )
-        for name, z in zip(names, met, strict=False)
+        for name, z in zip(names, inputs, strict=False)
     }
-
-
-class _Seen(NamedTuple):
-    """A subnetwork evaluated at the quantiles of its inputs."""
-
-    where: str
-    group: int
-    z: np.ndarray
-    rho: np.ndarray
 
 
 def collapsed(
@@ -223,35 +200,23 @@ def collapsed(
         the same measure.
 
     Args:
-      model: the NestNet.
-      params: its parameters.
       x: points, shape (n, in_dim).
       initial: parameters before training; without them, equal subnetworks are not reported.
-
-    Raises:
-      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
     """
     model.require_own(params)
     nests = _subnetworks(params)
     if not nests:
         return []
-    met, sigma = input_quantiles(model, params, x), activation(model.activation)
-    seen = [
-        _Seen(where, group, z, rho)
-        for where, nest in nests.items()
-        for group, (z, rho) in enumerate(
-            zip(met[where], _curves(nest, met[where], sigma), strict=True)
-        )
-    ]
+    inputs, sigma = input_quantiles(model, params, x), activation(model.activation)
     lines = []
-    for where in nests:
-        here = [subnet for subnet in seen if subnet.where == where]
+    for where, nest in nests.items():
+        kinds = list(map(_kind, inputs[where], _curves(nest, inputs[where], sigma)))
         for kind in ("zero", "constant", "the identity", "linear"):
-            groups = [subnet.group for subnet in here if _kind(subnet) == kind]
+            groups = [group for group, each in enumerate(kinds) if each == kind]
             if groups:
-                lines.append(_line(where, groups, len(here), kind))
+                lines.append(_line(where, groups, len(kinds), kind))
     if initial is not None:
-        z = np.quantile(np.stack([subnet.z for subnet in seen]), _QUANTILES)[None]
+        z = np.quantile(np.concatenate(list(inputs.values())), _QUANTILES)[None]
         now, start = (
             np.concatenate([_curves(nest, z, sigma) for nest in sets.values()])
             for sets in (nests, _subnetworks(initial))
@@ -260,25 +225,24 @@ def collapsed(
     return lines
 
 
-def _kind(subnet: _Seen) -> str:
-    z, rho = subnet.z, subnet.rho
+def _kind(z: np.ndarray, rho: np.ndarray) -> str:
     s, spread = z.std(), rho.std()
-    if spread <= CONSTANT * s:
-        return "zero" if np.sqrt(np.mean(rho**2)) <= CONSTANT * s else "constant"
+    if spread <= _CONSTANT * s:
+        return "zero" if np.sqrt(np.mean(rho**2)) <= _CONSTANT * s else "constant"
     slope = np.mean((z - z.mean()) * (rho - rho.mean())) / s**2
     height = rho.mean() - slope * z.mean()
-    if np.std(rho - slope * z) > LINEAR * spread:
+    if np.std(rho - slope * z) > _LINEAR * spread:
         return "bent"
-    identity = abs(slope - 1) <= LINEAR and abs(height) <= LINEAR * s
+    identity = abs(slope - 1) <= _LINEAR and abs(height) <= _LINEAR * s
     return "the identity" if identity else "linear"
 
 
 def _line(where: str, groups: Sequence[int], total: int, kind: str) -> str:
-    """A warning such as "layer_0: 3 of 16 subnetworks are zero on what they meet (0, 4, 7)"."""
+    """A warning such as "layer_0: 3 of 16 subnetworks are zero on their inputs (0, 4, 7)"."""
     if total == 1:
-        return f"{where}: the subnetwork is {kind} on what it meets"
+        return f"{where}: the subnetwork is {kind} on its inputs"
     listed = ", ".join(map(str, groups[:8])) + (", ..." if len(groups) > 8 else "")
-    return f"{where}: {len(groups)} of {total} subnetworks are {kind} on what they meet ({listed})"
+    return f"{where}: {len(groups)} of {total} subnetworks are {kind} on their inputs ({listed})"
 
 
 def _equal(layers: list[str], now: np.ndarray, start: np.ndarray) -> list[str]:
@@ -290,12 +254,12 @@ def _equal(layers: list[str], now: np.ndarray, start: np.ndarray) -> list[str]:
     names = [f"{where} group {group}" for where in layers for group in range(groups)]
     names = layers if groups == 1 else names
     spread = now.std(axis=1)
-    left = list(np.flatnonzero(_distance(now - start) > MOVED * spread))
+    left = list(np.flatnonzero(_distance(now - start) > _MOVED * spread))
     lines = []
     while left:
         first, *left = left
         away = _distance(now[left] - now[first])
-        near = away <= EQUAL * np.minimum(spread[left], spread[first])
+        near = away <= _EQUAL * np.minimum(spread[left], spread[first])
         same = [names[first], *(names[i] for i, equal in zip(left, near, strict=True) if equal)]
         left = [i for i, equal in zip(left, near, strict=True) if not equal]
         if len(same) > 1:

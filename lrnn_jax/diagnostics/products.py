@@ -21,14 +21,6 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.models.lrnn import LRNN, component, neuron
 from lrnn_jax.typing import Params
 
-__all__ = [
-    "Spectrum",
-    "component_relevance",
-    "effective_rank",
-    "effective_rank_of",
-    "neuron_spectrum",
-]
-
 _ROUNDING = 10 * float(np.finfo(np.float32).eps)
 
 
@@ -43,12 +35,7 @@ def component_relevance(
     constant over the points has share 0. All components of a constant neuron have share 0.
 
     Args:
-      model: the LRNN.
-      params: its parameters.
       x: points, shape (n, in_dim); deeper layers receive the outputs of the preceding layers.
-
-    Raises:
-      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
     """
     inputs = layer_outputs(model, params, x)
     shares = []
@@ -67,8 +54,8 @@ def _factor_moments(model: LRNN, params: Params, x: jax.Array) -> tuple[jax.Arra
     """Variance and maximum magnitude over the points of each factor 1 + gamma g, (k, r) each."""
     leaves = {name: params[name] for name in ("projection", "component")}
     over_rank = {"projection": -1, "component": -1 if model.sharing == "flex" else None}
-    one = jax.vmap(functools.partial(component, model), in_axes=(-1, None))
-    unit = jax.vmap(one, in_axes=(over_rank, None), out_axes=1)
+    over_components = jax.vmap(functools.partial(component, model), in_axes=(-1, None))
+    unit = jax.vmap(over_components, in_axes=(over_rank, None), out_axes=1)
     factors = 1 + model.scale * jax.vmap(unit, in_axes=(None, 0))(leaves, x)
     return jnp.var(factors, axis=0), jnp.max(jnp.abs(factors), axis=0)
 
@@ -81,12 +68,7 @@ def effective_rank(model: LRNN, params: Params, x: Float[ArrayLike, "n i"]) -> l
     which reduces the maximum to r - 1.
 
     Args:
-      model: the LRNN.
-      params: its parameters.
       x: points, shape (n, in_dim). Use n > r, because n points span at most n - 1 dimensions.
-
-    Raises:
-      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
     """
     return [effective_rank_of(h) for h in layer_outputs(model, params, x)[1:-1]]
 
@@ -147,8 +129,6 @@ def neuron_spectrum(
     carrier whose amplitude depends on |z|. By Lemma 2 the product adds f_1 +- f_2, and so on.
 
     Args:
-      model: the LRNN.
-      params: its parameters.
       layer: index of the product layer, from 0.
       neuron: index of the neuron in the layer, from 0.
       direction: direction of the line, scaled to length 1; None is the first axis of the layer's
@@ -191,12 +171,12 @@ def _neuron_leaves(model: LRNN, params: Params, layer: int, number: int) -> dict
         raise InputError(f"layer: expected 0 to {model.depth - 1}, got {layer}")
     if not 0 <= number < model.ranks[layer]:
         raise InputError(f"neuron: expected 0 to {model.ranks[layer] - 1}, got {number}")
-    own = params[f"layer_{layer}"]
+    leaves = params[f"layer_{layer}"]
     pick = functools.partial(jax.tree.map, lambda leaf: np.asarray(leaf)[..., number])
     shared = model.sharing == "shared"
     return {
-        "projection": pick(own["projection"]),
-        "component": own["component"] if shared else pick(own["component"]),
+        "projection": pick(leaves["projection"]),
+        "component": leaves["component"] if shared else pick(leaves["component"]),
     }
 
 

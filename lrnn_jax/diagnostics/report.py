@@ -17,8 +17,6 @@ from lrnn_jax.models.nestnet import NestNet
 from lrnn_jax.models.network import Network
 from lrnn_jax.typing import Model, Params
 
-__all__ = ["report"]
-
 _POINTS = 1024
 _STEEP = 1e3  # relative to the variance of the gradient at the head
 _PEAKS = 8  # maximum number of spectral peaks in the summary
@@ -76,24 +74,28 @@ def report(
         for name, variance in zip(layers, variances["final"].output, strict=True)
         if not math.isfinite(variance)
     ]
-    found: dict[str, Any] = {"warnings": broken, "variance_by_layer": {"layers": layers} | by_stage}
+    result: dict[str, Any] = {
+        "warnings": broken,
+        "variance_by_layer": {"layers": layers} | by_stage,
+    }
     figure, axes = make_panels(2, columns=2)
     if isinstance(model, LRNN) and not broken:
         figure, axes = make_panels(5, columns=2, wide_first=True)
-        found |= _of_products(model, params, x, axes[:3])
+        result |= _lrnn_results(model, params, x, axes[:3])
     elif isinstance(model, NestNet) and model.height > 1 and not broken:
         shown = min(_PANELS, model.depth if model.sharing == "layer" else 1)
         figure, axes = make_panels(shown + 2, columns=2 if shown == 2 else 3)
-        found |= _of_nested(model, params, x, axes[:shown], initial)
+        result |= _nestnet_results(model, params, x, axes[:shown], initial)
     for name, panel in zip(("output", "gradient"), axes[-2:], strict=True):
         draw_variance(panel, name, layers, variances["final"], variances.get("initial"))
     save_figure(figure, folder / "diagnostics.png")
     if "initial" in variances:
-        found["warnings"] = _steep(layers, variances["initial"].gradient) + found["warnings"]
-    return _plain(found)
+        steep = _gradient_warnings(layers, variances["initial"].gradient)
+        result["warnings"] = steep + result["warnings"]
+    return _plain(result)
 
 
-def _steep(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
+def _gradient_warnings(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
     """A warning if the variance of the gradient grows strongly from the head to earlier layers.
 
     The threshold is from `benchmarks/depth.py`. All LRNNs below it learned. Of those above it, only
@@ -121,12 +123,12 @@ def _layer_names(params: Params, count: int) -> list[str]:
     return [*before, *map(str, range(count - 1 - len(before))), "head"]
 
 
-def _of_products(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]) -> dict[str, Any]:
+def _lrnn_results(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]) -> dict[str, Any]:
     from lrnn_jax.plotting.diagnostics import draw_effective_rank, draw_relevance, draw_spectrum
 
     shares = component_relevance(model, params, x)
     ranks = effective_rank(model, params, x)
-    number = _weightiest(params)
+    number = _strongest_neuron(params)
     spectrum = neuron_spectrum(model, params, 0, number)
     title = f"Layer 0, neuron {number} along the first axis: the product of its components"
     draw_spectrum(axes[0], spectrum, title)
@@ -157,46 +159,46 @@ def _peaks(frequencies: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
     return frequencies[places[order[:_PEAKS]]]
 
 
-def _weightiest(params: Params) -> int:
+def _strongest_neuron(params: Params) -> int:
     """The neuron of the first layer with the largest outgoing weights."""
     after = params["layer_1"]["projection"] if "layer_1" in params else params["head"]
     weight = np.asarray(after["weight"])
     return int(np.argmax(np.linalg.norm(weight.reshape(len(weight), -1), axis=1)))
 
 
-def _of_nested(
+def _nestnet_results(
     model: NestNet, params: Params, x: jax.Array, axes: Sequence[Any], initial: Params | None
 ) -> dict[str, Any]:
     from lrnn_jax.plotting.diagnostics import draw_activations
 
-    met = input_quantiles(model, params, x)
+    inputs = input_quantiles(model, params, x)
     learned = learned_activations(model, params)
     before = [] if initial is None else learned_activations(model, initial)
-    by_layer = {where: [rho for rho in learned if rho.where == where] for where in met}
+    by_layer = {where: [rho for rho in learned if rho.where == where] for where in inputs}
     drawn = np.linspace(0, len(by_layer) - 1, len(axes)).round().astype(int)
     for panel, number in zip(axes, drawn, strict=True):
         where = list(by_layer)[number]
         start = [rho for rho in before if rho.where == where]
-        draw_activations(panel, by_layer[where], start, met[where])
+        draw_activations(panel, by_layer[where], start, inputs[where])
     axes[0].legend(fontsize=8)
-    found: dict[str, Any] = {"warnings": collapsed(model, params, x, initial)}
+    result: dict[str, Any] = {"warnings": collapsed(model, params, x, initial)}
     if all(rho.exact for rho in learned):
-        found["knots"] = [
-            float(np.mean([len(rho.knots) for rho in here])) for here in by_layer.values()
+        result["knots"] = [
+            float(np.mean([len(rho.knots) for rho in layer])) for layer in by_layer.values()
         ]
-        found["activations"] = [
+        result["activations"] = [
             {"where": rho.where, "group": rho.group, "knots": rho.knots, "slopes": rho.slopes}
             for rho in learned[:_LISTED]
         ]
-    return found
+    return result
 
 
-def _plain(found: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Converts to JSON types; floats are rounded, and floats that are not finite become None."""
-    if isinstance(found, dict):
-        return {name: _plain(entry) for name, entry in found.items()}
-    if isinstance(found, list | np.ndarray):
-        return [_plain(entry) for entry in found]
-    if isinstance(found, float):
-        return float(f"{found:.5g}") if math.isfinite(found) else None
-    return found
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | np.ndarray):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value

@@ -12,8 +12,6 @@ from lrnn_jax.checks import require_points
 from lrnn_jax.models.network import Network
 from lrnn_jax.typing import Key, Params
 
-__all__ = ["LayerVariance", "layer_outputs", "variance_by_layer"]
-
 
 class LayerVariance(NamedTuple):
     """Variances over the points, averaged over the units of a layer; one per layer, head last."""
@@ -23,13 +21,8 @@ class LayerVariance(NamedTuple):
 
 
 def layer_outputs(model: Network, params: Params, x: Float[ArrayLike, "n i"]) -> list[Any]:
-    """The points `x` and the output of every layer; the last output is y(x).
-
-    Raises:
-      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
-    """
-    x = require_fit(model, params, x)
-    return _outputs(model, params, x)
+    """The points `x` and the output of every layer; the last output is y(x)."""
+    return _outputs(model, params, _checked_points(model, params, x))
 
 
 def variance_by_layer(
@@ -43,13 +36,8 @@ def variance_by_layer(
     a complex unit is E|h|^2 - |E h|^2.
 
     Args:
-      model: any network of the zoo.
-      params: its parameters, initial or trained.
       x: points, shape (n, in_dim).
       key: random key of c.
-
-    Raises:
-      InputError: `x` has the wrong number of coordinates, or `params` belong to another model.
 
     Example:
       >>> from lrnn_jax import Siren
@@ -59,12 +47,11 @@ def variance_by_layer(
       >>> variance.output.round(1).tolist()
       [0.5, 0.3, 0.0]
     """
-    x = require_fit(model, params, x)
-    found = jax.device_get(_variances(model, params, x, key))
-    return LayerVariance(*(np.asarray(row, dtype=float) for row in found))
+    variances = _variances(model, params, _checked_points(model, params, x), key)
+    return LayerVariance(*(np.asarray(row, dtype=float) for row in jax.device_get(variances)))
 
 
-def require_fit(model: Network, params: Params, x: ArrayLike) -> jax.Array:
+def _checked_points(model: Network, params: Params, x: ArrayLike) -> jax.Array:
     """Checks `x` and `params` against the model, and returns `x` with shape (n, in_dim)."""
     x = jnp.asarray(x)
     require_points(model, x)

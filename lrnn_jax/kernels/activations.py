@@ -196,8 +196,6 @@ def _damped(sine: Elementwise, cosine: Elementwise, unit: float) -> Elementwise:
 
 
 _spder = _damped(sin, cos, 1.0)
-_EXACT_SPDER = _damped(jnp.sin, jnp.cos, 1.0)
-_SPDER_PI = _damped(sinpi, cospi, np.pi)
 
 
 def spder(x: ArrayLike) -> jax.Array:
@@ -218,14 +216,6 @@ def sin_arctan(x: ArrayLike) -> jax.Array:
     References: Shah and Sitawarin, "SPDER", ICLR 2024 (arXiv 2306.15242); the LRNN slides, audio.
     """
     return sin(x) * jnp.arctan(x)
-
-
-def _exact_sin_arctan(x: jax.Array) -> jax.Array:
-    return jnp.sin(x) * jnp.arctan(x)
-
-
-def _sin_arctan_pi(t: jax.Array) -> jax.Array:
-    return sinpi(t) * jnp.arctan(np.pi * t)
 
 
 ACTIVATIONS: Mapping[str, Elementwise] = MappingProxyType(
@@ -252,14 +242,14 @@ def activation(choice: Any) -> Elementwise:
 _HALF_TURNS: dict[Any, Elementwise] = {
     sin: sinpi,
     cos: cospi,
-    spder: _SPDER_PI,
-    sin_arctan: _sin_arctan_pi,
+    spder: _damped(sinpi, cospi, np.pi),
+    sin_arctan: lambda t: sinpi(t) * jnp.arctan(np.pi * t),
 }
 _EXACT: dict[Any, Elementwise] = {
     sin: jnp.sin,
     cos: jnp.cos,
-    spder: _EXACT_SPDER,
-    sin_arctan: _exact_sin_arctan,
+    spder: _damped(jnp.sin, jnp.cos, 1.0),
+    sin_arctan: lambda x: jnp.sin(x) * jnp.arctan(x),
 }
 
 

@@ -6,23 +6,18 @@ from typing import Any
 
 import jax
 
+from lrnn_jax.kernels.jaxprs import names, open_jaxpr
+
 __all__ = ["count_flops"]
 
-# Primitives that only move, compare or convert numbers.
-_MOVES = ("reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "concatenate")
-_PICKS = ("slice", "dynamic_slice", "dynamic_update_slice", "split", "pad", "rev", "gather")
-_MARKS = ("optimization_barrier",)
-_CONVERTS = (
-    "convert_element_type",
-    "bitcast_convert_type",
-    "copy",
-    "reduce_precision",
-    "stop_gradient",
-    "iota",
-)
-_COMPARES = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "select_n", "clamp")
-_FREE = frozenset((*_MARKS, *_MOVES, *_PICKS, *_CONVERTS, *_COMPARES))
-_REDUCTIONS = frozenset(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min"))
+# Primitives that only move, convert or compare numbers.
+_FREE = names("""
+    reshape broadcast_in_dim transpose squeeze expand_dims concatenate
+    slice dynamic_slice dynamic_update_slice split pad rev gather optimization_barrier
+    convert_element_type bitcast_convert_type copy reduce_precision stop_gradient iota
+    lt le gt ge eq ne and or not select_n clamp
+""")
+_REDUCTIONS = names("reduce_sum reduce_prod reduce_max reduce_min")
 
 
 def count_flops(function: Callable, *arguments: Any) -> int:
@@ -57,20 +52,14 @@ def _count_equation(equation: Any) -> int:
         return (2 * depth - 1) * size
     if name in _REDUCTIONS:
         return _size(equation.invars[0]) - size
-    turns = equation.params.get("length", 1) if name == "scan" else 1
-    inner = [jaxpr for value in equation.params.values() if (jaxpr := _jaxpr(value)) is not None]
+    iterations = equation.params.get("length", 1) if name == "scan" else 1
+    inner = [jaxpr for value in equation.params.values() if (jaxpr := open_jaxpr(value))]
     if not inner:
         return size
-    operations = turns * sum(map(_count, inner))
+    operations = iterations * sum(map(_count, inner))
     elementary = name.startswith("custom_jvp") and len(equation.invars) == 1
     return min(operations, size) if elementary else operations
 
 
 def _size(variable: Any) -> int:
     return math.prod(variable.aval.shape)
-
-
-def _jaxpr(value: Any) -> Any:
-    """The jaxpr, closed or open, in a parameter of an equation; None if there is none."""
-    value = getattr(value, "jaxpr", value)
-    return value if hasattr(value, "eqns") else None

@@ -18,7 +18,6 @@ from lrnn_jax.typing import Key, Params
 
 __all__ = [
     "Constant",
-    "Fixed",
     "Mapped",
     "Normal",
     "Uniform",
@@ -50,18 +49,10 @@ class Normal:
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-    """An array filled with one value."""
+    """An array of fixed values: a number or an array, broadcast to the shape."""
 
     shape: tuple[int, ...]
-    value: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Fixed:
-    """An array of fixed values, broadcast to a shape."""
-
-    shape: tuple[int, ...]
-    values: Any
+    value: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +82,7 @@ def initialize(key: Key, plan: Any) -> Params:
 
     Args:
       key: the random key.
-      plan: a pytree of `Uniform`, `Normal`, `Mapped`, `Constant` and `Fixed`.
+      plan: a pytree of `Uniform`, `Normal`, `Mapped` and `Constant`.
 
     Example:
       >>> plan = {"w": Uniform((2, 3), 0.1), "b": Constant((3,), 0.0)}
@@ -124,9 +115,7 @@ def _array(leaf: Any, numbers: jax.Array) -> jax.Array:
         drawn = leaf.limit * numbers.reshape(_random_shape(leaf))
         matrix = jnp.asarray(leaf.matrix, numbers.dtype)
         return jnp.matmul(matrix, drawn, precision=jax.lax.Precision.HIGHEST)
-    if isinstance(leaf, Constant):
-        return jnp.full(leaf.shape, leaf.value, numbers.dtype)
-    return jnp.broadcast_to(jnp.asarray(leaf.values, numbers.dtype), leaf.shape)
+    return jnp.broadcast_to(jnp.asarray(leaf.value, numbers.dtype), leaf.shape)
 
 
 def plan_size(plan: Any) -> int:

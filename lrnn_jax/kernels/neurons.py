@@ -65,8 +65,6 @@ def lean_neurons(
     instead of storing them.
 
     Args:
-      neurons: the parameters.
-      x: the input of the layer.
       tau: the inner activation.
       bf16_operands: round the operands of the matrix product to bfloat16.
     """
@@ -91,17 +89,10 @@ def sum_of_units(
     shift: Float[Array, "h w"],
     amplitude: Float[Array, "h w"],
 ) -> Float[Array, "*n w"]:
-    """sum_h amplitude_h tau(slope_h z + shift_h).
+    """sum_h amplitude_h tau(slope_h z + shift_h) for any elementwise tau.
 
     On a CPU, the sum and its derivatives are computed one unit at a time. All arrays have the same
     dtype.
-
-    Args:
-      tau: any elementwise function.
-      z: shape (*n, w).
-      slope: shape (h, w).
-      shift: shape (h, w).
-      amplitude: shape (h, w).
     """
 
     def add(total: jax.Array, unit: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:

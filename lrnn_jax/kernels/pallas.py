@@ -37,11 +37,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
-from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.activations import Elementwise
 from lrnn_jax.kernels.dense import dot
+from lrnn_jax.kernels.jaxprs import CALLS, CUSTOM_RULES, bind, called, interpret
 from lrnn_jax.kernels.neurons import Neurons, folded
 
 __all__ = ["pallas_neurons"]
@@ -75,8 +75,6 @@ def pallas_neurons(
     """phi(x), differentiable once, in reverse mode only.
 
     Args:
-      neurons: the parameters.
-      x: the input of the layer.
       tau: the inner activation. It consists of elementwise operations that Triton supports and must
         not close over arrays.
 
@@ -171,7 +169,7 @@ def _block(size: int, limit: int) -> int:
     return min(limit, max(_LEAST, pl.next_power_of_2(size)))
 
 
-def _whole(size: int, block: int) -> int:
+def _padded_size(size: int, block: int) -> int:
     """The size of an axis after padding to a multiple of `block`."""
     return pl.cdiv(size, block) * block
 
@@ -193,7 +191,7 @@ def _padded(leaf: jax.Array, shape: tuple[int, ...], **mode: Any) -> jax.Array:
 def _operands(neurons: Neurons, x: Float[Array, "n i"], tile: _Tile) -> _Operands:
     """The operands of the kernels: the bias appended to the weight, all padded to full tiles."""
     (n, i), (h, k, r) = x.shape, neurons.amplitude.shape
-    inputs = _whole(i + 1, _block(i + 1, _INPUTS))
+    inputs = _padded_size(i + 1, _block(i + 1, _INPUTS))
     x = _padded(jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1), (n, inputs))
     weight = jnp.concatenate([neurons.weight, neurons.bias[None]])
     weight = _padded(weight, (inputs, k, r))
@@ -201,11 +199,11 @@ def _operands(neurons: Neurons, x: Float[Array, "n i"], tile: _Tile) -> _Operand
     def columns(leaf: Float[Array, "*o k r"], **mode: Any) -> Float[Array, "*o c"]:
         outer = leaf.shape[:-2]
         leaf = _padded(leaf, (*outer, tile.components, r), **mode)
-        leaf = _padded(leaf, (*outer, tile.components, _whole(r, tile.rank)), mode="edge")
+        leaf = _padded(leaf, (*outer, tile.components, _padded_size(r, tile.rank)), mode="edge")
         return jnp.swapaxes(leaf, -1, -2).reshape(*outer, -1)
 
     return _Operands(
-        x=_padded(x, (_whole(n, tile.points), inputs), mode="edge"),
+        x=_padded(x, (_padded_size(n, tile.points), inputs), mode="edge"),
         weight=columns(weight, mode="edge"),
         amplitude=columns(neurons.amplitude, constant_values=0),
         base=columns(neurons.base, constant_values=1),
@@ -254,7 +252,7 @@ def _backward_kernel(
     z = _projection(refs)
     error = dphi_ref[...]
     for level in reversed(_tree(_factors(tau, refs, z), dphi_ref.shape[1])[:-1]):
-        even, odd = _parted(level)
+        even, odd = _even_odd(level)
         error = _interleaved(error * odd, error * even)
     sums.base[...] = jnp.sum(error, axis=0)
     dz_ref[...] = _units_backward(tau, refs, sums, z, error)
@@ -312,12 +310,12 @@ def _tree(factors: jax.Array, rank: int) -> list[jax.Array]:
     """The factors, the products of adjacent pairs, of fours, ..., until `rank` columns remain."""
     levels = [factors]
     while levels[-1].shape[1] > rank:
-        even, odd = _parted(levels[-1])
+        even, odd = _even_odd(levels[-1])
         levels.append(even * odd)
     return levels
 
 
-def _parted(tile: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _even_odd(tile: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The even and the odd columns."""
     n, c = tile.shape
     even, odd = lax.split(tile.reshape(n, c // 2, 2), (1, 1), axis=2)
@@ -325,52 +323,39 @@ def _parted(tile: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _interleaved(even: jax.Array, odd: jax.Array) -> jax.Array:
-    """The inverse of `_parted`."""
+    """The inverse of `_even_odd`."""
     n, c = even.shape
     return jnp.stack([even, odd], axis=2).reshape(n, 2 * c)
 
 
 # Rounding, which Triton does not support ---------------------------------------------------------
 
-_CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-
 
 def _lowerable(f: Any) -> Any:
     """f with `lax.round` replaced by `_nearest`."""
 
     def g(u: jax.Array) -> Any:
-        jaxpr, out = jax.make_jaxpr(f, return_shape=True)(u)
-        return jax.tree.unflatten(jax.tree.structure(out), _evaluated(jaxpr, [u]))
+        closed, out = jax.make_jaxpr(f, return_shape=True)(u)
+        results = interpret(closed.jaxpr, closed.consts, [u], _apply)
+        return jax.tree.unflatten(jax.tree.structure(out), results)
 
     return g
 
 
-def _evaluated(closed: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
-    """The results of a jaxpr, with its calls inlined and its roundings replaced."""
-    jaxpr = closed.jaxpr
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arguments], strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        primitive, params = equation.primitive, equation.params
-        values = [read(atom) for atom in equation.invars]
-        if primitive.name == "round" and params["rounding_method"].name == "TO_NEAREST_EVEN":
-            results = [_nearest(values[0])]
-        elif primitive.name in _CALLS:
-            results = _evaluated(params[_CALLS[primitive.name]], values)
-        else:
-            results = primitive.bind(*values, **params)
-            results = results if primitive.multiple_results else [results]
-        known.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _apply(equation: Any, values: list[Any]) -> list[Any]:
+    """The results of one operation: calls are inlined, and roundings are replaced."""
+    name, params = equation.primitive.name, equation.params
+    if name == "round" and params["rounding_method"].name == "TO_NEAREST_EVEN":
+        return [_nearest(values[0])]
+    if name in CALLS | CUSTOM_RULES:
+        return interpret(*called(equation), values, _apply)
+    return bind(equation, values)
 
 
 def _nearest(x: jax.Array) -> jax.Array:
     """x rounded to the nearest integer, ties to even."""
     # Adding 2**nmant leaves no bits for a fraction, so the addition rounds to an integer. Larger
     # floats are integers already.
-    whole = 2.0 ** jnp.finfo(x.dtype).nmant
-    shift = jnp.where(x < 0, -whole, whole).astype(x.dtype)
-    return jnp.where(jnp.abs(x) < whole, (x + shift) - shift, x)
+    limit = 2.0 ** jnp.finfo(x.dtype).nmant
+    shift = jnp.where(x < 0, -limit, limit).astype(x.dtype)
+    return jnp.where(jnp.abs(x) < limit, (x + shift) - shift, x)

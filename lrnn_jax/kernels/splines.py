@@ -82,7 +82,7 @@ def hat_form(
     """
     pieces = values.shape[0] - 1
     slopes = (values[1:] - values[:-1]) * (0.5 * pieces)
-    turns = jnp.concatenate([slopes[:1], slopes[1:] - slopes[:-1]])
-    weight = jnp.pad(turns, ((0, terms - pieces), (0, 0)))
+    kinks = jnp.concatenate([slopes[:1], slopes[1:] - slopes[:-1]])
+    weight = jnp.pad(kinks, ((0, terms - pieces), (0, 0)))
     shift = jnp.pad(1 - 2 * jnp.arange(pieces, dtype=values.dtype) / pieces, (0, terms - pieces))
     return weight, shift, values[0]

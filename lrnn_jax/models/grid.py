@@ -10,14 +10,12 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.checks import require_at_least, require_per_axis
 from lrnn_jax.kernels.initializers import Uniform
-from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.models.network import FieldNetwork, Layer, repeated
 from lrnn_jax.typing import Params
-
-__all__ = ["Grid"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Grid(Network):
+class Grid(FieldNetwork):
     """Multilinear interpolation of values at the nodes of a regular grid on [-1, 1]^in_dim.
 
     Parameters: `{"values": (N_1, ..., N_d, o)}` ~ U(+-1e-4). The first and the last node of an axis
@@ -25,12 +23,7 @@ class Grid(Network):
     parameters for one channel.
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
       resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
     citation: ClassVar[str] = (
@@ -38,33 +31,25 @@ class Grid(Network):
         "arXiv 2506.11139, 2025."
     )
 
-    in_dim: int
-    out_dim: int
+    smoothness: ClassVar[float] = 0  # the interpolation has a kink at every node
+
     resolution: int | tuple[int, ...] = 256
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim")
+        super().__post_init__()
         require_at_least(self, 2, "resolution")
         require_per_axis(self, "resolution")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The number of nodes of each axis."""
-        if isinstance(self.resolution, tuple):
-            return self.resolution
-        return (self.resolution,) * self.in_dim
-
-    @property
-    def smoothness(self) -> float:
-        """0: the interpolation has a kink at every node."""
-        return 0
+        return repeated(self.resolution, self.in_dim)
 
     def plan(self) -> dict[str, Any]:
         """Values near 0; a node that no training point affects keeps its initial value."""
         return {"values": Uniform((*self.shape, self.out_dim), 1e-4)}
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The interpolation."""
         return [lambda x: _multilinear(params["values"], x)]
 
 

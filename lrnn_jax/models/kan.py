@@ -7,6 +7,7 @@
 Axis letters: n points, i inputs of a layer, o outputs, m basis functions.
 """
 
+import abc
 import dataclasses
 import functools
 import itertools
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_positive
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.dense import dot
 from lrnn_jax.kernels.initializers import (
@@ -30,21 +31,56 @@ from lrnn_jax.kernels.initializers import (
     glorot_limit,
 )
 from lrnn_jax.kernels.splines import b_splines, chebyshev, extend_knots
-from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.models.network import DeepNetwork, Layer
 from lrnn_jax.typing import Params
-
-__all__ = ["KAN", "ChebyKAN"]
 
 Knots = tuple[tuple[tuple[float, ...], ...], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class KAN(Network):
+class _EdgeNetwork(DeepNetwork):
+    """Base class of the networks with a learnable function on every edge.
+
+    The parameters are `{"layer_0": ..., ...}` for layers 0..depth; layer `depth` maps to the
+    outputs.
+
+    Args:
+      width: nodes of each hidden layer.
+    """
+
+    width: int = 16
+    depth: int = 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The number of nodes of every layer, including inputs and outputs."""
+        return (self.in_dim, *(self.width,) * self.depth, self.out_dim)
+
+    @abc.abstractmethod
+    def _layer_plan(self, index: int, i: int, o: int) -> dict[str, Any]:
+        """The plan of layer `index`, from i to o nodes."""
+
+    @abc.abstractmethod
+    def _layer(self, index: int, params: Params, x: jax.Array) -> jax.Array:
+        """Layer `index` with its parameters."""
+
+    def plan(self) -> dict[str, Any]:
+        pairs = enumerate(itertools.pairwise(self.widths))
+        return {f"layer_{index}": self._layer_plan(index, i, o) for index, (i, o) in pairs}
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        return [
+            functools.partial(self._layer, index, params[f"layer_{index}"])
+            for index in range(self.depth + 1)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KAN(_EdgeNetwork):
     """KAN with B-splines; [2, 5, 1] in the paper's notation is depth 1, width 5.
 
-    Parameters: `{"layer_0": {base_weight w_b (i, o), spline_weight w_s (i, o), coefficients c
-    (i, m, o)}, ...}` with m = intervals + order, for layers 0..depth. Layer `depth` maps to the
-    outputs.
+    Parameters of a layer: `{base_weight w_b (i, o), spline_weight w_s (i, o), coefficients c
+    (i, m, o)}` with m = intervals + order.
 
     The initialisation 'pykan' is that of the authors' code: w_b ~ U(+-1/sqrt(i)), w_s = 1/sqrt(i),
     and c are the coefficients of smallest Euclidean norm for which the spline at the G + 1 knots
@@ -52,10 +88,6 @@ class KAN(Network):
     w_b ~ U(+-sqrt(6 / (i + o))), w_s = 1, c ~ N(0, noise^2).
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
-      width: nodes of each hidden layer.
-      depth: number of hidden layers.
       intervals: number of grid intervals G, >= 1.
       order: degree of the splines, >= 1.
       weight_init: 'pykan' or 'paper', see above.
@@ -64,9 +96,6 @@ class KAN(Network):
       knots: intervals + 1 increasing numbers for each input of each layer, as returned by
         `update_grid`. None means equally spaced knots on [-1, 1]. The grid is extended by `order`
         knots at each end; outside it phi is w_b silu.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
     citation: ClassVar[str] = (
@@ -74,10 +103,6 @@ class KAN(Network):
         "Networks. ICLR 2025, arXiv 2404.19756."
     )
 
-    in_dim: int
-    out_dim: int
-    width: int = 16
-    depth: int = 1
     intervals: int = 5
     order: int = 3
     weight_init: Literal["pykan", "paper"] = "pykan"
@@ -85,42 +110,30 @@ class KAN(Network):
     knots: Knots | None = None
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim", "width", "depth", "intervals", "order")
-        require_choice(self, "weight_init")
-        if self.noise is not None:
-            require_positive(self, "noise")
+        super().__post_init__()
+        require_at_least(self, 1, "intervals", "order")
+        check_types(self, "weight_init")
+        require_positive(self, "noise")
         if self.knots is not None:
             self._check_knots(self.knots)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """The number of nodes of every layer, including inputs and outputs."""
-        return (self.in_dim, *(self.width,) * self.depth, self.out_dim)
 
     @property
     def smoothness(self) -> float:
         """order - 1, the smoothness of the splines."""
         return self.order - 1
 
-    def plan(self) -> dict[str, Any]:
+    def _layer_plan(self, index: int, i: int, o: int) -> dict[str, Any]:
         """The initialisation selected by `weight_init`.
 
         References: pykan 0.2.8, `KANLayer.__init__` and the defaults of `MultKAN`.
         """
-        pairs = enumerate(itertools.pairwise(self.widths))
+        shape = (i, self.intervals + self.order, o)
         if self.weight_init == "paper":
-            return {f"layer_{index}": self._paper_start(i, o) for index, (i, o) in pairs}
-        return {f"layer_{index}": self._pykan_start(index, i, o) for index, (i, o) in pairs}
-
-    def _paper_start(self, i: int, o: int) -> dict[str, Any]:
-        noise = 0.1 if self.noise is None else self.noise
-        return {
-            "base_weight": Uniform((i, o), glorot_limit(i, o)),
-            "spline_weight": Constant((i, o), 1.0),
-            "coefficients": Normal((i, self.intervals + self.order, o), noise),
-        }
-
-    def _pykan_start(self, index: int, i: int, o: int) -> dict[str, Any]:
+            return {
+                "base_weight": Uniform((i, o), glorot_limit(i, o)),
+                "spline_weight": Constant((i, o), 1.0),
+                "coefficients": Normal(shape, 0.1 if self.noise is None else self.noise),
+            }
         noise = 0.3 if self.noise is None else self.noise
         even = (tuple(np.linspace(-1, 1, self.intervals + 1).tolist()),) * i
         knots = even if self.knots is None else self.knots[index]
@@ -128,18 +141,11 @@ class KAN(Network):
             "base_weight": Uniform((i, o), fan_in_limit(i)),
             "spline_weight": Constant((i, o), fan_in_limit(i)),
             "coefficients": Mapped(
-                (i, self.intervals + self.order, o),
+                shape,
                 noise / (2 * self.intervals),
                 np.stack([_interpolation(grid, self.order) for grid in knots]),
             ),
         }
-
-    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The spline layers."""
-        return [
-            functools.partial(self._layer, params[f"layer_{index}"], self._extended(index))
-            for index in range(self.depth + 1)
-        ]
 
     def update_grid(
         self,
@@ -184,21 +190,23 @@ class KAN(Network):
             )
         knots, fitted = [], {}
         for index, layer in enumerate(self.layers(params, h)):
-            own, points = params[f"layer_{index}"], np.asarray(h, np.float64)
+            layer_params, points = params[f"layer_{index}"], np.asarray(h, np.float64)
             knots.append(_knots_at(points, count, uniform, index))
             grids = self._extended(index), extend_knots(knots[-1], self.order)
             old, new = (np.stack(b_splines(h, grid, self.order), -1) for grid in grids)
-            coefficients = _refit(old, new, np.asarray(own["coefficients"]))
-            dtype = own["coefficients"].dtype
-            fitted[f"layer_{index}"] = own | {"coefficients": jnp.asarray(coefficients, dtype)}
+            old_coefficients = layer_params["coefficients"]
+            coefficients = _refit(old, new, np.asarray(old_coefficients))
+            fitted[f"layer_{index}"] = layer_params | {
+                "coefficients": jnp.asarray(coefficients, old_coefficients.dtype)
+            }
             h = layer(h)
         spec = tuple(tuple(map(tuple, grid.tolist())) for grid in knots)
         return dataclasses.replace(self, knots=spec, intervals=count), fitted
 
-    def _layer(self, params: Params, knots: np.ndarray, x: jax.Array) -> jax.Array:
+    def _layer(self, index: int, params: Params, x: jax.Array) -> jax.Array:
         spline = params["coefficients"] * params["spline_weight"][:, None, :]
         base = dot(jax.nn.silu(x), params["base_weight"])
-        return base + _combine(b_splines(x, knots, self.order), spline)
+        return base + _combine(b_splines(x, self._extended(index), self.order), spline)
 
     def _extended(self, index: int) -> np.ndarray:
         """The knots of the inputs of a layer, extended by `order` knots at each end."""
@@ -208,7 +216,11 @@ class KAN(Network):
         return extend_knots(np.tile(grid, (self.widths[index], 1)), self.order)
 
     def _check_knots(self, knots: Knots) -> None:
-        if not all(isinstance(level, tuple) for level in _levels_of(knots)):
+        nested_tuples = isinstance(knots, tuple) and all(
+            isinstance(layer, tuple) and all(isinstance(grid, tuple) for grid in layer)
+            for layer in knots
+        )
+        if not nested_tuples:
             raise InputError("knots: expected numbers in tuples in tuples in a tuple")
         shape = [[len(grid) for grid in layer] for layer in knots]
         if shape != [[self.intervals + 1] * i for i in self.widths[:-1]]:
@@ -232,15 +244,6 @@ def _interpolation(knots: tuple[float, ...], order: int) -> Float[np.ndarray, "m
     return np.linalg.pinv(BSpline.design_matrix(inner, extended, order).toarray())
 
 
-def _levels_of(knots: Any) -> list[Any]:
-    """The containers of all three levels: the tuple, its entries, and the entries of these."""
-    found, level = [knots], [knots]
-    for _ in range(2):
-        level = [entry for part in level if isinstance(part, tuple) for entry in part]
-        found += level
-    return found
-
-
 def _knots_at(x: np.ndarray, intervals: int, uniform: float, index: int) -> np.ndarray:
     """The weighted mean of equally spaced knots and the quantiles of each input."""
     low, high = x.min(axis=0), x.max(axis=0)
@@ -261,21 +264,14 @@ def _refit(old: np.ndarray, new: np.ndarray, coefficients: np.ndarray) -> np.nda
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChebyKAN(Network):
+class ChebyKAN(_EdgeNetwork):
     """KAN with Chebyshev polynomials of tanh x.
 
-    Parameters: `{"layer_0": {"coefficients": (i, degree + 1, o)}, ...}` for layers 0..depth; layer
-    `depth` maps to the outputs. c ~ N(0, 1 / (i (degree + 1))^2).
+    Parameters of a layer: `{"coefficients": c (i, degree + 1, o)}`; c ~ N(0, 1 / (i (degree +
+    1))^2), as in the authors' code.
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
-      width: nodes of each hidden layer.
-      depth: number of hidden layers.
       degree: degree of the polynomials, >= 1.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
     citation: ClassVar[str] = (
@@ -283,32 +279,18 @@ class ChebyKAN(Network):
         "An Efficient Architecture for Nonlinear Function Approximation. arXiv 2405.07200, 2024."
     )
 
-    in_dim: int
-    out_dim: int
-    width: int = 16
-    depth: int = 1
     degree: int = 4
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim", "width", "depth", "degree")
+        super().__post_init__()
+        require_at_least(self, 1, "degree")
 
-    def plan(self) -> dict[str, Any]:
-        """The authors' initialisation."""
-        widths = (self.in_dim, *(self.width,) * self.depth, self.out_dim)
+    def _layer_plan(self, index: int, i: int, o: int) -> dict[str, Any]:
         terms = self.degree + 1
-        return {
-            f"layer_{index}": {"coefficients": Normal((i, terms, o), 1 / (i * terms))}
-            for index, (i, o) in enumerate(itertools.pairwise(widths))
-        }
+        return {"coefficients": Normal((i, terms, o), 1 / (i * terms))}
 
-    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The polynomial layers."""
-
-        def layer(coefficients: jax.Array, x: jax.Array) -> jax.Array:
-            return _combine(chebyshev(jnp.tanh(x), self.degree), coefficients)
-
-        own = (params[f"layer_{index}"]["coefficients"] for index in range(self.depth + 1))
-        return [functools.partial(layer, coefficients) for coefficients in own]
+    def _layer(self, index: int, params: Params, x: jax.Array) -> jax.Array:
+        return _combine(chebyshev(jnp.tanh(x), self.degree), params["coefficients"])
 
 
 def _combine(

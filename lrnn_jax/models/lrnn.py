@@ -25,37 +25,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import (
-    require_at_least,
-    require_choice,
-    require_flag,
-    require_positive,
-)
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
-from lrnn_jax.kernels.activations import (
-    activation,
-    exact,
-    in_half_turns,
-    root_mean_square,
-    smoothness,
-)
+from lrnn_jax.kernels.activations import activation, exact, in_half_turns, root_mean_square
 from lrnn_jax.kernels.dense import affine, dot, layer_norm
-from lrnn_jax.kernels.initializers import (
-    Constant,
-    Uniform,
-    fan_in_limit,
-    siren_limit,
-)
+from lrnn_jax.kernels.initializers import Constant, Uniform, fan_in_limit, siren_limit
 from lrnn_jax.kernels.neurons import Neurons, lean_neurons
 from lrnn_jax.kernels.univariate import univariate
-from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.models.network import FieldNetwork, Layer, Network, over_batch, repeated
 from lrnn_jax.typing import Activation, Params
-
-__all__ = ["LRNN", "LRNNLayer", "component", "layer", "neuron"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LRNN(Network):
+class LRNN(FieldNetwork):
     """A deep LRNN R^in_dim -> R^out_dim; `depth=1` is the shallow LRNN.
 
     Parameters: a nested dict `{"layer_0": {"projection": {weight (i, k, r), bias (k, r)},
@@ -66,8 +48,6 @@ class LRNN(Network):
     "Open" below marks a choice that the paper's slides do not specify.
 
     Args:
-      in_dim: inputs of the network, >= 1.
-      out_dim: outputs of the network, >= 1.
       depth: number of product layers L, >= 1.
       rank: separation rank r, the number of neurons of a layer; one number for all layers or one
         for each layer.
@@ -99,9 +79,6 @@ class LRNN(Network):
         batched and fast; 'pallas', one fused forward kernel and one fused backward kernel on a GPU,
         without forward-mode derivatives; 'auto', currently 'lean'.
 
-    Raises:
-      InputError: a field is out of its range.
-
     Example:
       >>> model = LRNN(in_dim=2, out_dim=1, rank=4, components=2)
       >>> params = model.init(jax.random.key(0))
@@ -113,8 +90,6 @@ class LRNN(Network):
         "Maharaj, Nair: Deep Learning with Learnable Product-Structured Activations. ICLR 2026."
     )
 
-    in_dim: int
-    out_dim: int
     depth: int = 2
     rank: int | tuple[int, ...] = 106
     components: int = 16
@@ -137,14 +112,11 @@ class LRNN(Network):
     implementation: Literal["auto", "reference", "lean", "pallas"] = "auto"
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim", "depth", "rank", "components", "hidden")
-        require_positive(self, "omega0", "norm_epsilon", "sigma_g")
-        if self.gamma is not None:
-            require_positive(self, "gamma")
-        require_choice(self, "sharing", "norm", "projection_init", "inner_init")
-        require_choice(self, "compute_dtype", "implementation")
-        require_flag(self, "norm_affine", "norm_last", "inner_bias", "outer_bias", "head_bias")
+        super().__post_init__()
+        require_at_least(self, 1, "depth", "rank", "components", "hidden")
+        require_positive(self, "omega0", "norm_epsilon", "sigma_g", "gamma")
         activation(self.activation)
+        check_types(self)
         if self.compute_dtype != "full" and self.depth == 1:
             raise InputError(
                 f"compute_dtype: expected 'full' with depth 1, whose only layer takes coordinates, "
@@ -163,27 +135,31 @@ class LRNN(Network):
     @property
     def ranks(self) -> tuple[int, ...]:
         """The separation rank of each layer."""
-        return self.rank if isinstance(self.rank, tuple) else (self.rank,) * self.depth
+        return repeated(self.rank, self.depth)
 
     @property
     def scale(self) -> float:
         """The value of gamma, the factor of every component function."""
         return self.components**-0.5 if self.gamma is None else self.gamma
 
-    @property
-    def smoothness(self) -> float:
-        """As the inner activation: 1 for 'spder', whose second derivative diverges at 0."""
-        return smoothness(self.activation)
-
     def plan(self) -> dict[str, Any]:
         """Uniform distributions; LayerNorm starts with scale 1 and shift 0."""
-        return _plan(self)
+        widths = (self.in_dim, *self.ranks)
+        plan = {
+            f"layer_{index}": _layer_plan(self, widths[index], widths[index + 1], index)
+            for index in range(self.depth)
+        }
+        limit = fan_in_limit(widths[-1])
+        plan["head"] = {"weight": Uniform((widths[-1], self.out_dim), limit)}
+        if self.head_bias:
+            plan["head"]["bias"] = Uniform((self.out_dim,), limit)
+        return plan
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The product layers, as selected by `implementation`, and the linear head."""
-        form = _literal_layer if self.implementation == "reference" else _batched_layer
+        layer_form = _literal_layer if self.implementation == "reference" else _batched_layer
         layers: list[Layer] = [
-            functools.partial(form, self, params[f"layer_{index}"], index=index)
+            functools.partial(layer_form, self, params[f"layer_{index}"], index=index)
             for index in range(self.depth)
         ]
         head = params["head"]
@@ -201,15 +177,9 @@ class LRNNLayer(Network):
       in_dim: inputs, >= 1.
       rank: number of neurons, >= 1.
       components: number of factors k of each neuron.
-      hidden: as in `LRNN`.
       activation: as in `LRNN`; 'sin' by default, which is smooth.
       omega0: as in `LRNN`; 1 by default, for inputs that are features instead of coordinates.
-      sharing: as in `LRNN`.
-      norm: as in `LRNN`.
-      sigma_g: as in `LRNN`.
-
-    Raises:
-      InputError: a field is out of its range.
+      hidden, sharing, norm, sigma_g: as in `LRNN`.
 
     Example:
       >>> model = LRNNLayer(in_dim=64, rank=32)
@@ -240,22 +210,16 @@ class LRNNLayer(Network):
         return self.rank
 
     @property
-    def smoothness(self) -> float:
-        """As the inner activation."""
-        return smoothness(self.activation)
-
-    @property
     def _network(self) -> LRNN:
         """An `LRNN` that consists of this layer and a head."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return LRNN(out_dim=1, depth=1, **own)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return LRNN(out_dim=1, depth=1, **fields)
 
     def plan(self) -> dict[str, Any]:
         """As one layer of `LRNN`."""
         return _layer_plan(self._network, self.in_dim, self.rank, 0)
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The product layer."""
         return [functools.partial(_batched_layer, self._network, params, index=0)]
 
 
@@ -286,14 +250,8 @@ def layer(model: LRNN, params: Params, x: Float[Array, "i"], index: int) -> Floa
     return _normalise(model, params, phi, index)
 
 
-def _literal_layer(
-    model: LRNN, params: Params, x: Float[Array, "*n i"], index: int
-) -> Float[Array, "*n r"]:
-    """`layer` under one `jax.vmap` for each batch axis."""
-    point = functools.partial(layer, model, params, index=index)
-    for _ in x.shape[:-1]:
-        point = jax.vmap(point)
-    return point(x)
+def _literal_layer(model: LRNN, params: Params, x: Float[Array, "*n i"], index: int) -> jax.Array:
+    return over_batch(functools.partial(layer, model, params, index=index), x)
 
 
 # The same arithmetic on a batch ------------------------------------------------------------------
@@ -315,7 +273,7 @@ def _batched_layer(model: LRNN, params: Params, x: Float[Array, "*n i"], index: 
 
 def _neurons(model: LRNN, params: Params, unit: float) -> Neurons:
     """The parameters of a layer, with omega0, gamma and the unit of the argument folded in."""
-    projection, own = params["projection"], params["component"]
+    projection, units = params["projection"], params["component"]
     _, k, r = projection["weight"].shape
 
     def full(leaf: jax.Array) -> Float[Array, "*h k r"]:
@@ -324,15 +282,15 @@ def _neurons(model: LRNN, params: Params, unit: float) -> Neurons:
 
     # The fast sines take half turns: dividing omega0 by pi here costs nothing per point.
     frequency = model.omega0 / unit
-    slope = frequency * full(own["inner_weight"])
+    slope = frequency * full(units["inner_weight"])
     base = jnp.ones((k, r), slope.dtype)
     return Neurons(
         weight=projection["weight"],
         bias=projection["bias"],
         slope=slope,
-        shift=frequency * full(own["inner_bias"]) if model.inner_bias else jnp.zeros_like(slope),
-        amplitude=model.scale * full(own["outer_weight"]),
-        base=base + model.scale * full(own["outer_bias"]) if model.outer_bias else base,
+        shift=frequency * full(units["inner_bias"]) if model.inner_bias else jnp.zeros_like(slope),
+        amplitude=model.scale * full(units["outer_weight"]),
+        base=base + model.scale * full(units["outer_bias"]) if model.outer_bias else base,
     )
 
 
@@ -350,19 +308,6 @@ def _has_norm(model: LRNN, index: int) -> bool:
 
 
 # Initialisation ----------------------------------------------------------------------------------
-
-
-def _plan(model: LRNN) -> dict[str, Any]:
-    widths = (model.in_dim, *model.ranks)
-    plan = {
-        f"layer_{index}": _layer_plan(model, widths[index], widths[index + 1], index)
-        for index in range(model.depth)
-    }
-    limit = fan_in_limit(widths[-1])
-    plan["head"] = {"weight": Uniform((widths[-1], model.out_dim), limit)}
-    if model.head_bias:
-        plan["head"]["bias"] = Uniform((model.out_dim,), limit)
-    return plan
 
 
 def _layer_plan(model: LRNN, fan_in: int, rank: int, index: int) -> dict[str, Any]:

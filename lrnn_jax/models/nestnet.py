@@ -21,7 +21,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -29,53 +28,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
-from lrnn_jax.kernels.activations import activation, smoothness
+from lrnn_jax.kernels.activations import activation
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.features import harmonics
-from lrnn_jax.kernels.initializers import (
-    Fixed,
-    Uniform,
-    fan_in_limit,
-    he_limit,
-    linear,
-)
+from lrnn_jax.kernels.initializers import Constant, Uniform, fan_in_limit, he_limit, linear
 from lrnn_jax.kernels.nested import lean_subnetwork, levels, subnetwork
-from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.models.network import DeepNetwork, Layer, Network, over_batch
 from lrnn_jax.typing import Activation, Params
-
-__all__ = ["NestNet", "NestedActivation", "layer", "prescribed_start"]
 
 _MOST_TERMS = 3**8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NestNet(Network):
-    """A NestNet R^in_dim -> R^out_dim; `height=1` is an MLP on the same features.
-
-    Parameters: `{"layer_0": {weight (i, w), bias (w,), "subnetwork": rho}, ..., "head": {weight
-    (w, o), bias (o,)}}`, with the levels of rho as in `kernels.nested`. With `sharing="net"` there
-    is a single "subnetwork" at the top level of the dict. The default network has 153,121
-    parameters for 2 -> 3.
+class _NestedNetwork(Network):
+    """Base class of the networks whose activation functions are subnetworks.
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
-      width: neurons of each hidden layer.
-      depth: number of hidden layers, including the first: the papers' "2 hidden layers" are 3 here.
       height: s >= 1; the activation has s - 1 levels of subnetworks.
       activation: rho_1, the innermost activation of the subnetworks and the activation of neurons
         without a subnetwork. The papers use 'relu'; a smooth activation, such as 'tanh', has the
         derivatives that a differential equation needs.
-      frequencies: number of integer Fourier features per axis, cos and sin of 2 pi m u for
-        m = 1..frequencies with u = (x + period / 2) / period; 0 uses the coordinates without an
-        encoding. The papers do not state the number; 20 gives their 153 thousand parameters.
-      period: length of the domain of x; 2 is [-1, 1), where u covers [0, 1). With Fourier features
-        of integer frequency the field is periodic outside.
-      raw: True appends the features to the coordinates instead of replacing them.
-      sharing: 'layer', a separate set of subnetworks for every layer; 'net', one set for all
-        layers.
       groups: number of subnetworks in a set, 1..m for m nested neurons; neuron j uses number
         j groups // m.
       fraction: share of the neurons of a layer, in (0, 1], that have a subnetwork as activation:
@@ -89,13 +63,109 @@ class NestNet(Network):
         every level; 'B', outer levels that pass the inner levels through unchanged, so that the
         network starts as one of height 2; 'C', as 'A' with w2 scaled so that E[rho(z)^2] = 1/2 for
         z ~ N(0, 1), as for ReLU.
+    """
+
+    width: int
+    height: int = 2
+    activation: Activation = "relu"
+    groups: int = 1
+    fraction: float = 1.0
+    sub_width: int = 3
+    sub_depth: int = 1
+    sub_init: Literal["prescribed", "random"] = "prescribed"
+    recursion: Literal["A", "B", "C"] = "A"
+
+    @property
+    def nested(self) -> int:
+        """The number of neurons of a layer whose activation is a subnetwork."""
+        return round(self.fraction * self.width)
+
+    def _check_subnetwork(self) -> None:
+        require_at_least(self, 1, "height", "groups", "sub_width", "sub_depth")
+        check_types(self, "sub_init", "recursion")
+        require_positive(self, "fraction")
+        if self.fraction > 1 or self.nested < 1:
+            raise InputError(
+                f"fraction: expected a share in (0, 1] that is a neuron or more of {self.width}, "
+                f"got {self.fraction!r}"
+            )
+        if self.groups > self.nested:
+            raise InputError(
+                f"groups: expected 1 to {self.nested}, the nested neurons of a layer, "
+                f"got {self.groups}"
+            )
+        if self.sub_init == "prescribed" and self.sub_width < 3:
+            raise InputError(
+                "sub_width: the prescribed start has 3 units or more: expected an integer >= 3, or "
+                f"sub_init 'random', got {self.sub_width}"
+            )
+        needs_relu = self.sub_depth > 1 or self.recursion == "C"
+        is_relu = activation(self.activation) is jax.nn.relu
+        if self.height > 1 and self.sub_init == "prescribed" and needs_relu and not is_relu:
+            raise InputError(
+                "sub_init: the prescribed start of sub_depth > 1 and of recursion 'C' is that of "
+                f"ReLU: expected 'random' with activation {self.activation!r}"
+            )
+        terms = (self.sub_width * self.sub_depth) ** (self.height - 1)
+        if terms > _MOST_TERMS:
+            raise InputError(
+                f"height: expected (sub_width sub_depth)^(height - 1) <= {_MOST_TERMS}, the terms "
+                f"of a subnetwork, got {terms} at height {self.height}"
+            )
+
+    def _subnetwork_plan(self) -> dict[str, Any]:
+        h, extra, groups = self.sub_width, self.sub_depth - 1, self.groups
+        shapes = {"inner_weight": (h,), "inner_bias": (h,), "outer_weight": (h,), "outer_bias": ()}
+        if extra:
+            shapes |= {"hidden_weight": (extra, h, h), "hidden_bias": (extra, h)}
+        if self.sub_init == "prescribed":
+            start = prescribed_start(self.height, self.recursion, h, self.sub_depth)
+            return {
+                level: {name: Constant((groups, *shapes[name]), values[name]) for name in shapes}
+                for level, values in start.items()
+            }
+        limits = {name: fan_in_limit(1 if name.startswith("inner") else h) for name in shapes}
+        return {
+            f"level_{number}": {
+                name: Uniform((groups, *shapes[name]), limits[name]) for name in shapes
+            }
+            for number in range(1, self.height)
+        }
+
+    def _activate(self, rho: Params, z: Float[Array, "*n w"]) -> Float[Array, "*n w"]:
+        """The activation of every neuron, by the `lean` implementation."""
+        sigma = activation(self.activation)
+        if not rho:
+            return sigma(z)
+        nested, rest = jnp.split(z, [self.nested], axis=-1)
+        if not rest.shape[-1]:
+            return lean_subnetwork(rho, z, sigma)
+        return jnp.concatenate([lean_subnetwork(rho, nested, sigma), sigma(rest)], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NestNet(_NestedNetwork, DeepNetwork):
+    """A NestNet R^in_dim -> R^out_dim; `height=1` is an MLP on the same features.
+
+    Parameters: `{"layer_0": {weight (i, w), bias (w,), "subnetwork": rho}, ..., "head": {weight
+    (w, o), bias (o,)}}`, with the levels of rho as in `kernels.nested`. With `sharing="net"` there
+    is a single "subnetwork" at the top level of the dict. The default network has 153,121
+    parameters for 2 -> 3.
+
+    Args:
+      depth: number of hidden layers, including the first: the papers' "2 hidden layers" are 3 here.
+      frequencies: number of integer Fourier features per axis, cos and sin of 2 pi m u for
+        m = 1..frequencies with u = (x + period / 2) / period; 0 uses the coordinates without an
+        encoding. The papers do not state the number; 20 gives their 153 thousand parameters.
+      period: length of the domain of x; 2 is [-1, 1), where u covers [0, 1). With Fourier features
+        of integer frequency the field is periodic outside.
+      raw: True appends the features to the coordinates instead of replacing them.
+      sharing: 'layer', a separate set of subnetworks for every layer; 'net', one set for all
+        layers.
       weight_init: initialisation of the layers. 'fan_in', U(+-1 / sqrt(i)), PyTorch's default;
         'he', U(+-sqrt(6 / i)) with biases U(+-1 / sqrt(i)).
       implementation: 'lean', batched and fast; 'reference', the formula as nested vmap; 'auto',
         currently 'lean'.
-
-    Raises:
-      InputError: a field is out of its range.
 
     Example:
       >>> model = NestNet(in_dim=2, out_dim=3)
@@ -109,42 +179,20 @@ class NestNet(Network):
         "Networks in Implicit Neural Representations, arXiv 2503.21166."
     )
 
-    in_dim: int
-    out_dim: int
     width: int = 256
-    depth: int = 3
-    height: int = 2
-    activation: Activation = "relu"
     frequencies: int = 20
     period: float = 2.0
     raw: bool = False
     sharing: Literal["layer", "net"] = "layer"
-    groups: int = 1
-    fraction: float = 1.0
-    sub_width: int = 3
-    sub_depth: int = 1
-    sub_init: Literal["prescribed", "random"] = "prescribed"
-    recursion: Literal["A", "B", "C"] = "A"
     weight_init: Literal["fan_in", "he"] = "fan_in"
     implementation: Literal["auto", "lean", "reference"] = "auto"
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim", "width", "depth")
+        super().__post_init__()
         require_at_least(self, 0, "frequencies")
         require_positive(self, "period")
-        require_flag(self, "raw")
-        require_choice(self, "sharing", "weight_init", "implementation")
-        _check_subnetwork(self)
-
-    @property
-    def nested(self) -> int:
-        """The number of neurons of a layer whose activation is a subnetwork."""
-        return _nested(self)
-
-    @property
-    def smoothness(self) -> float:
-        """As rho_1: 0 for ReLU, with which the network is piecewise linear in its features."""
-        return smoothness(self.activation)
+        check_types(self, "raw", "sharing", "weight_init", "implementation")
+        self._check_subnetwork()
 
     def plan(self) -> dict[str, Any]:
         """The initialisation selected by `weight_init`, `sub_init` and `recursion`."""
@@ -152,21 +200,20 @@ class NestNet(Network):
         features += self.in_dim * (self.raw or not self.frequencies)
         widths = (features, *(self.width,) * self.depth, self.out_dim)
         limit = fan_in_limit if self.weight_init == "fan_in" else he_limit
-        dense = [linear(i, o, limit(i)) for i, o in itertools.pairwise(widths)]
-        *hidden, head = dense
-        rho = {"subnetwork": _subnetwork_plan(self)} if self.height > 1 else {}
-        own, common = (rho, {}) if self.sharing == "layer" else ({}, rho)
-        layers = {f"layer_{index}": plan | own for index, plan in enumerate(hidden)}
-        return layers | {"head": head} | common
+        *hidden, head = [linear(i, o, limit(i)) for i, o in itertools.pairwise(widths)]
+        rho = {"subnetwork": self._subnetwork_plan()} if self.height > 1 else {}
+        by_layer, shared = (rho, {}) if self.sharing == "layer" else ({}, rho)
+        layers = {f"layer_{index}": plan | by_layer for index, plan in enumerate(hidden)}
+        return layers | {"head": head} | shared
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The features, the nested layers, as selected by `implementation`, and the linear head."""
-        form = _literal_layer if self.implementation == "reference" else _lean_layer
+        layer_form = _literal_layer if self.implementation == "reference" else _lean_layer
 
         def hidden(index: int) -> Layer:
-            own = params[f"layer_{index}"]
-            rho = own.get("subnetwork", params.get("subnetwork", {}))
-            return functools.partial(form, self, own | {"subnetwork": rho})
+            layer_params = params[f"layer_{index}"]
+            rho = layer_params.get("subnetwork", params.get("subnetwork", {}))
+            return functools.partial(layer_form, self, layer_params | {"subnetwork": rho})
 
         head = params["head"]
         return [
@@ -183,7 +230,7 @@ class NestNet(Network):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NestedActivation(Network):
+class NestedActivation(_NestedNetwork):
     """The learned activation of a NestNet as a separate layer: y_j = rho(x_j).
 
     Parameters: `{"level_1": {inner_weight, inner_bias, outer_weight (g, h), outer_bias (g,)}, ...}`
@@ -191,18 +238,7 @@ class NestedActivation(Network):
 
     Args:
       width: number of inputs, which is also the number of outputs.
-      height: as in `NestNet`, >= 2.
-      activation: rho_1, as in `NestNet`.
-      groups: number of subnetworks, as in `NestNet`.
-      fraction: share of the neurons, in (0, 1], that have a subnetwork as activation; the
-        activation of the others is rho_1.
-      sub_width: hidden units of a subnetwork.
-      sub_depth: hidden layers of a subnetwork.
-      sub_init: as in `NestNet`.
-      recursion: as in `NestNet`.
-
-    Raises:
-      InputError: a field is out of its range.
+      height: >= 2; the activation has height - 1 levels of subnetworks.
 
     Example:
       >>> model = NestedActivation(width=2)
@@ -214,20 +250,10 @@ class NestedActivation(Network):
 
     citation: ClassVar[str] = NestNet.citation
 
-    width: int
-    height: int = 2
-    activation: Activation = "relu"
-    groups: int = 1
-    fraction: float = 1.0
-    sub_width: int = 3
-    sub_depth: int = 1
-    sub_init: Literal["prescribed", "random"] = "prescribed"
-    recursion: Literal["A", "B", "C"] = "A"
-
     def __post_init__(self) -> None:
         require_at_least(self, 1, "width")
         require_at_least(self, 2, "height")
-        _check_subnetwork(self)
+        self._check_subnetwork()
 
     @property
     def in_dim(self) -> int:
@@ -239,56 +265,13 @@ class NestedActivation(Network):
         """The width."""
         return self.width
 
-    @property
-    def smoothness(self) -> float:
-        """As rho_1."""
-        return smoothness(self.activation)
-
     def plan(self) -> dict[str, Any]:
         """The initialisation selected by `sub_init` and `recursion`."""
-        return _subnetwork_plan(self)
+        return self._subnetwork_plan()
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The activation, as the only layer."""
-        return [functools.partial(_activate, self, params)]
-
-
-def _nested(model: NestNet | NestedActivation) -> int:
-    return round(model.fraction * model.width)
-
-
-def _check_subnetwork(model: NestNet | NestedActivation) -> None:
-    require_at_least(model, 1, "height", "groups", "sub_width", "sub_depth")
-    require_choice(model, "sub_init", "recursion")
-    require_positive(model, "fraction")
-    if model.fraction > 1 or _nested(model) < 1:
-        raise InputError(
-            f"fraction: expected a share in (0, 1] that is a neuron or more of {model.width}, "
-            f"got {model.fraction!r}"
-        )
-    if model.groups > _nested(model):
-        raise InputError(
-            f"groups: expected 1 to {_nested(model)}, the nested neurons of a layer, "
-            f"got {model.groups}"
-        )
-    if model.sub_init == "prescribed" and model.sub_width < 3:
-        raise InputError(
-            "sub_width: the prescribed start has 3 units or more: expected an integer >= 3, or "
-            f"sub_init 'random', got {model.sub_width}"
-        )
-    needs_relu = model.sub_depth > 1 or model.recursion == "C"
-    is_relu = activation(model.activation) is jax.nn.relu
-    if model.height > 1 and model.sub_init == "prescribed" and needs_relu and not is_relu:
-        raise InputError(
-            "sub_init: the prescribed start of sub_depth > 1 and of recursion 'C' is that of ReLU: "
-            f"expected 'random' with activation {model.activation!r}"
-        )
-    terms = (model.sub_width * model.sub_depth) ** (model.height - 1)
-    if terms > _MOST_TERMS:
-        raise InputError(
-            f"height: expected (sub_width sub_depth)^(height - 1) <= {_MOST_TERMS}, the terms of a "
-            f"subnetwork, got {terms} at height {model.height}"
-        )
+        return [functools.partial(self._activate, params)]
 
 
 # The reference implementation, on one point ------------------------------------------------------
@@ -301,62 +284,23 @@ def layer(model: NestNet, params: Params, x: Float[Array, "i"]) -> Float[Array, 
     if not params["subnetwork"]:
         return sigma(z)
     number = np.arange(model.nested) * model.groups // model.nested
-    own = [jax.tree.map(lambda leaf: leaf[number], level) for level in levels(params["subnetwork"])]
+    rhos = jax.tree.map(lambda leaf: leaf[number], levels(params["subnetwork"]))
     rho = jax.vmap(functools.partial(subnetwork, sigma=sigma))
-    return jnp.concatenate([rho(own, nested), sigma(rest)])
+    return jnp.concatenate([rho(rhos, nested), sigma(rest)])
 
 
 def _literal_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> jax.Array:
-    """`layer` under one `jax.vmap` for each batch axis."""
-    point: Callable[[jax.Array], jax.Array] = functools.partial(layer, model, params)
-    for _ in x.shape[:-1]:
-        point = jax.vmap(point)
-    return point(x)
+    return over_batch(functools.partial(layer, model, params), x)
 
 
 # The same function on a batch --------------------------------------------------------------------
 
 
 def _lean_layer(model: NestNet, params: Params, x: Float[Array, "*n i"]) -> Float[Array, "*n w"]:
-    return _activate(model, params["subnetwork"], affine(x, params["weight"], params["bias"]))
-
-
-def _activate(
-    model: NestNet | NestedActivation, rho: Params, z: Float[Array, "*n w"]
-) -> Float[Array, "*n w"]:
-    sigma = activation(model.activation)
-    if not rho:
-        return sigma(z)
-    nested, rest = jnp.split(z, [_nested(model)], axis=-1)
-    if not rest.shape[-1]:
-        return lean_subnetwork(rho, z, sigma)
-    return jnp.concatenate([lean_subnetwork(rho, nested, sigma), sigma(rest)], axis=-1)
+    return model._activate(params["subnetwork"], affine(x, params["weight"], params["bias"]))
 
 
 # Initialisation ----------------------------------------------------------------------------------
-
-
-def _subnetwork_plan(model: NestNet | NestedActivation) -> dict[str, Any]:
-    h, extra, groups = model.sub_width, model.sub_depth - 1, model.groups
-    shapes = {
-        "inner_weight": (h,),
-        "inner_bias": (h,),
-        "outer_weight": (h,),
-        "outer_bias": (),
-    }
-    if extra:
-        shapes |= {"hidden_weight": (extra, h, h), "hidden_bias": (extra, h)}
-    if model.sub_init == "prescribed":
-        start = prescribed_start(model.height, model.recursion, h, model.sub_depth)
-        return {
-            level: {name: Fixed((groups, *shapes[name]), values[name]) for name in shapes}
-            for level, values in start.items()
-        }
-    limits = {name: fan_in_limit(1 if name.startswith("inner") else h) for name in shapes}
-    return {
-        f"level_{number}": {name: Uniform((groups, *shapes[name]), limits[name]) for name in shapes}
-        for number in range(1, model.height)
-    }
 
 
 @functools.cache

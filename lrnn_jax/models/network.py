@@ -1,6 +1,7 @@
 """The base class of the networks: initialisation, checks, parameter and operation counts."""
 
 import abc
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
@@ -9,14 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from lrnn_jax.checks import Keywords, require_points
+from lrnn_jax.checks import Keywords, require_at_least, require_points
 from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.activations import smoothness
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.kernels.initializers import initialize, plan_size
 from lrnn_jax.trees import first_difference, named_leaves
 from lrnn_jax.typing import Key, Params
-
-__all__ = ["Layer", "Network"]
 
 Layer = Callable[[Any], Any]
 """One layer bound to its parameters: maps the output of the previous layer to its own output."""
@@ -27,6 +27,9 @@ class Network(Keywords, abc.ABC):
 
     The models of the zoo are frozen, keyword-only dataclasses that define `plan` and `layers`. They
     are not meant to be subclassed. Two models with equal fields compare equal and compile once.
+
+    Raises:
+      InputError: a field is out of its range. This holds for all models.
     """
 
     in_dim: int
@@ -49,8 +52,12 @@ class Network(Keywords, abc.ABC):
 
     @property
     def smoothness(self) -> float:
-        """The number of continuous derivatives of y(x): 0 for a function with kinks."""
-        return math.inf
+        """The number of continuous derivatives of y(x): 0 for a function with kinks.
+
+        It is that of the field `activation`, if the network has one.
+        """
+        activation = getattr(self, "activation", None)
+        return math.inf if activation is None else smoothness(activation)
 
     @property
     def parameter_count(self) -> int:
@@ -110,3 +117,50 @@ class Network(Keywords, abc.ABC):
             raise InputError(
                 f"params belong to another model than this {type(self).__name__}: {difference}"
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldNetwork(Network):
+    """Base class of the networks R^in_dim -> R^out_dim that choose both dimensions freely.
+
+    Args:
+      in_dim: inputs, >= 1.
+      out_dim: outputs, >= 1.
+    """
+
+    in_dim: int
+    out_dim: int
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "in_dim", "out_dim")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeepNetwork(FieldNetwork):
+    """Base class of the networks with hidden layers of equal width.
+
+    Args:
+      width: neurons of each hidden layer.
+      depth: number of hidden layers.
+    """
+
+    width: int = 256
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "width", "depth")
+
+
+def over_batch(
+    function: Callable[[jax.Array], jax.Array], x: Float[Array, "*n i"]
+) -> Float[Array, "*n o"]:
+    """A function of one point under one `jax.vmap` for each batch axis of x."""
+    for _ in x.shape[:-1]:
+        function = jax.vmap(function)
+    return function(x)
+
+
+def repeated(value: int | tuple[int, ...], count: int) -> tuple[int, ...]:
+    """A field that is one number for all axes or layers, or a tuple with one number for each."""
+    return value if isinstance(value, tuple) else (value,) * count

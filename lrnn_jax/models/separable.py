@@ -20,34 +20,27 @@ from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.checks import require_at_least, require_per_axis
 from lrnn_jax.errors import InputError
-from lrnn_jax.kernels.activations import activation, in_half_turns, smoothness
+from lrnn_jax.kernels.activations import activation, in_half_turns
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.initializers import Constant, Normal, fan_in_limit, linear
 from lrnn_jax.kernels.product import pairwise_product
 from lrnn_jax.kernels.splines import interpolate
-from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.models.network import FieldNetwork, Layer, repeated
 from lrnn_jax.typing import Activation, Params
-
-__all__ = ["CPTensor", "Spinn", "TuckerTensor"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spinn(Network):
+class Spinn(FieldNetwork):
     """SPINN's separable network: one MLP per axis with rank * out_dim outputs, then a product.
 
     Parameters: `{"layer_0": {weight (a, 1, w), bias (a, w)}, ..., "head": {weight (a, w, l o), bias
     (a, l o)}}`; W ~ N(0, 2 / (fan_in + fan_out)), b = 0.
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
       rank: number of terms l of the sum.
       width: neurons of each hidden layer.
       depth: number of hidden layers of the MLP of each axis.
       activation: 'tanh' as in the paper, another name, or any function.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
     citation: ClassVar[str] = (
@@ -55,21 +48,15 @@ class Spinn(Network):
         "NeurIPS 2023, arXiv 2306.15969."
     )
 
-    in_dim: int
-    out_dim: int
     rank: int = 64
     width: int = 64
     depth: int = 2
     activation: Activation = "tanh"
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim", "rank", "width", "depth")
+        super().__post_init__()
+        require_at_least(self, 1, "rank", "width", "depth")
         activation(self.activation)
-
-    @property
-    def smoothness(self) -> float:
-        """As the activation."""
-        return smoothness(self.activation)
 
     def plan(self) -> dict[str, Any]:
         """Glorot's normal initialisation, as in the authors' code."""
@@ -127,27 +114,50 @@ class Spinn(Network):
         """The MLP of one axis, applied to (..., 1)."""
         tau, unit = in_half_turns(self.activation)
         for index in range(self.depth):
-            own = params[f"layer_{index}"]
-            z = affine(x, own["weight"], own["bias"])
+            layer = params[f"layer_{index}"]
+            z = affine(x, layer["weight"], layer["bias"])
             x = tau(z if unit == 1 else z / unit)
         return affine(x, params["head"]["weight"], params["head"]["bias"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CPTensor(Network):
+class _TensorNetwork(FieldNetwork):
+    """Base class of the decompositions of a tensor on a regular grid of [-1, 1]^in_dim.
+
+    Args:
+      resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
+    """
+
+    smoothness: ClassVar[float] = 0  # the factors have a kink at every node
+
+    rank: int | tuple[int, ...] = 32
+    resolution: int | tuple[int, ...] = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "rank")
+        require_at_least(self, 2, "resolution")
+        require_per_axis(self, "rank", "resolution")
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank of each axis."""
+        return repeated(self.rank, self.in_dim)
+
+    def _factor_plan(self) -> dict[str, Any]:
+        shapes = zip(repeated(self.resolution, self.in_dim), self.ranks, strict=True)
+        return {f"factor_{a}": Normal(shape, 1.0) for a, shape in enumerate(shapes)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CPTensor(_TensorNetwork):
     """A CP decomposition of a tensor on a regular grid of [-1, 1]^in_dim.
 
     Parameters: `{"factor_0": (N_0, l), ..., "head": {weight (l, o), bias (o,)}}`; entries of the
     factors ~ N(0, 1), S and s ~ U(+-1 / sqrt(l)).
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
       rank: number of terms of the sum.
-      resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
     citation: ClassVar[str] = (
@@ -156,25 +166,12 @@ class CPTensor(Network):
         "Products. J. Math. Phys. 6, 1927."
     )
 
-    in_dim: int
-    out_dim: int
     rank: int = 32
-    resolution: int | tuple[int, ...] = 128
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim", "rank")
-        require_at_least(self, 2, "resolution")
-        require_per_axis(self, "resolution")
-
-    @property
-    def smoothness(self) -> float:
-        """0: its factors have a kink at every node."""
-        return 0
 
     def plan(self) -> dict[str, Any]:
         """Factors of variance 1, so that their product also has variance 1."""
-        factors = _factor_plan(_nodes(self), (self.rank,) * self.in_dim)
-        return factors | {"head": linear(self.rank, self.out_dim, fan_in_limit(self.rank))}
+        head = linear(self.rank, self.out_dim, fan_in_limit(self.rank))
+        return self._factor_plan() | {"head": head}
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The product of the interpolated factors, and the sum over the rank."""
@@ -186,51 +183,25 @@ class CPTensor(Network):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TuckerTensor(Network):
+class TuckerTensor(_TensorNetwork):
     """A Tucker decomposition of a tensor on a regular grid of [-1, 1]^in_dim.
 
     Parameters: `{"factor_0": (N_0, l_0), ..., "core": (l_0, ..., l_{d-1}, o)}`; factors ~ N(0, 1),
     core ~ N(0, 1 / (l_0 ... l_{d-1})).
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
       rank: rank of each axis; one number for all axes or one for each axis.
-      resolution: nodes N per axis, >= 2; one number for all axes or one for each axis.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
     citation: ClassVar[str] = (
         "Tucker: Some Mathematical Notes on Three-Mode Factor Analysis. Psychometrika 31, 1966."
     )
 
-    in_dim: int
-    out_dim: int
-    rank: int | tuple[int, ...] = 32
-    resolution: int | tuple[int, ...] = 128
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "in_dim", "out_dim", "rank")
-        require_at_least(self, 2, "resolution")
-        require_per_axis(self, "rank", "resolution")
-
-    @property
-    def ranks(self) -> tuple[int, ...]:
-        """The rank of each axis."""
-        return self.rank if isinstance(self.rank, tuple) else (self.rank,) * self.in_dim
-
-    @property
-    def smoothness(self) -> float:
-        """0: its factors have a kink at every node."""
-        return 0
-
     def plan(self) -> dict[str, Any]:
         """Factors of variance 1; the core is scaled so that the field has variance 1."""
         shape = (*self.ranks, self.out_dim)
         core = Normal(shape, 1 / math.sqrt(math.prod(self.ranks)))
-        return _factor_plan(_nodes(self), self.ranks) | {"core": core}
+        return self._factor_plan() | {"core": core}
 
     def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
         """The interpolated factors, contracted with the core axis by axis."""
@@ -245,16 +216,6 @@ class TuckerTensor(Network):
             return total
 
         return [contract]
-
-
-def _nodes(model: CPTensor | TuckerTensor) -> tuple[int, ...]:
-    n = model.resolution
-    return n if isinstance(n, tuple) else (n,) * model.in_dim
-
-
-def _factor_plan(nodes: tuple[int, ...], ranks: tuple[int, ...]) -> dict[str, Any]:
-    pairs = enumerate(zip(nodes, ranks, strict=True))
-    return {f"factor_{a}": Normal(shape, 1.0) for a, shape in pairs}
 
 
 def _factors(params: Params, x: Float[Array, "*n i"]) -> list[Float[Array, "*n l"]]:

@@ -18,8 +18,6 @@ from lrnn_jax.models.mlp import MLP, Siren, Spder
 from lrnn_jax.models.separable import CPTensor
 from lrnn_jax.typing import Params
 
-__all__ = ["lrnn_from_cp", "lrnn_from_mlp"]
-
 
 def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Params]:
     """Convert an MLP to an LRNN that computes the same function, up to rounding.
@@ -59,10 +57,10 @@ def lrnn_from_mlp(model: MLP | Siren | Spder, params: Params) -> tuple[LRNN, Par
         outer_bias=True,
     )
 
-    def layer(own: Params) -> Params:
-        unit = jnp.ones_like(own["bias"])[None]
+    def layer(dense: Params) -> Params:
+        unit = jnp.ones_like(dense["bias"])[None]
         return {
-            "projection": {"weight": own["weight"][:, None, :], "bias": own["bias"][None]},
+            "projection": {"weight": dense["weight"][:, None, :], "bias": dense["bias"][None]},
             "component": {
                 "inner_weight": unit[None],
                 "outer_weight": unit[None],

@@ -20,14 +20,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lrnn_jax.checks import require_at_least, require_positive
+from lrnn_jax.checks import require_positive
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.kernels.dense import affine, dot
 from lrnn_jax.kernels.initializers import Uniform, fan_in_limit, linear
-from lrnn_jax.models.network import Layer, Network
+from lrnn_jax.models.network import DeepNetwork, Layer
 from lrnn_jax.typing import Params
-
-__all__ = ["Wire", "Wire2D"]
 
 
 class _Complex(NamedTuple):
@@ -38,7 +36,55 @@ class _Complex(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wire(Network):
+class _WaveletNetwork(DeepNetwork):
+    """Base class: `depth` wavelet layers and the real part of a complex linear head.
+
+    Args:
+      depth: number of wavelet layers, including the first: `hidden_layers=2` in the authors' code
+        is 3 here.
+      first_omega0: frequency of the first layer, > 0, `first_omega_0` in the authors' code; None
+        means omega0.
+    """
+
+    citation: ClassVar[str] = (
+        "Saragadam, LeJeune, Tan, Balakrishnan, Veeraraghavan, Baraniuk: WIRE: Wavelet Implicit "
+        "Neural Representations. CVPR 2023, arXiv 2301.05187."
+    )
+    _maps: ClassVar[tuple[str, ...]]
+    """The names of the linear maps of a wavelet layer."""
+
+    omega0: float = 20.0
+    first_omega0: float | None = None
+    sigma0: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "omega0", "sigma0", "first_omega0")
+
+    def plan(self) -> dict[str, Any]:
+        def hidden(index: int) -> dict[str, Any]:
+            if index == 0:
+                return linear(self.in_dim, self.width, fan_in_limit(self.in_dim))
+            return _complex_linear(self.width, self.width)
+
+        layers = {
+            f"layer_{index}": {name: hidden(index) for name in self._maps}
+            for index in range(self.depth)
+        }
+        return layers | {"head": _complex_linear(self.width, self.out_dim)}
+
+    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
+        first = self.omega0 if self.first_omega0 is None else self.first_omega0
+        frequencies = [first, *(self.omega0,) * (self.depth - 1)]
+        hidden = (
+            functools.partial(_gabor, omega0, self.sigma0, params[f"layer_{index}"])
+            for index, omega0 in enumerate(frequencies)
+        )
+        return [*hidden, lambda h: _affine(params["head"], h).real]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wire(_WaveletNetwork):
     """WIRE: a network of complex Gabor wavelets with real inputs and outputs.
 
     Parameters: `{"layer_0": {"wave": {weight (i, w), bias (w,)}}, "layer_1": {"wave": {weight_real,
@@ -46,108 +92,39 @@ class Wire(Network):
     and imaginary parts are ~ U(+-1 / sqrt(fan-in)), as in a complex linear layer of PyTorch.
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
       width: complex neurons of each hidden layer; the authors use int(256 / sqrt(2)) = 181 in
         comparisons with real networks of width 256. For 2 -> 3 this gives 133,403 real parameters,
         the "67K" complex parameters of the literature.
-      depth: number of wavelet layers, including the first: `hidden_layers=2` in the authors' code
-        is 3 here.
       omega0: frequency, > 0, `hidden_omega_0` in the authors' code. omega0 = 20 and sigma0 = 10 are
         the values of the comparison on images by the authors of FINER; the scripts of WIRE's
         authors use 4 to 20.
-      first_omega0: frequency of the first layer, > 0, `first_omega_0` in the authors' code; None
-        means omega0.
       sigma0: inverse width of the Gaussian, > 0, `scale` in the authors' code; they recommend
         omega0 / sigma0 < 2.5, because |psi| reaches exp((omega0 / sigma0)^2 / 4).
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
-    citation: ClassVar[str] = (
-        "Saragadam, LeJeune, Tan, Balakrishnan, Veeraraghavan, Baraniuk: WIRE: Wavelet Implicit "
-        "Neural Representations. CVPR 2023, arXiv 2301.05187."
-    )
+    _maps: ClassVar[tuple[str, ...]] = ("wave",)
 
-    in_dim: int
-    out_dim: int
     width: int = 181
-    depth: int = 3
-    omega0: float = 20.0
-    first_omega0: float | None = None
-    sigma0: float = 10.0
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def plan(self) -> dict[str, Any]:
-        """PyTorch's default."""
-        return _plan(self, ("wave",))
-
-    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The wavelet layers and the real part of the linear head."""
-        return _layers(self, params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wire2D(Network):
+class Wire2D(_WaveletNetwork):
     """WIRE-2D: WIRE with a second linear map in the Gaussian factor.
 
     Parameters: as `Wire`; every layer also has "envelope", of the same structure as "wave".
 
     Args:
-      in_dim: inputs, >= 1.
-      out_dim: outputs, >= 1.
       width: complex neurons of each hidden layer; the authors use 256 / 2 = 128, which gives
         133,638 real parameters for 2 -> 3.
-      depth: number of wavelet layers, including the first.
       omega0: frequency, > 0; omega0 = 10 and sigma0 = 10 are the values of the authors' script for
         tomography.
-      first_omega0: frequency of the first layer, > 0; None means omega0.
       sigma0: inverse width of the Gaussian, > 0.
-
-    Raises:
-      InputError: a field is out of its range.
     """
 
-    citation: ClassVar[str] = Wire.citation
+    _maps: ClassVar[tuple[str, ...]] = ("wave", "envelope")
 
-    in_dim: int
-    out_dim: int
     width: int = 128
-    depth: int = 3
     omega0: float = 10.0
-    first_omega0: float | None = None
-    sigma0: float = 10.0
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def plan(self) -> dict[str, Any]:
-        """PyTorch's default."""
-        return _plan(self, ("wave", "envelope"))
-
-    def layers(self, params: Params, x: Float[Array, "*n i"]) -> list[Layer]:
-        """The wavelet layers and the real part of the linear head."""
-        return _layers(self, params)
-
-
-def _check(model: Wire | Wire2D) -> None:
-    require_at_least(model, 1, "in_dim", "out_dim", "width", "depth")
-    require_positive(model, "omega0", "sigma0")
-    if model.first_omega0 is not None:
-        require_positive(model, "first_omega0")
-
-
-def _layers(model: Wire | Wire2D, params: Params) -> list[Layer]:
-    first = model.omega0 if model.first_omega0 is None else model.first_omega0
-    frequencies = [first, *(model.omega0,) * (model.depth - 1)]
-    hidden = (
-        functools.partial(_gabor, omega0, model.sigma0, params[f"layer_{index}"])
-        for index, omega0 in enumerate(frequencies)
-    )
-    return [*hidden, lambda h: _affine(params["head"], h).real]
 
 
 def _gabor(omega0: float, sigma0: float, params: Params, h: jax.Array | _Complex) -> _Complex:
@@ -176,18 +153,6 @@ def _affine(params: Params, h: jax.Array | _Complex) -> _Complex:
         dot(h.real, real) - dot(h.imag, imag) + params["bias_real"],
         dot(h.real, imag) + dot(h.imag, real) + params["bias_imag"],
     )
-
-
-def _plan(model: Wire | Wire2D, names: tuple[str, ...]) -> dict[str, Any]:
-    def hidden(index: int) -> dict[str, Any]:
-        if index == 0:
-            return linear(model.in_dim, model.width, fan_in_limit(model.in_dim))
-        return _complex_linear(model.width, model.width)
-
-    layers = {
-        f"layer_{index}": {name: hidden(index) for name in names} for index in range(model.depth)
-    }
-    return layers | {"head": _complex_linear(model.width, model.out_dim)}
 
 
 def _complex_linear(fan_in: int, fan_out: int) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """First and higher derivatives of a field at one point.
 
-Every operator takes a field u: (d,) -> () or (k,) and returns a function of one point; use
-`jax.vmap` for many points. The operators can be nested, and their results can be differentiated
-with respect to parameters to any order.
+Every operator takes a field u: (d,) -> () or (k,) and returns a function of one point, with values
+of the same shape as those of u unless stated otherwise; use `jax.vmap` for many points. The
+operators can be nested, and their results can be differentiated with respect to parameters to any
+order.
+
+Raises:
+  InputError: when the returned function is called, x is not one point of floats, an axis is out of
+    range, or the value of u is not one array. This holds for all operators.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,24 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.operators.laplacians import (
-    Method,
-    check_method,
-    unwarned_laplacian,
-    warn_if_rough,
-)
-from lrnn_jax.operators.points import PointField, as_point, checked, direction, require_axes
-
-__all__ = [
-    "biharmonic",
-    "curl",
-    "derivative",
-    "divergence",
-    "grad",
-    "jacobian",
-    "material_derivative",
-    "time_derivative",
-]
+from lrnn_jax.operators.laplacians import Method, check_method, unwarned_laplacian, warn_if_rough
+from lrnn_jax.operators.points import PointField, along, as_point, checked, direction, require_axes
 
 
 def grad(u: PointField) -> PointField:
@@ -42,7 +31,7 @@ def grad(u: PointField) -> PointField:
       (d,) -> (d,).
 
     Raises:
-      InputError: when called, u has several components or x is not one point.
+      InputError: when called, u has several components.
 
     Example:
       >>> grad(lambda x: x[0] * x[1])(jnp.array([2.0, 3.0])).tolist()
@@ -51,8 +40,8 @@ def grad(u: PointField) -> PointField:
 
     def at(x: Float[Array, "d"]) -> Float[Array, "d"]:
         x = as_point("grad", x)
-        one = checked("grad", u, "one component", ((), (1,)))
-        return jax.grad(lambda x: one(x).reshape(()))(x)
+        scalar = checked("grad", u, "one component", ((), (1,)))
+        return jax.grad(lambda x: scalar(x).reshape(()))(x)
 
     return at
 
@@ -65,9 +54,6 @@ def jacobian(u: PointField) -> PointField:
 
     Returns:
       (d,) -> (d,) or (k, d).
-
-    Raises:
-      InputError: when called, the value of u is not an array or x is not one point.
 
     Example:
       >>> jacobian(lambda x: jnp.stack([x[0] * x[1], x[0]]))(jnp.array([2.0, 3.0])).tolist()
@@ -88,11 +74,8 @@ def derivative(u: PointField, *axes: int) -> PointField:
       u: (d,) -> () or (k,).
       axes: at least one; an axis may be repeated: `derivative(u, 0, 0)` is d^2 u / dx_0^2.
 
-    Returns:
-      A callable of the same shapes as u.
-
     Raises:
-      InputError: there is no axis; when called, an axis is out of range or x is not one point.
+      InputError: there is no axis.
 
     Example:
       >>> derivative(lambda x: x[0] ** 2 * x[1], 0, 1)(jnp.array([2.0, 3.0])).item()
@@ -105,7 +88,7 @@ def derivative(u: PointField, *axes: int) -> PointField:
         x = as_point("derivative", x)
         result = checked("derivative", u)
         for axis in axes:
-            result = _along(result, direction(x, *require_axes("derivative", (axis,), x.size)))
+            result = along(result, direction(x, *require_axes("derivative", (axis,), x.size)))
         return result(x)
 
     return at
@@ -123,8 +106,7 @@ def divergence(u: PointField, *, axes: Sequence[int] | None = None) -> PointFiel
       (d,) -> ().
 
     Raises:
-      InputError: when called, the number of components of u is wrong, an axis is out of range or x
-        is not one point.
+      InputError: when called, the number of components of u is wrong.
 
     Example:
       >>> divergence(lambda x: x**2)(jnp.array([2.0, 3.0])).item()
@@ -135,7 +117,7 @@ def divergence(u: PointField, *, axes: Sequence[int] | None = None) -> PointFiel
         x = as_point("divergence", x)
         chosen = require_axes("divergence", axes, x.size)
         field = _of_components("divergence", u, len(chosen))
-        parts = [_along(field, direction(x, axis))(x)[i] for i, axis in enumerate(chosen)]
+        parts = [along(field, direction(x, axis))(x)[i] for i, axis in enumerate(chosen)]
         return jnp.sum(jnp.stack(parts))
 
     return at
@@ -157,8 +139,8 @@ def curl(u: PointField, *, axes: Sequence[int] | None = None) -> PointField:
       (d,) -> () or (3,).
 
     Raises:
-      InputError: when called, there are neither two nor three coordinates, the number of components
-        of u is wrong, an axis is out of range or x is not one point.
+      InputError: when called, there are neither two nor three coordinates, or the number of
+        components of u is wrong.
 
     Example:
       >>> curl(lambda x: jnp.stack([-x[1], x[0]]))(jnp.array([2.0, 3.0])).item()
@@ -171,7 +153,7 @@ def curl(u: PointField, *, axes: Sequence[int] | None = None) -> PointField:
         if len(chosen) not in (2, 3):
             raise InputError(f"curl: expected 2 or 3 coordinates, got {len(chosen)}")
         field = _of_components("curl", u, len(chosen))
-        by = [_along(field, direction(x, axis))(x) for axis in chosen]
+        by = [along(field, direction(x, axis))(x) for axis in chosen]
         if len(chosen) == 2:
             return by[0][1] - by[1][0]
         return jnp.stack([by[i - 2][i - 1] - by[i - 1][i - 2] for i in range(3)])
@@ -189,9 +171,6 @@ def biharmonic(
       axes: the coordinates of both sums; None means all.
       method: an exact method of `laplacian`, used for both Laplacians.
 
-    Returns:
-      A callable of the same shapes as u.
-
     Raises:
       InputError: as in `laplacian`, or the method is not exact.
 
@@ -206,8 +185,7 @@ def biharmonic(
         raise InputError(f"biharmonic: expected an exact method, got {method!r}")
     check_method(method, None, None)
     warn_if_rough(u, order=4)
-    inner = unwarned_laplacian(u, axes=axes, method=method)
-    return unwarned_laplacian(inner, axes=axes, method=method)
+    return unwarned_laplacian(unwarned_laplacian(u, axes, method), axes, method)
 
 
 def time_derivative(u: PointField, axis: int = -1) -> PointField:
@@ -217,12 +195,6 @@ def time_derivative(u: PointField, axis: int = -1) -> PointField:
       u: (d,) -> () or (k,).
       axis: the coordinate that is time; the last coordinate by default.
 
-    Returns:
-      A callable of the same shapes as u.
-
-    Raises:
-      InputError: when called, the axis is out of range or x is not one point.
-
     Example:
       >>> time_derivative(lambda x: x[0] * x[1] ** 2)(jnp.array([2.0, 3.0])).item()
       12.0
@@ -231,7 +203,7 @@ def time_derivative(u: PointField, axis: int = -1) -> PointField:
     def at(x: Float[Array, "d"]) -> Float[Array, "..."]:
         x = as_point("time_derivative", x)
         (time,) = require_axes("time_derivative", (axis,), x.size)
-        return _along(checked("time_derivative", u), direction(x, time))(x)
+        return along(checked("time_derivative", u), direction(x, time))(x)
 
     return at
 
@@ -249,12 +221,9 @@ def material_derivative(
         components of u, as in Burgers' equation and the Navier-Stokes equations.
       axis: the coordinate that is time; the last coordinate by default.
 
-    Returns:
-      A callable of the same shapes as u.
-
     Raises:
-      InputError: when called, the shape of v is not (d-1,); `velocity` is None and u has fewer than
-        d-1 components; the axis is out of range or x is not one point.
+      InputError: when called, the shape of v is not (d-1,), or `velocity` is None and u has fewer
+        than d-1 components.
 
     Example:
       >>> material_derivative(lambda x: x[0] + 2 * x[1], jnp.array([5.0]))(jnp.zeros(2)).item()
@@ -266,7 +235,7 @@ def material_derivative(
         (time,) = require_axes("material_derivative", (axis,), x.size)
         field = checked("material_derivative", u)
         v = _velocity(field, velocity, x)
-        return _along(field, jnp.insert(v, time, 1).astype(x.dtype))(x)
+        return along(field, jnp.insert(v, time, 1).astype(x.dtype))(x)
 
     return at
 
@@ -288,11 +257,6 @@ def _velocity(u: PointField, velocity: Callable | ArrayLike | None, x: Float[Arr
             f"coordinates of space, got shape {v.shape}"
         )
     return v
-
-
-def _along(u: PointField, v: Float[Array, "d"]) -> PointField:
-    """Directional derivative, x -> (v . grad) u."""
-    return lambda x: jax.jvp(u, (x,), (v,))[1]
 
 
 def _of_components(name: str, u: PointField, count: int) -> PointField:

@@ -39,10 +39,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core
+from jax.extend.core import Literal
 from jaxtyping import Array, Float
 
-__all__ = ["forward_laplacian"]
+from lrnn_jax.kernels.jaxprs import CALLS, CUSTOM_RULES, bind, called, interpret, names
 
 Tangent = Any
 """An array, or None where it is zero."""
@@ -124,7 +124,7 @@ def forward_laplacian(
     closed, shape = jax.make_jaxpr(u, return_shape=True)(x)
     units = np.eye(x.shape[0], dtype=x.dtype)
     start = Carried(Root(Jet(x, tuple(units[axis] for axis in axes), None)))
-    (result,) = _interpret(closed.jaxpr, closed.consts, [start])
+    (result,) = interpret(closed.jaxpr, closed.consts, [start], _apply)
     second = result.full.second if isinstance(result, Carried) else None
     return jnp.zeros(shape.shape, shape.dtype) if second is None else jnp.asarray(second)
 
@@ -132,37 +132,21 @@ def forward_laplacian(
 # Interpretation ----------------------------------------------------------------------------------
 
 
-def _interpret(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Operand]) -> list[Operand]:
-    """The outputs of a jaxpr, given arguments of which some are carried."""
-    known: dict[Any, Operand] = dict(zip(jaxpr.constvars, consts, strict=True))
-    known.update(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(atom: Any) -> Operand:
-        return atom.val if isinstance(atom, core.Literal) else known[atom]
-
-    for eqn in jaxpr.eqns:
-        results = _apply(eqn, [read(atom) for atom in eqn.invars])
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
 def _apply(eqn: Any, operands: list[Operand]) -> list[Operand]:
     """The results of one operation."""
     name = eqn.primitive.name
     carried = [each for each in operands if isinstance(each, Carried)]
     if not carried or name in _FLAT or not any(map(_is_inexact, eqn.outvars)):
-        return _bind(eqn, map(_value, operands))
-    if name in _CALLS or _is_loop_of_products(eqn):
-        inner = eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"]
-        return _interpret(inner.jaxpr, inner.consts, operands)
+        return bind(eqn, map(_value, operands))
+    if name in CALLS or _is_loop_of_products(eqn):
+        return interpret(*called(eqn), operands, _apply)
     root = carried[0].root
     if all(each.root is root for each in carried) and _is_elementwise(eqn, operands, root):
         jets = [each.along if isinstance(each, Carried) else each for each in operands]
         results = _rule(eqn, jets)(eqn, jets)
         return [Carried(root, each) if isinstance(each, Jet) else each for each in results]
-    jets = [each.full if isinstance(each, Carried) else each for each in operands]
-    results = _rule(eqn, jets)(eqn, jets)
-    return [Carried(Root(each)) if isinstance(each, Jet) else each for each in results]
+    jets = _jets_of(operands)
+    return _carried(_rule(eqn, jets)(eqn, jets))
 
 
 def _rule(eqn: Any, operands: list[Operand]) -> Callable[[Any, list[Operand]], list[Operand]]:
@@ -177,10 +161,12 @@ def _rule(eqn: Any, operands: list[Operand]) -> Callable[[Any, list[Operand]], l
     return _general
 
 
-def _bind(eqn: Any, values: Any) -> list[Any]:
-    """Execute the operation on plain arrays."""
-    results = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return list(results) if eqn.primitive.multiple_results else [results]
+def _jets_of(operands: Sequence[Operand]) -> list[Operand]:
+    return [each.full if isinstance(each, Carried) else each for each in operands]
+
+
+def _carried(operands: Sequence[Operand]) -> list[Operand]:
+    return [Carried(Root(each)) if isinstance(each, Jet) else each for each in operands]
 
 
 def _value(operand: Operand) -> Any:
@@ -215,8 +201,8 @@ def _by_tangent(operands: list[Operand]) -> list[tuple[Tangent, ...]]:
 def _jets(values: list[Any], tangents: list[list[Tangent]]) -> list[Operand]:
     """One jet per result, from its value and from `tangents`, whose inner index is the result."""
     return [
-        Jet(value, tuple(own[:-1]), own[-1])
-        for value, own in zip(values, zip(*tangents, strict=True), strict=True)
+        Jet(value, tuple(first), second)
+        for value, (*first, second) in zip(values, zip(*tangents, strict=True), strict=True)
     ]
 
 
@@ -225,18 +211,18 @@ def _linear(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
     An operand in a linear place that is not carried has the tangent 0.
     """
-    values = _bind(eqn, map(_value, operands))
+    values = bind(eqn, map(_value, operands))
     name = eqn.primitive.name
     places = _LINEAR[name](len(operands)) if name in _LINEAR else ()
 
     def along(tangents: tuple[Tangent, ...]) -> list[Tangent]:
         if all(each is None for each in tangents):
             return [None] * len(values)
-        own = iter(tangents)
+        remaining = iter(tangents)
         filled = []
         for place, operand in enumerate(operands):
             if isinstance(operand, Jet):
-                tangent = next(own)
+                tangent = next(remaining)
                 filled.append(_zeros(operand.value) if tangent is None else tangent)
             else:
                 filled.append(_zeros(operand) if place in places else operand)
@@ -252,9 +238,9 @@ def _bind_known(eqn: Any, operands: list[Any]) -> list[Tangent]:
     becomes None. So a single coordinate that a function selects has no tangent along other axes.
     """
     if not all(isinstance(each, np.ndarray | np.generic | float | int) for each in operands):
-        return _bind(eqn, operands)
+        return bind(eqn, operands)
     with jax.ensure_compile_time_eval():
-        results = [np.asarray(each) for each in _bind(eqn, operands)]
+        results = [np.asarray(each) for each in bind(eqn, operands)]
     return [each if each.any() else None for each in results]
 
 
@@ -263,7 +249,7 @@ def _bilinear(eqn: Any, operands: list[Operand]) -> list[Operand]:
     a, b = operands
 
     def product(left: Tangent, right: Tangent) -> Tangent:
-        return None if left is None or right is None else _bind(eqn, (left, right))[0]
+        return None if left is None or right is None else bind(eqn, (left, right))[0]
 
     def outer(i: int) -> Tangent:
         return _sum((product(a.value, b.tangents[i]), product(a.tangents[i], b.value)))
@@ -287,13 +273,13 @@ def _quotient(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
 def _general(eqn: Any, operands: list[Operand]) -> list[Operand]:
     """An arbitrary operation f, by nested `jax.jvp`: L = f'(a) L_a + sum_i f''(a)(J_i, J_i)."""
-    values = _bind(eqn, map(_value, operands))
+    values = bind(eqn, map(_value, operands))
     smooth = [place for place, atom in enumerate(eqn.outvars) if _is_inexact(atom)]
     at = tuple(each.value for each in operands if isinstance(each, Jet))
 
     def function(*moved: Any) -> list[Any]:
-        own = iter(moved)
-        results = _bind(eqn, [next(own) if isinstance(each, Jet) else each for each in operands])
+        values = iter(moved)
+        results = bind(eqn, [next(values) if isinstance(each, Jet) else each for each in operands])
         return [results[place] for place in smooth]
 
     *firsts, seconds = [
@@ -311,7 +297,7 @@ def _general(eqn: Any, operands: list[Operand]) -> list[Operand]:
         parts.append(bend)
     if seconds is not None:
         parts.append(_derivative(function, seconds, *at))
-    second = [_sum(own) for own in zip(*parts, strict=True)] if parts else [None] * len(smooth)
+    second = [_sum(terms) for terms in zip(*parts, strict=True)] if parts else [None] * len(smooth)
     jets = _jets([values[place] for place in smooth], [*first, second])
     results: list[Operand] = list(values)
     for place, jet in zip(smooth, jets, strict=True):
@@ -332,9 +318,7 @@ def _filled(value: Any, tangent: Tangent) -> jax.Array:
 
 def _enter(jaxpr: Any, consts: Sequence[Any], operands: Sequence[Operand]) -> list[Operand]:
     """Interpret a jaxpr with jets as operands and results."""
-    carried = [Carried(Root(each)) if isinstance(each, Jet) else each for each in operands]
-    results = _interpret(jaxpr, consts, carried)
-    return [each.full if isinstance(each, Carried) else each for each in results]
+    return _jets_of(interpret(jaxpr, consts, _carried(operands), _apply))
 
 
 def _instantiated(operand: Operand, directions: int) -> Jet:
@@ -346,13 +330,21 @@ def _instantiated(operand: Operand, directions: int) -> Jet:
     return Jet(value, tuple(filled[:-1]), filled[-1])
 
 
+def _settled(flags: Sequence[bool], operands: Sequence[Operand], directions: int) -> list[Operand]:
+    """The operands, of which the flagged ones become jets whose tangents are arrays."""
+    return [
+        _instantiated(each, directions) if flag else each
+        for flag, each in zip(flags, operands, strict=True)
+    ]
+
+
 def _directions(operands: Sequence[Operand]) -> int:
     return next(len(each.first) for each in operands if isinstance(each, Jet))
 
 
 def _checkpoint(eqn: Any, operands: list[Operand]) -> list[Operand]:
     def function(operands: list[Operand]) -> list[Operand]:
-        return _enter(eqn.params["jaxpr"], (), operands)
+        return _enter(*called(eqn), operands)
 
     options = {key: eqn.params[key] for key in ("policy", "prevent_cse")}
     return jax.checkpoint(function, **options)(operands)
@@ -362,15 +354,11 @@ def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
     index, *rest = operands
     flags = [isinstance(each, Jet) for each in rest]
     outs = [_reached(branch.jaxpr, flags) for branch in eqn.params["branches"]]
-    reached = [any(own) for own in zip(*outs, strict=True)]
+    reached = [any(flags) for flags in zip(*outs, strict=True)]
     directions = _directions(rest)
 
     def enter(branch: Any, operands: list[Operand]) -> list[Operand]:
-        results = _enter(branch.jaxpr, branch.consts, operands)
-        return [
-            _instantiated(each, directions) if own else each
-            for own, each in zip(reached, results, strict=True)
-        ]
+        return _settled(reached, _enter(branch.jaxpr, branch.consts, operands), directions)
 
     functions = [functools.partial(enter, branch) for branch in eqn.params["branches"]]
     return lax.switch(index, functions, rest)
@@ -384,19 +372,14 @@ def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
     flags = _loop_flags(eqn, [isinstance(each, Jet) for each in operands])
     reached, directions = flags[n_consts : n_consts + n_carry], _directions(operands)
 
-    def settle(carry: Sequence[Operand]) -> list[Operand]:
-        return [
-            _instantiated(each, directions) if own else each
-            for own, each in zip(reached, carry, strict=True)
-        ]
-
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(carry: list[Operand], xs: list[Operand]) -> tuple[list[Operand], list[Operand]]:
         results = _enter(closed.jaxpr, closed.consts, [*consts, *carry, *xs])
-        return settle(results[:n_carry]), results[n_carry:]
+        return _settled(reached, results[:n_carry], directions), results[n_carry:]
 
     options = {key: params[key] for key in ("length", "reverse", "unroll")}
-    carry, ys = lax.scan(body, settle(operands[n_consts : n_consts + n_carry]), xs, **options)
+    start = _settled(reached, operands[n_consts : n_consts + n_carry], directions)
+    carry, ys = lax.scan(body, start, xs, **options)
     return [*carry, *ys]
 
 
@@ -414,8 +397,8 @@ def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
     while True:
         reached = _reached(eqn.params["jaxpr"].jaxpr, flags)[:n_carry]
         grown = list(flags)
-        for place, own in enumerate(reached, n_consts):
-            grown[place] = grown[place] or own
+        for place, flag in enumerate(reached, n_consts):
+            grown[place] = grown[place] or flag
         if grown == flags:
             return flags
         flags = grown
@@ -423,15 +406,15 @@ def _loop_flags(eqn: Any, flags: list[bool]) -> list[bool]:
 
 def _reached(jaxpr: Any, flags: Sequence[bool]) -> list[bool]:
     """Which outputs can depend on the flagged inputs."""
-    found = {var for var, own in zip(jaxpr.invars, flags, strict=True) if own}
+    dependent = {var for var, flag in zip(jaxpr.invars, flags, strict=True) if flag}
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name not in _FLAT and any(_is_in(atom, found) for atom in eqn.invars):
-            found.update(var for var in eqn.outvars if _is_inexact(var))
-    return [_is_in(atom, found) and _is_inexact(atom) for atom in jaxpr.outvars]
+        if eqn.primitive.name not in _FLAT and any(_is_in(atom, dependent) for atom in eqn.invars):
+            dependent.update(var for var in eqn.outvars if _is_inexact(var))
+    return [_is_in(atom, dependent) and _is_inexact(atom) for atom in jaxpr.outvars]
 
 
-def _is_in(atom: Any, found: set[Any]) -> bool:
-    return not isinstance(atom, core.Literal) and atom in found
+def _is_in(atom: Any, variables: set[Any]) -> bool:
+    return not isinstance(atom, Literal) and atom in variables  # a literal has no hash
 
 
 # Detection of elementwise operations -------------------------------------------------------------
@@ -471,46 +454,40 @@ def _pointwise(eqn: Any, flags: list[bool], shape: tuple[int, ...]) -> list[bool
         each = [_pointwise_inside(branch.jaxpr, flags[1:], shape) for branch in params["branches"]]
         if flags[0] or any(outs is None for outs in each):
             return None
-        return [any(own) for own in zip(*each, strict=True)]
-    if name in _CALLS | _CUSTOM | _CHECKPOINTS:
-        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-        return _pointwise_inside(getattr(inner, "jaxpr", inner), flags, shape)
+        return [any(flags) for flags in zip(*each, strict=True)]
+    if name in CALLS | CUSTOM_RULES | _CHECKPOINTS:
+        return _pointwise_inside(called(eqn)[0], flags, shape)
     return None
 
 
 def _pointwise_inside(jaxpr: Any, flags: Sequence[bool], shape: tuple[int, ...]):
     """`_pointwise` applied to all operations of a jaxpr."""
-    invars = [var for var, own in zip(jaxpr.invars, flags, strict=True) if own]
-    if any(var.aval.shape != shape for var in invars):
+    dependent = {var for var, flag in zip(jaxpr.invars, flags, strict=True) if flag}
+    if any(var.aval.shape != shape for var in dependent):
         return None
-    found = set(invars)
     for eqn in jaxpr.eqns:
-        own = [_is_in(atom, found) for atom in eqn.invars]
-        if not any(own):
+        operands = [_is_in(atom, dependent) for atom in eqn.invars]
+        if not any(operands):
             continue
-        outs = _pointwise(eqn, own, shape)
+        outs = _pointwise(eqn, operands, shape)
         if outs is None:
             return None
-        found.update(var for var, out in zip(eqn.outvars, outs, strict=True) if out)
-    return [_is_in(atom, found) for atom in jaxpr.outvars]
+        dependent.update(var for var, out in zip(eqn.outvars, outs, strict=True) if out)
+    return [_is_in(atom, dependent) for atom in jaxpr.outvars]
 
 
 def _is_loop_of_products(eqn: Any) -> bool:
     """Whether this is a custom rule around a loop of sums, products and calls with custom rules."""
     if eqn.primitive.name != "custom_jvp_call":
         return False
-    inner = eqn.params["call_jaxpr"].jaxpr
+    inner, _ = called(eqn)
     loops = [each for each in inner.eqns if each.primitive.name == "scan"]
     bodies = [each.params["jaxpr"].jaxpr for each in loops]
-    names = {each.primitive.name for jaxpr in (inner, *bodies) for each in jaxpr.eqns}
-    return bool(loops) and names <= _SUMS_AND_PRODUCTS | {"scan"}
+    operations = {each.primitive.name for jaxpr in (inner, *bodies) for each in jaxpr.eqns}
+    return bool(loops) and operations <= _SUMS_AND_PRODUCTS | {"scan"}
 
 
 # Tables ------------------------------------------------------------------------------------------
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 def _all(count: int) -> set[int]:
@@ -521,7 +498,7 @@ def _only(*places: int) -> Callable[[int], set[int]]:
     return lambda count: set(places)
 
 
-_MAPS = _names("""
+_MAPS = names("""
     add sub add_any neg concatenate copy copy_p real imag complex conj fft pad cumsum split
     reduce_sum reduce_window_sum reshape transpose slice squeeze expand_dims rev broadcast_in_dim
     convert_element_type
@@ -536,13 +513,11 @@ _LINEAR: dict[str, Callable[[int], set[int]]] = {
 }
 """Maps the number of operands to the places in which an operation is jointly linear."""
 
-_BILINEAR = _names("mul dot_general conv_general_dilated")
-_FLAT = _names("floor ceil round sign stop_gradient")
-_CALLS = _names("jit pjit closed_call core_call")
-_CUSTOM = _names("custom_jvp_call custom_vjp_call")
-_CHECKPOINTS = _names("checkpoint remat2")
-_SUMS_AND_PRODUCTS = _names("add sub mul neg broadcast_in_dim convert_element_type custom_jvp_call")
-_ELEMENTWISE = _names("""
+_BILINEAR = names("mul dot_general conv_general_dilated")
+_FLAT = names("floor ceil round sign stop_gradient")
+_CHECKPOINTS = names("checkpoint remat2")
+_SUMS_AND_PRODUCTS = names("add sub mul neg broadcast_in_dim convert_element_type custom_jvp_call")
+_ELEMENTWISE = names("""
     add sub add_any mul div neg abs max min pow integer_pow square rem clamp select_n
     exp exp2 log expm1 log1p sqrt rsqrt cbrt logistic erf erfc erf_inv lgamma digamma
     sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh

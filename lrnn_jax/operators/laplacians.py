@@ -13,10 +13,8 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.operators.forward import forward_laplacian
-from lrnn_jax.operators.points import PointField, as_point, checked, direction, require_axes
+from lrnn_jax.operators.points import PointField, along, as_point, checked, direction, require_axes
 from lrnn_jax.typing import Key
-
-__all__ = ["Method", "check_method", "laplacian", "unwarned_laplacian", "warn_if_rough"]
 
 Method = Literal[
     "auto", "forward", "taylor", "forward_over_reverse", "hessian", "hutchinson", "dimensions"
@@ -87,14 +85,13 @@ def laplacian(
     """
     check_method(method, key, samples)
     warn_if_rough(u)
-    return unwarned_laplacian(u, axes=axes, method=method, key=key, samples=samples)
+    return unwarned_laplacian(u, axes, method, key, samples)
 
 
 def unwarned_laplacian(
     u: PointField,
-    *,
-    axes: Sequence[int] | None = None,
-    method: Method = "auto",
+    axes: Sequence[int] | None,
+    method: Method,
     key: Key | None = None,
     samples: int | None = None,
 ) -> PointField:
@@ -124,32 +121,25 @@ def _hessian(u: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.
 
 
 def _forward_over_reverse(u: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
-    def along(v: Float[Array, "d"]) -> jax.Array:
-        return jnp.sum(jax.jvp(jax.jacrev(u), (x,), (v,))[1] * v, axis=-1)
-
-    return _sum_over(along, x, axes)
+    return _sum_over(lambda v: jnp.sum(along(jax.jacrev(u), v)(x) * v, axis=-1), x, axes)
 
 
 def _taylor(u: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
     return _sum_over(lambda v: _second(u, x, v), x, axes)
 
 
-def _sum_over(along: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
-    """The sum of along(v) over the unit vectors v of `axes`."""
+def _sum_over(term: PointField, x: Float[Array, "d"], axes: tuple[int, ...]) -> jax.Array:
+    """The sum of term(v) over the unit vectors v of `axes`."""
     # An unrolled sum is faster, but slow to compile for many axes.
     vectors = [direction(x, axis) for axis in axes]
     if len(axes) <= _WRITTEN_OUT:
-        return functools.reduce(jnp.add, map(along, vectors))
-    return jnp.sum(jax.vmap(along)(jnp.stack(vectors)), axis=0)
+        return functools.reduce(jnp.add, map(term, vectors))
+    return jnp.sum(jax.vmap(term)(jnp.stack(vectors)), axis=0)
 
 
 def _second(u: PointField, x: Float[Array, "d"], v: Float[Array, "d"]) -> jax.Array:
     """v . H v, by forward-over-forward differentiation."""
-
-    def once(x: Float[Array, "d"]) -> jax.Array:
-        return jax.jvp(u, (x,), (v,))[1]
-
-    return jax.jvp(once, (x,), (v,))[1]
+    return along(along(u, v), v)(x)
 
 
 _EXACT: dict[str, Callable[[PointField, Float[Array, "d"], tuple[int, ...]], jax.Array]] = {
@@ -197,10 +187,10 @@ def check_method(method: str, key: Key | None, samples: int | None) -> None:
             f"laplacian: unknown method {method!r}; {suggest(str(method), get_args(Method))}"
         )
     random = method in ("hutchinson", "dimensions")
-    for name, given in (("key", key), ("samples", samples)):
-        if random and given is None:
+    for name, value in (("key", key), ("samples", samples)):
+        if random and value is None:
             raise InputError(f"laplacian: the method '{method}' needs {name}")
-        if not random and given is not None:
+        if not random and value is not None:
             raise InputError(f"laplacian: {name} is for 'hutchinson' and 'dimensions'")
     if samples is not None and (isinstance(samples, bool) or samples < 1):
         raise InputError(f"laplacian: expected samples >= 1, got {samples!r}")
@@ -217,8 +207,8 @@ def warn_if_rough(u: PointField, order: int = 2) -> None:
     if smoothness == 0:
         what = (
             "has kinks, which its Laplacian misses: between them it is zero almost everywhere, or "
+            "the curvature of its features alone"
         )
-        what += "the curvature of its features alone"
     elif smoothness == 1:
         what = "has one continuous derivative: its Laplacian is not continuous"
     else:

@@ -8,12 +8,8 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["PointField", "as_point", "checked", "direction", "require_axes"]
-
 PointField = Callable[[Float[Array, "d"]], Float[Array, "..."]]
 """A field as a function of one point: (d,) -> () or (k,)."""
-
-Shapes = Sequence[tuple[int, ...]]
 
 
 def as_point(name: str, x: jax.Array) -> Float[Array, "d"]:
@@ -25,8 +21,8 @@ def as_point(name: str, x: jax.Array) -> Float[Array, "d"]:
     """
     x = jnp.asarray(x)
     if x.ndim != 1 or not x.size:
-        many = "; take many points with jax.vmap" if x.ndim > 1 else ""
-        raise InputError(f"{name}: expected one point of shape (d,), got {x.shape}{many}")
+        hint = "; take many points with jax.vmap" if x.ndim > 1 else ""
+        raise InputError(f"{name}: expected one point of shape (d,), got {x.shape}{hint}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(f"{name}: expected a point of floats, got {x.dtype}")
     return x
@@ -41,23 +37,20 @@ def require_axes(name: str, axes: Sequence[int] | None, coordinates: int) -> tup
     """
     if axes is None:
         return tuple(range(coordinates))
-    found: list[int] = []
+    positive: list[int] = []
     for axis in axes:
         if isinstance(axis, bool) or not isinstance(axis, int):
             raise InputError(f"{name}: expected axes that are integers, got {axis!r}")
         if not -coordinates <= axis < coordinates:
             raise InputError(f"{name}: axis {axis} is out of range for {coordinates} coordinates")
-        found.append(axis % coordinates)
-    if not found or len(set(found)) < len(found):
+        positive.append(axis % coordinates)
+    if not positive or len(set(positive)) < len(positive):
         raise InputError(f"{name}: expected different axes, at least one, got {tuple(axes)}")
-    return tuple(found)
+    return tuple(positive)
 
 
 def checked(
-    name: str,
-    u: PointField,
-    what: str = "one array",
-    shapes: Sequence[tuple[int, ...]] | None = None,
+    name: str, u: PointField, what: str = "one array", shapes: Sequence[tuple] | None = None
 ) -> PointField:
     """Return a function that evaluates `u` and checks the shape of its value.
 
@@ -83,3 +76,8 @@ def checked(
 def direction(x: Float[Array, "d"], axis: int) -> Float[Array, "d"]:
     """The unit vector along `axis`."""
     return jnp.zeros_like(x).at[axis].set(1)
+
+
+def along(u: PointField, v: Float[Array, "d"]) -> PointField:
+    """Directional derivative, x -> (v . grad) u, in one forward pass."""
+    return lambda x: jax.jvp(u, (x,), (v,))[1]
