@@ -195,7 +195,7 @@ def _readers() -> dict[str, Callable[[Path], Any]]:
         "experiment": _read_experiment,
         "metrics": lambda path: _read_in_folder(path, "metrics.jsonl", lambda f: f.metrics.read()),
         "summary": lambda path: _read_in_folder(
-            path, "summary.json", lambda f: was_finished(f.summary, 5)
+            path, "summary.json", lambda folder: read_summary(folder.summary)
         ),
     }
 

@@ -95,9 +95,8 @@ def sample(name: str) -> str:
 def signals(kind: str, held_out: bool, data: Path | None) -> dict[str, Problem]:
     """The signals of a sweep, or of its check, by name; no signal is in both."""
     images = ("chelsea.png", "moon.png") if held_out else ("astronaut.png", "camera.png")
-    small = {"size": (96, 96)}
     builders: dict[str, Callable[[], dict[str, Problem]]] = {
-        "image": lambda: {n: lj.Image(source=sample(n), **small) for n in images},
+        "image": lambda: {n: lj.Image(sample(n), size=(96, 96)) for n in images},
         "audio": lambda: _sounds(held_out, data),
     }
     for name in ("denoising", "inpainting", "super_resolution", "multi_frame_super_resolution"):

@@ -274,7 +274,7 @@ def _similarities(row: Row) -> list[str]:
 
 
 def _label(problem: inverse.CT) -> str:
-    return f"{Path(problem.source).stem}, {problem.size} x {problem.size}"
+    return f"{Path(str(problem.source)).stem}, {problem.size} x {problem.size}"
 
 
 # Stage: caption, header, cells of the scores.
