@@ -37,8 +37,6 @@ from lrnn_jax.io import exists
 from lrnn_jax.io.safetensors import load_tree
 from lrnn_jax.training import Training, precision_context
 
-__all__ = ["main"]
-
 _BAD_INPUT = 2
 _UNSOUND = 1
 _INTERRUPTED = 130

@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["count_parameters", "first_difference", "named_leaves"]
-
 
 def named_leaves(tree: Any) -> dict[str, Any]:
     """The leaves of a tree, keyed by their path, e.g. {"head/weight": ...}."""

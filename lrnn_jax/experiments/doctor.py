@@ -11,8 +11,6 @@ import numpy as np
 
 from lrnn_jax.models import LRNN
 
-__all__ = ["check_core_layer", "check_installation", "check_product_reduction"]
-
 _PACKAGES = ("lrnn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 

@@ -5,8 +5,6 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-__all__ = ["BarDisplay", "LineDisplay", "SilentDisplay", "display_for"]
-
 
 def _text(step: int, steps: int, values: dict[str, float], rate: float) -> str:
     left = (steps - step) / rate

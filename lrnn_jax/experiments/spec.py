@@ -24,21 +24,6 @@ from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
 
-__all__ = [
-    "MODELS",
-    "PROBLEMS",
-    "ConfigTable",
-    "Experiment",
-    "config_path",
-    "configs",
-    "experiment_from",
-    "field_help",
-    "merge",
-    "read_table",
-    "table_of",
-    "write_table",
-]
-
 _LARGEST = 10**6  # largest size of an experiment file in bytes
 
 MODELS: dict[str, type] = {

@@ -9,8 +9,6 @@ from lrnn_jax.errors import InputError
 if sys.platform != "win32":
     import resource
 
-__all__ = ["available_memory", "require_memory"]
-
 
 def require_memory(source: str | Path, num_bytes: int) -> None:
     """Check that an allocation fits into the memory that is free.

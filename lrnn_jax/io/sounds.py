@@ -8,12 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.containers import require_whole
+from lrnn_jax.io.containers import require_complete
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
-
-__all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
 
 CHORD = "chord"
 """Name of a synthetic sound: two seconds of a C major chord with four partials, at 8 kHz."""
@@ -42,7 +40,7 @@ def read_sound(source: str) -> Sound:
         return _chord()
     path = Path(source)
     content = read_bytes(path)
-    require_whole(content, source)
+    require_complete(content, source)
     try:
         info = soundfile.info(_Content(content))
         # float64 samples, and the mask of finite samples

@@ -16,15 +16,6 @@ if TYPE_CHECKING:  # lrnn_jax.diagnostics imports this package
     from lrnn_jax.diagnostics.products import Spectrum
     from lrnn_jax.diagnostics.variance import LayerVariance
 
-__all__ = [
-    "draw_activations",
-    "draw_effective_rank",
-    "draw_relevance",
-    "draw_spectrum",
-    "draw_variance",
-    "make_panels",
-]
-
 _BANDS = 3  # maximum number of layers with a readable percentile band
 _TICKED = 6  # maximum number of components with readable sums and differences
 _START = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}

@@ -14,18 +14,6 @@ from matplotlib.patches import Patch
 
 from lrnn_jax.io import atomic
 
-__all__ = [
-    "save_figure",
-    "write_confusion",
-    "write_curves",
-    "write_error_map",
-    "write_frame_scores",
-    "write_predictions",
-    "write_slices",
-    "write_sound_error",
-]
-
-
 _MOST_NAMED = 30  # maximum number of classes with readable names and counts
 # In characters; longer text would widen the figure until it might not fit into memory.
 _LONGEST_TITLE, _LONGEST_CLASS = 80, 40

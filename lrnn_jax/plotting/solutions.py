@@ -18,8 +18,6 @@ from lrnn_jax.domains import Box
 from lrnn_jax.io import atomic
 from lrnn_jax.plotting.figures import save_figure
 
-__all__ = ["SolutionGrid", "write_solution", "write_values"]
-
 _SIGNED, _SIZES = "RdBu_r", "magma"  # colour maps of signed values and of magnitudes
 _PROFILES = 4
 _FRAMES = 50
