@@ -44,9 +44,8 @@ def draw_relevance(axes: Axes, shares: Sequence[Float[np.ndarray, "k r"]]) -> No
         if len(shares) <= _BANDS:
             axes.fill_between(place, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.axhline(100 / k, label="even split", **_START)
-    axes.set_title("What the components carry")
+    axes.set(title="Relevance of the components", ylabel="share of the variance (%)")
     axes.set_xlabel("component of a neuron, most relevant first")
-    axes.set_ylabel("share of the variance (%)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     title = "median, 80 % of neurons" if len(shares) <= _BANDS else "median neuron"
@@ -61,10 +60,8 @@ def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int
     for x, rank in zip(place[:24], ranks, strict=False):
         text = {"ha": "center", "va": "top", "color": "white", "fontsize": 8}
         axes.annotate(f"{rank:.3g}", (x, rank), (0, -3), textcoords="offset points", **text)
-    axes.set_title("Dimensions that a layer fills")
-    axes.set_ylabel("dimensions")
-    axes.set_xlim(-0.7, len(ranks) - 0.3)
-    axes.set_ylim(0, 1.3 * max(widths))
+    axes.set(title="Effective rank of the layers", ylabel="dimensions")
+    axes.set(xlim=(-0.7, len(ranks) - 0.3), ylim=(0, 1.3 * max(widths)))
     _layer_axis(axes, [str(index) for index in range(len(ranks))])
     axes.legend(loc="upper right", ncols=2, fontsize=8)
 
@@ -87,9 +84,7 @@ def draw_spectrum(axes: Axes, spectrum: "Spectrum", title: str) -> None:
     for row, (label, (places, colour)) in enumerate(ticks.items()):
         height = np.full(len(places), top * 3 / 1.8**row)
         axes.plot(places, height, "|", markersize=9, color=colour, label=label)
-    axes.set_title(title)
-    axes.set_xlabel("frequency (periods per unit of x)")
-    axes.set_ylabel("amplitude")
+    axes.set(title=title, xlabel="frequency (periods per unit of x)", ylabel="amplitude")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize=8)
 
@@ -98,32 +93,29 @@ def draw_activations(
     axes: Axes,
     learned: Sequence["LearnedActivation"],
     initial: Sequence["LearnedActivation"],
-    met: Float[np.ndarray, "g m"],
+    inputs: Float[np.ndarray, "g m"],
 ) -> None:
     """Plots the learned and initial activations of one layer over the range of their inputs."""
-    low, high = float(met.min()), float(met.max())
+    low, high = float(inputs.min()), float(inputs.max())
     margin = 0.25 * max(high - low, 1e-3)
     ends = np.array([low - margin, high + margin])
     axes.axvspan(low, high, color="C2", alpha=0.1, linewidth=0, label="98 % of its inputs")
-    for index, rho in enumerate(initial[:1]):
+    for rho in initial[:1]:
         z = _points(rho, ends)
-        axes.plot(z, rho(z), label="start" if index == 0 else None, **_START)
+        axes.plot(z, rho(z), label="start", **_START)
     alpha = max(0.15, len(learned) ** -0.5)
     for index, rho in enumerate(learned):
         z = _points(rho, ends)
-        label = "learned" if index == 0 else None
-        axes.plot(z, rho(z), color="C0", linewidth=1.4, alpha=alpha, label=label)
+        labels = ("learned", "knots") if index == 0 else (None, None)
+        axes.plot(z, rho(z), color="C0", linewidth=1.4, alpha=alpha, label=labels[0])
         if rho.exact and len(learned) <= 4:
             inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
-            knots = rho.knots[inside]
-            mark = "knots" if index == 0 else None
-            axes.plot(knots, rho.values[inside], "o", markersize=4, color="C3", label=mark)
-    axes.set_xlim(*ends)
+            knots, values = rho.knots[inside], rho.values[inside]
+            axes.plot(knots, values, "o", markersize=4, color="C3", label=labels[1])
     count = "" if len(learned) == 1 else f", {len(learned)} activations"
-    axes.set_title(learned[0].where.replace("_", " ") + count)
+    title = learned[0].where.replace("_", " ") + count
+    axes.set(title=title, xlabel="input z", ylabel="rho(z)", xlim=ends)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel("input z")
-    axes.set_ylabel("rho(z)")
     axes.grid(alpha=0.3)
 
 
@@ -135,22 +127,20 @@ def draw_variance(
     initial: "LayerVariance | None",
 ) -> None:
     """Plots one variance, "output" or "gradient", over the layers."""
-    courses = {"start": (initial, _START), "trained": (final, {"color": "C0"})}
-    seen = [1.0]
-    for label, (variance, style) in courses.items():
+    curves = {"start": (initial, _START), "trained": (final, {"color": "C0"})}
+    plotted = [1.0]
+    for label, (variance, style) in curves.items():
         if variance is not None:
-            course = getattr(variance, name)
-            shown = np.where(np.isfinite(course) & (course > 0), course, np.nan)
-            seen += list(shown[np.isfinite(shown)])
-            axes.plot(shown, marker="o", markersize=4, label=label, **style)
-    axes.set_yscale("log")
-    axes.set_ylim(0.3 * min(seen), 3 * max(seen) * (max(seen) / min(seen)) ** 0.25)
-    title, label = {
-        "output": ("Signal through the layers", "variance of a layer's output"),
-        "gradient": ("Gradient through the layers", "variance of the gradient there"),
-    }[name]
-    axes.set_title(title)
-    axes.set_ylabel(label)
+            values = getattr(variance, name)
+            values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+            plotted += list(values[np.isfinite(values)])
+            axes.plot(values, marker="o", markersize=4, label=label, **style)
+    low, high = min(plotted), max(plotted)
+    axes.set(yscale="log", ylim=(0.3 * low, 3 * high * (high / low) ** 0.25))
+    if name == "output":
+        axes.set(title="Signal through the layers", ylabel="variance of a layer's output")
+    else:
+        axes.set(title="Gradient through the layers", ylabel="variance of the gradient there")
     axes.grid(alpha=0.3)
     _layer_axis(axes, layers)
     axes.legend(loc="upper center", ncols=2, fontsize=8)
