@@ -5,16 +5,13 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+_HIDDEN = ("step", "seconds")
+
 
 def _text(step: int, steps: int, values: dict[str, float], rate: float) -> str:
-    left = (steps - step) / rate
     shown = [f"{name} {_number(value)}" for name, value in values.items() if name not in _HIDDEN]
-    return "  ".join(
-        [f"step {step}/{steps}", *shown, f"{rate:.3g} steps/s", f"{_clock(left)} left"]
-    )
-
-
-_HIDDEN = ("step", "seconds")
+    costs = [f"{rate:.3g} steps/s", f"{_clock((steps - step) / rate)} left"]
+    return "  ".join([f"step {step}/{steps}", *shown, *costs])
 
 
 def _number(value: float) -> str:
@@ -31,11 +28,8 @@ class BarDisplay:
     """Show a progress bar: step, loss, scores, steps per second, time left."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
-            console=console,
-        )
+        columns = BarColumn(bar_width=24), TextColumn("{task.description}")
+        self._progress = Progress(*columns, console=console)
 
     def begin(self, step: int, steps: int) -> None:
         self._steps = steps
@@ -50,7 +44,20 @@ class BarDisplay:
         self._progress.stop()
 
 
-class LineDisplay:
+class SilentDisplay:
+    """Show nothing."""
+
+    def begin(self, step: int, steps: int) -> None:
+        pass
+
+    def update(self, step: int, values: dict[str, float], rate: float) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class LineDisplay(SilentDisplay):
     """Print the same values as lines: at most one line in `every` seconds, and the last step."""
 
     def __init__(self, every: float = 10.0) -> None:
@@ -64,22 +71,6 @@ class LineDisplay:
         if now - self._shown >= self._every or step == self._steps:
             self._shown = now
             print(_text(step, self._steps, values, rate), flush=True)
-
-    def end(self) -> None:
-        pass
-
-
-class SilentDisplay:
-    """Show nothing."""
-
-    def begin(self, step: int, steps: int) -> None:
-        pass
-
-    def update(self, step: int, values: dict[str, float], rate: float) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
 
 
 def display_for(console: Console) -> BarDisplay | LineDisplay:
