@@ -156,11 +156,10 @@ def _decode(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     del options
-    specs = {"models": MODELS, "problems": PROBLEMS}
-    texts = {title: {n: _summary(k) for n, k in known.items()} for title, known in specs.items()}
-    texts["configs"] = {
-        name: path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        for name, path in configs().items()
+    texts = {
+        "models": {name: _summary(kind) for name, kind in MODELS.items()},
+        "problems": {name: _summary(kind) for name, kind in PROBLEMS.items()},
+        "configs": {name: _first_comment(path) for name, path in configs().items()},
     }
     width = max(len(name) for lines in texts.values() for name in lines)
     for title, lines in texts.items():
@@ -168,6 +167,10 @@ def _list(options: argparse.Namespace) -> int:
         for name, text in lines.items():
             print(f"  {name:<{width}}  {text}")
     return 0
+
+
+def _first_comment(config: Path) -> str:
+    return config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
 def _summary(kind: type) -> str:

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,18 +35,9 @@ def check_installation() -> Iterator[tuple[str, bool]]:
 
 def check_core_layer(implementation: str) -> tuple[float, float]:
     """Return the largest error of a jitted layer of 64 neurons at 1,024 points, and its bound."""
-    model = LRNN(
-        in_dim=3,
-        out_dim=1,
-        depth=1,
-        rank=64,
-        components=8,
-        hidden=8,
-        omega0=3.0,
-        activation="sin",
-        norm="none",
-        implementation=implementation,  # pyright: ignore[reportArgumentType]
-    )
+    fields: Any = {"depth": 1, "rank": 64, "components": 8, "hidden": 8, "omega0": 3.0}
+    fields |= {"activation": "sin", "norm": "none", "implementation": implementation}
+    model = LRNN(in_dim=3, out_dim=1, **fields)
     params_key, x_key = jax.random.split(jax.random.key(0))
     params = model.init(params_key)
     x = jax.random.normal(x_key, (1024, 3))

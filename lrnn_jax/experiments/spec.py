@@ -1,6 +1,5 @@
 """Experiment files: strict decoding of TOML to three typed objects, and encoding to TOML."""
 
-import collections.abc
 import dataclasses
 import importlib
 import inspect
@@ -241,22 +240,19 @@ def _imported(section: str, path: str) -> type:
     """
     module, _, names = path.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        kind: Any = importlib.import_module(module)
         for name in names.split("."):
-            found = getattr(found, name)
+            kind = getattr(kind, name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{section}.kind: cannot import {path!r}: {error}") from error
     protocol = {"model": Model, "problem": Problem}[section]
-    if (
-        not isinstance(found, type)
-        or not dataclasses.is_dataclass(found)
-        or missing_members(found, protocol)
-    ):
+    is_dataclass = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    if not is_dataclass or missing_members(kind, protocol):
         raise InputError(
             f"{section}.kind: {path!r} is no dataclass with the members of "
             f"lrnn_jax.typing.{protocol.__name__}"
         )
-    return found
+    return kind
 
 
 def _name(cls: type, section: str, registry: dict[str, type]) -> str:
@@ -277,11 +273,7 @@ def _name(cls: type, section: str, registry: dict[str, type]) -> str:
 
 
 def _section(section: str, spec: Any, registry: dict[str, type]) -> ConfigTable:
-    """Encode the kind and the fields of a dataclass for TOML; fields that are None are omitted.
-
-    Raises:
-      InputError: a value cannot be written to TOML.
-    """
+    """Encode the kind and the fields of a dataclass for TOML; fields that are None are omitted."""
     kind = {"kind": _name(type(spec), section, registry)} if registry else {}
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     return kind | {n: _to_toml(n, value) for n, value in fields.items() if value is not None}
@@ -298,17 +290,16 @@ def _to_toml(name: str, value: Any) -> Any:
 
 
 def _decode(section: str, table: ConfigTable, kind: type) -> Any:
-    chosen = ("kind",) if section != "training" else ()  # `_kind` has read it already
-    values = {name: value for name, value in table.items() if name not in chosen}
+    values = dict(table)
+    if section != "training":
+        values.pop("kind", None)  # `_kind` has read it already
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:
             raise InputError(f"unknown field {section}.{name}; {suggest(name, known)}")
     hints = typing.get_type_hints(kind)
     try:
-        return kind(
-            **{name: _structure(name, value, hints[name]) for name, value in values.items()}
-        )
+        return kind(**{name: _structure(name, values[name], hints[name]) for name in values})
     except InputError as error:
         raise InputError(f"{section}.{error}") from error
 
@@ -329,8 +320,6 @@ def _is_a(value: Any, hint: Any) -> bool:
         if arguments[-1] is ...:
             return all(_is_a(entry, arguments[0]) for entry in value)
         return len(value) == len(arguments) and all(map(_is_a, value, arguments))
-    if origin is collections.abc.Callable:
-        return False
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is hint

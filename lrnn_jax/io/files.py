@@ -81,17 +81,12 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
         try:
             yield temporary
-            _synchronise(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
             _synchronise_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _synchronise(path: Path) -> None:
-    """Wait until the content of a file is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _synchronise_folder(path: Path) -> None:

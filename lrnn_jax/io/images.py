@@ -121,11 +121,7 @@ def _decode_by_pillow(image: Any, path: Path) -> np.ndarray:
 
 
 def _require_pixels(path: Path, values: int, itemsize: int, more: int = 0) -> None:
-    """Check the memory for decoded values, two copies, their float64 array, and `more` bytes.
-
-    Raises:
-      InputError: there is not enough free memory.
-    """
+    """Check the memory for decoded values, two copies, their float64 array, and `more` bytes."""
     require_memory(path, values * (8 + 3 * itemsize) + more)
 
 
@@ -163,9 +159,6 @@ def _check_jpeg_segments(content: bytes, page: Any, path: Path) -> None:
     """Check that the JPEG streams of a TIFF are complete and fit into its strips or tiles.
 
     Otherwise a decoder would fill in missing data, or allocate the size that a stream declares.
-
-    Raises:
-      InputError: a stream is cut short, or larger than its strip or tile.
     """
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else page.shape[:2]
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):

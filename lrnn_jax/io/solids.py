@@ -72,7 +72,6 @@ def read_mesh(source: str) -> Any:
 
 
 def _mesh(trimesh: Any, content: bytes, kind: str, source: str) -> Any:
-    """Return the closed surface in a file, translated and scaled."""
     with decoding(source, "mesh"):
         # Load from memory and without materials, so that no file it refers to is opened.
         mesh = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", skip_materials=True)

@@ -50,7 +50,15 @@ def read_sound(source: str) -> Sound:
         raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error
     if len(samples) != info.frames:
         raise InputError(f"{source} is cut short: {len(samples)} of {info.frames} samples")
-    _check(samples, source)
+    if len(samples) < 2:
+        raise InputError(f"{source} has {len(samples)} samples: expected 2 or more")
+    bad = np.argwhere(~np.isfinite(samples))
+    if len(bad):
+        raise InputError(
+            f"{source} has {len(bad)} values that are not finite, the first at sample {bad[0][0]}"
+        )
+    if not samples.any():
+        raise InputError(f"{source} is silent: expected a sample other than zero")
     return Sound(samples, rate, info.subtype)
 
 
@@ -65,10 +73,8 @@ def write_wav(path: Path, sound: Sound) -> Path:
     if not np.isfinite(sound.samples).all():
         raise InputError(f"cannot write {path}: it would hold values that are not finite")
     subtype = sound.subtype if sound.subtype in _WAV_FORMATS else "PCM_16"
-    buffer = io.BytesIO()
-    extra("soundfile", "audio").write(
-        buffer, sound.samples, sound.rate, format="WAV", subtype=subtype
-    )
+    buffer, soundfile = io.BytesIO(), extra("soundfile", "audio")
+    soundfile.write(buffer, sound.samples, sound.rate, format="WAV", subtype=subtype)
     return write_bytes(path, buffer.getvalue())
 
 
@@ -80,18 +86,6 @@ class _Content(io.BytesIO):
             return super().seek(offset, whence)
         except (ValueError, OverflowError):  # libsndfile compares the position and reports an error
             return self.tell()
-
-
-def _check(samples: np.ndarray, source: str) -> None:
-    if len(samples) < 2:
-        raise InputError(f"{source} has {len(samples)} samples: expected 2 or more")
-    bad = np.argwhere(~np.isfinite(samples))
-    if len(bad):
-        raise InputError(
-            f"{source} has {len(bad)} values that are not finite, the first at sample {bad[0][0]}"
-        )
-    if not samples.any():
-        raise InputError(f"{source} is silent: expected a sample other than zero")
 
 
 def _chord() -> Sound:

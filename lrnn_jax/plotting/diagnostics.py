@@ -35,21 +35,24 @@ def make_panels(panels: int, columns: int, wide_first: bool = False) -> tuple[Fi
 
 def draw_relevance(axes: Axes, shares: Sequence[Float[np.ndarray, "k r"]]) -> None:
     """Plots the sorted relevance in each layer: median and 10-90 % band over its neurons."""
-    k = len(shares[0])
+    k, count = len(shares[0]), len(shares)
+    place = np.arange(1, k + 1)
     for index, share in enumerate(shares):
         ranked = -np.sort(-100 * share, axis=0)
         low, median, high = np.percentile(ranked, (10, 50, 90), axis=1)
-        place, colour = np.arange(1, k + 1), _colour(index, len(shares))
+        # More than four layers are drawn in a gradient.
+        colour: Any = f"C{index}" if count <= 4 else (0.1, 0.9 * index / count, 0.8, 1.0)
         axes.plot(place, median, "o-", markersize=3, color=colour, label=f"layer {index}")
-        if len(shares) <= _BANDS:
+        if count <= _BANDS:
             axes.fill_between(place, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.axhline(100 / k, label="even split", **_START)
     axes.set(title="Relevance of the components", ylabel="share of the variance (%)")
     axes.set_xlabel("component of a neuron, most relevant first")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    title = "median, 80 % of neurons" if len(shares) <= _BANDS else "median neuron"
-    axes.legend(title=title, **_legend(len(shares)))
+    title = "median, 80 % of neurons" if count <= _BANDS else "median neuron"
+    size = 8 if count <= 6 else 6
+    axes.legend(title=title, fontsize=size, ncols=1 + count // 8, title_fontsize=8)
 
 
 def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int]) -> None:
@@ -150,15 +153,6 @@ def _points(rho: "LearnedActivation", ends: Float[np.ndarray, "2"]) -> Float[np.
     """Points at which a piecewise linear curve must be evaluated to be drawn exactly."""
     inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
     return np.concatenate([ends[:1], rho.knots[inside], ends[1:]])
-
-
-def _colour(index: int, count: int) -> Any:
-    """The colour of a layer; more than four layers use a gradient."""
-    return f"C{index}" if count <= 4 else (0.1, 0.9 * index / count, 0.8, 1.0)
-
-
-def _legend(entries: int) -> dict[str, Any]:
-    return {"fontsize": 8 if entries <= 6 else 6, "ncols": 1 + entries // 8, "title_fontsize": 8}
 
 
 def _layer_axis(axes: Axes, names: Sequence[str]) -> None:

@@ -19,8 +19,7 @@ from lrnn_jax.io import atomic
 from lrnn_jax.plotting.figures import save_figure
 
 _SIGNED, _SIZES = "RdBu_r", "magma"  # colour maps of signed values and of magnitudes
-_PROFILES = 4
-_FRAMES = 50
+_PROFILES, _FRAMES = 4, 50  # number of profiles; maximum number of animation frames
 
 Panel = tuple[str, np.ndarray, str]
 """Title, values on a plane, colour map."""
@@ -102,8 +101,8 @@ def _write_maps(solution: SolutionGrid, path: Path) -> Path:
         for panel in line[len(panels) :]:
             panel.set_axis_off()
         tops = _tops(panels)
-        for panel, (title, plane, colours) in zip(line, panels, strict=False):
-            _draw_plane(figure, panel, solution, (title, plane, colours), tops[title])
+        for panel, content in zip(line, panels, strict=False):
+            _draw_plane(panel, solution, content, tops[content[0]])
     if len(solution.shape) > 2:
         figure.suptitle(_cut(solution), fontsize=10)
     return save_figure(figure, path)
@@ -126,28 +125,21 @@ def _tops(panels: list[Panel]) -> dict[str, float]:
     return tops | {title: shared for title, _, colours in panels if colours == _SIGNED}
 
 
-def _draw_plane(
-    figure: Figure, axes: Any, solution: SolutionGrid, panel: Panel, top: float
-) -> None:
+def _draw_plane(axes: Any, solution: SolutionGrid, panel: Panel, top: float) -> None:
     """Draws one map; for (x, t), time is the horizontal axis."""
     title, plane, colours = panel
     low, high, names = solution.domain.low, solution.domain.high, solution.names
     across, up = (1, 0) if solution.time and len(solution.shape) == 2 else (0, 1)
     shown = plane if across == 1 else plane.T
-    image = axes.imshow(
-        shown,
-        origin="lower",
-        aspect="auto",
-        extent=(low[across], high[across], low[up], high[up]),
-        cmap=colours,
-        vmin=-top if colours == _SIGNED else 0,
-        vmax=top,
-    )
+    extent = (low[across], high[across], low[up], high[up])
+    bottom = -top if colours == _SIGNED else 0
+    style = {"origin": "lower", "aspect": "auto", "cmap": colours}
+    image = axes.imshow(shown, extent=extent, vmin=bottom, vmax=top, **style)
     axes.set_title(title, fontsize=10)
     axes.set(xlabel=names[across], ylabel=names[up])
     numbers = ScalarFormatter()
     numbers.set_powerlimits((-2, 3))
-    figure.colorbar(image, ax=axes, format=numbers)
+    axes.figure.colorbar(image, ax=axes, format=numbers)
 
 
 def _cut(solution: SolutionGrid) -> str:
@@ -155,7 +147,7 @@ def _cut(solution: SolutionGrid) -> str:
     fixed = solution.names[2:]
     low, high = solution.domain.low[2:], solution.domain.high[2:]
     places = [
-        f"{name} = {b:g}" if solution.time and name == "t" else f"{name} = {(a + b) / 2:g}"
+        f"{name} = {b if solution.time and name == 't' else (a + b) / 2:g}"
         for name, a, b in zip(fixed, low, high, strict=True)
     ]
     return "at " + ", ".join(places)
@@ -219,10 +211,10 @@ def _write_animation(solution: SolutionGrid, path: Path) -> Path:
     for artist in (title, *(artist for artist, _, _ in moving)):
         artist.set_animated(True)
     canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)
+    background = canvas.copy_from_bbox(figure.bbox)
 
     def frame(index: int) -> Image.Image:
-        canvas.restore_region(still)
+        canvas.restore_region(background)
         for artist, setter, values in moving:
             setter(values[index])
             panel.draw_artist(artist)
@@ -230,12 +222,11 @@ def _write_animation(solution: SolutionGrid, path: Path) -> Path:
         panel.draw_artist(title)
         return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
-    chosen = np.unique(np.linspace(0, len(times) - 1, _FRAMES).round().astype(int))
-    first, *others = map(frame, chosen)
+    indices = np.unique(np.linspace(0, len(times) - 1, _FRAMES).round().astype(int))
+    first, *others = map(frame, indices)
+    options = {"save_all": True, "append_images": others, "duration": 66, "loop": 0}
     with atomic(path) as temporary:
-        first.save(
-            temporary, format="GIF", save_all=True, append_images=others, duration=66, loop=0
-        )
+        first.save(temporary, format="GIF", **options)
     return path
 
 
@@ -260,16 +251,14 @@ def _moving_line(solution: SolutionGrid, panel: Axes) -> Moving:
 
 
 def _moving_map(solution: SolutionGrid, panel: Axes) -> Moving:
-    """Draws the solution as a map."""
     low, high, top = solution.domain.low, solution.domain.high, _largest(solution)
     extent = (low[0], high[0], low[1], high[1])
     frames = np.swapaxes(solution.series(solution.value[:, 0]), 1, 2)
-    shown = panel.imshow(
-        frames[0], origin="lower", extent=extent, cmap=_SIGNED, vmin=-top, vmax=top
-    )
+    style = {"origin": "lower", "cmap": _SIGNED}
+    image = panel.imshow(frames[0], extent=extent, vmin=-top, vmax=top, **style)
     panel.set_ylabel(solution.names[1])
-    panel.figure.colorbar(shown, ax=panel, label=solution.components[0])
-    return [(shown, shown.set_data, frames)]
+    panel.figure.colorbar(image, ax=panel, label=solution.components[0])
+    return [(image, image.set_data, frames)]
 
 
 def _largest(solution: SolutionGrid) -> float:
