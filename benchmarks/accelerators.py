@@ -340,7 +340,7 @@ def photograph(options: Options) -> Part:
     """kodim05 at full size: 2,000 passes in batches of 65,536 pixels, the first setting of each."""
     source = options.signal("kodim05.png")
     if source is not None:
-        yield from _first_settings(options, "picture", "psnr", source=source, side=768)
+        yield from _first_settings(options, "image", "psnr", source=source, side=768)
 
 
 def sound(options: Options) -> Part:

@@ -181,7 +181,8 @@ CAPTIONS = {
     "efficiency": "Poisson by plain Adam, 1,500 steps, every model at the best of its sweep",
 }
 HEADER = (
-    "model and problem | parameters | median (best .. worst) of seeds | oracle-best | seconds a run"
+    "model and problem | parameters | median (best .. worst) of seeds | oracle-best "
+    "| seconds per run"
 )
 PUBLISHED = {
     "beta 20": "1.9e-2 (L-BFGS, re-run)",

@@ -254,7 +254,7 @@ def _moving_map(solution: SolutionGrid, panel: Axes) -> Moving:
     low, high, top = solution.domain.low, solution.domain.high, _largest(solution)
     extent = (low[0], high[0], low[1], high[1])
     frames = np.swapaxes(solution.series(solution.value[:, 0]), 1, 2)
-    style = {"origin": "lower", "cmap": _SIGNED}
+    style: dict[str, Any] = {"origin": "lower", "cmap": _SIGNED}
     image = panel.imshow(frames[0], extent=extent, vmin=-top, vmax=top, **style)
     panel.set_ylabel(solution.names[1])
     panel.figure.colorbar(image, ax=panel, label=solution.components[0])
