@@ -44,7 +44,7 @@ import numpy as np
 import skimage.transform
 import sweeps
 from common import FOLDER, Results, Row
-from sweeps import Case, Study, cases, study_parser, trials
+from sweeps import Case, Study, at_rates, cases, study_parser, trials
 
 import lrnn_jax as lj
 from lrnn_jax import inverse
@@ -99,7 +99,7 @@ def _restricted(options: argparse.Namespace, case: Case) -> Case:
 
 def rates(steps: int, *values: float) -> list[lj.Training]:
     """Adam at each of the rates, which are multiplied by 0.8 every tenth of the steps (papers)."""
-    return _at_rates(lj.Training(steps=steps, decay_every=max(1, steps // 10)), *values)
+    return at_rates(lj.Training(steps=steps, decay_every=max(1, steps // 10)), *values)
 
 
 def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
@@ -183,7 +183,7 @@ def image_cases(options: argparse.Namespace) -> Iterator[Case]:
         )
         family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=channels)
         nestnets = family(lj.NestNet, "width", frequencies=[20, 10])
-        models = {"NestNet": trials(nestnets, *_at_rates(training, 1e-2, 2e-2))}
+        models = {"NestNet": trials(nestnets, *at_rates(training, 1e-2, 2e-2))}
         models |= _baselines(2, channels, size, training)
         label = f"{Path(source).stem}, {part} {wide} x {high}"
         yield from cases("image", label, problem, models)
@@ -228,7 +228,7 @@ def _baselines(
 ) -> dict[str, tuple[sweeps.Choice, ...]]:
     """The baselines of NestNet: four settings of each, at their authors' rates and higher ones."""
     family = functools.partial(sweeps.family, size=size, in_dim=in_dim, out_dim=out_dim)
-    at = functools.partial(_at_rates, training)
+    at = functools.partial(at_rates, training)
     return {
         "SIREN": trials(family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0]), *at(1e-3, 2e-3)),
         "WIRE": trials(family(lj.Wire, "width", omega0=[20.0, 10.0], sigma0=10.0), *at(5e-3, 1e-2)),
@@ -236,10 +236,6 @@ def _baselines(
             family(lj.LRNN, "rank", components=16, omega0=[30.0, 15.0]), *at(3e-3, 1e-2)
         ),
     }
-
-
-def _at_rates(training: lj.Training, *values: float) -> list[lj.Training]:
-    return [dataclasses.replace(training, learning_rate=value) for value in values]
 
 
 CASES = {"audio": audio_cases, "ct": ct_cases, "image": image_cases, "solid": solid_cases}

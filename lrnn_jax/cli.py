@@ -135,7 +135,7 @@ def _compilation_cache(folder: Path | None) -> Iterator[None]:
     finally:
         for name, value in old.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()
+        compilation_cache.reset_cache()  # JAX would go on to use the cache that it has opened
 
 
 def _decode(options: argparse.Namespace) -> int:
@@ -265,6 +265,10 @@ def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict
 class _Parser(argparse.ArgumentParser):
     """An argument parser with errors of one line, which suggest the most similar option."""
 
+    def __init__(self, **options: Any) -> None:
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**options)
+
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         options, rest = self.parse_known_args(args, namespace)
         if rest:
@@ -276,11 +280,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="lrnn-jax",
-        description="Fit networks whose activations are learned.",
-        allow_abbrev=False,
-    )
+    parser = _Parser(prog="lrnn-jax", description="Fit networks whose activations are learned.")
     parser.add_argument("--version", action="version", version=version("lrnn-jax"))
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     fit = _add(verbs, "fit", _fit, _FIT_HELP)
@@ -309,13 +309,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(verbs: Any, name: str, action: Any, text: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
-        name,
-        help=text.splitlines()[0],
-        description=text,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    verb = verbs.add_parser(name, help=text.splitlines()[0], description=text)
     verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verb.set_defaults(action=action)
     return verb

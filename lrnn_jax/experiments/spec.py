@@ -99,11 +99,9 @@ def experiment_from(table: ConfigTable) -> Experiment:
     _check_sections(table)
     problem = _decode("problem", table.get("problem", {}), _kind("problem", table, PROBLEMS))
     training = _decode("training", table.get("training", {}), Training)
-    model_table = dict(table.get("model", {}))
-    for name in ("in_dim", "out_dim"):
-        if name not in model_table:
-            model_table[name] = getattr(problem, name)
-    model = _decode("model", model_table, _kind("model", table, MODELS))
+    fields = table.get("model", {})
+    fields = fields | {n: getattr(problem, n) for n in ("in_dim", "out_dim") if n not in fields}
+    model = _decode("model", fields, _kind("model", table, MODELS))
     return Experiment(model=model, problem=problem, training=training)
 
 

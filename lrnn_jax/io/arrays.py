@@ -60,6 +60,7 @@ def _array(file: Any, size: int, source: str) -> np.ndarray:
             f"of {num_bytes}"
         )
     require_memory(source, 2 * num_bytes)
+    # Through a bytearray, because an array over `bytes` is read-only.
     flat = np.frombuffer(bytearray(file.read(num_bytes)), dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
