@@ -8,12 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.containers import require_whole
+from lrnn_jax.io.containers import require_complete
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
-
-__all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
 
 CHORD = "chord"
 """Name of a synthetic sound: two seconds of a C major chord with four partials, at 8 kHz."""
@@ -42,7 +40,7 @@ def read_sound(source: str) -> Sound:
         return _chord()
     path = Path(source)
     content = read_bytes(path)
-    require_whole(content, source)
+    require_complete(content, source)
     try:
         info = soundfile.info(_Content(content))
         # float64 samples, and the mask of finite samples
@@ -52,7 +50,15 @@ def read_sound(source: str) -> Sound:
         raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error
     if len(samples) != info.frames:
         raise InputError(f"{source} is cut short: {len(samples)} of {info.frames} samples")
-    _check(samples, source)
+    if len(samples) < 2:
+        raise InputError(f"{source} has {len(samples)} samples: expected 2 or more")
+    bad = np.argwhere(~np.isfinite(samples))
+    if len(bad):
+        raise InputError(
+            f"{source} has {len(bad)} values that are not finite, the first at sample {bad[0][0]}"
+        )
+    if not samples.any():
+        raise InputError(f"{source} is silent: expected a sample other than zero")
     return Sound(samples, rate, info.subtype)
 
 
@@ -67,10 +73,8 @@ def write_wav(path: Path, sound: Sound) -> Path:
     if not np.isfinite(sound.samples).all():
         raise InputError(f"cannot write {path}: it would hold values that are not finite")
     subtype = sound.subtype if sound.subtype in _WAV_FORMATS else "PCM_16"
-    buffer = io.BytesIO()
-    extra("soundfile", "audio").write(
-        buffer, sound.samples, sound.rate, format="WAV", subtype=subtype
-    )
+    buffer, soundfile = io.BytesIO(), extra("soundfile", "audio")
+    soundfile.write(buffer, sound.samples, sound.rate, format="WAV", subtype=subtype)
     return write_bytes(path, buffer.getvalue())
 
 
@@ -82,18 +86,6 @@ class _Content(io.BytesIO):
             return super().seek(offset, whence)
         except (ValueError, OverflowError):  # libsndfile compares the position and reports an error
             return self.tell()
-
-
-def _check(samples: np.ndarray, source: str) -> None:
-    if len(samples) < 2:
-        raise InputError(f"{source} has {len(samples)} samples: expected 2 or more")
-    bad = np.argwhere(~np.isfinite(samples))
-    if len(bad):
-        raise InputError(
-            f"{source} has {len(bad)} values that are not finite, the first at sample {bad[0][0]}"
-        )
-    if not samples.any():
-        raise InputError(f"{source} is silent: expected a sample other than zero")
 
 
 def _chord() -> Sound:

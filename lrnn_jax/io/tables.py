@@ -16,8 +16,6 @@ from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes
 from lrnn_jax.io.memory import require_memory
 
-__all__ = ["BUNDLED", "TableData", "read_table_file", "to_number"]
-
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Datasets that are installed with scikit-learn. The target of 'diabetes' is a number; the targets
 of all others are classes."""
@@ -56,9 +54,9 @@ def read_table_file(source: str, target: str | None) -> TableData:
     if target is not None and (bundled or suffix == ".npz"):
         raise InputError(f"target: only a CSV has columns to choose from; leave it out of {source}")
     if bundled:
-        found = getattr(extra("sklearn.datasets", "tabular"), f"load_{source}")()
-        names = tuple(map(str, getattr(found, "feature_names", range(found.data.shape[1]))))
-        return TableData(np.asarray(found.data, np.float64), np.asarray(found.target), names)
+        data = getattr(extra("sklearn.datasets", "tabular"), f"load_{source}")()
+        names = tuple(map(str, getattr(data, "feature_names", range(data.data.shape[1]))))
+        return TableData(np.asarray(data.data, np.float64), np.asarray(data.target), names)
     path = Path(source)
     content = read_bytes(path)
     if suffix == ".npz":
@@ -68,11 +66,11 @@ def read_table_file(source: str, target: str | None) -> TableData:
 
 
 def _from_npz(content: bytes, source: str) -> TableData:
-    found = read_npz(content, source)
-    if not {"x", "y"} <= found.keys():
-        names = ", ".join(found)[:120] or "nothing"
+    arrays = read_npz(content, source)
+    if not {"x", "y"} <= arrays.keys():
+        names = ", ".join(arrays)[:120] or "nothing"
         raise InputError(f"{source} holds {names}: expected arrays x and y")
-    x, y = found["x"], found["y"]
+    x, y = arrays["x"], arrays["y"]
     real = x.dtype == bool or np.issubdtype(x.dtype, np.integer) or x.dtype.kind == "f"
     if x.ndim != 2 or not x.shape[1] or y.shape != x.shape[:1] or not real:
         raise InputError(
