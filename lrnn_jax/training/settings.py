@@ -9,7 +9,7 @@ import jax
 import optax
 
 import lrnn_jax.optimizers as optimizers
-from lrnn_jax.checks import require_at_least, require_choice, require_flag, require_positive
+from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.optimizers.stopping import require_number
 from lrnn_jax.training.early_stopping import EarlyStopping
@@ -91,16 +91,13 @@ class Training:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps", "decay_every", "log_every", "checkpoint_every")
         require_at_least(self, 1, "switch_at", "balance_every", "validate_every")
-        require_choice(self, "optimizer", "precision", "balance", "schedule")
-        require_flag(self, "weight_factorization")
+        check_types(self, "optimizer", "precision", "balance", "schedule", "weight_factorization")
         require_at_least(self, 0, "seed")
         if self.seed >= 2**32:
             raise InputError(f"seed: expected an integer below 2**32, got {self.seed}")
         require_positive(self, "learning_rate", most=1e38)
         require_positive(self, "decay_factor", "subnetwork_rate")
-        for name in ("batch", "chunk", "patience"):
-            if getattr(self, name) is not None:
-                require_at_least(self, 1, name)
+        require_at_least(self, 1, "batch", "chunk", "patience")
         if self.batch is not None and self.optimizer not in ("adam", "soap"):
             raise InputError(
                 f"batch: {self.optimizer!r} needs all points in each step; leave batch out, or "
