@@ -76,7 +76,7 @@ def _header(file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], bool]:
     shape, fortran = header["shape"], header["fortran_order"]
     sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
     if header.keys() != {"descr", "fortran_order", "shape"} or not sizes or len(shape) > 32:
-        raise ValueError("a header that is no array's")
+        raise ValueError("not the header of an array")
     return np.lib.format.descr_to_dtype(header["descr"]), shape, bool(fortran)
 
 
@@ -104,9 +104,9 @@ def read_volume_of_mat(content: bytes, source: str) -> np.ndarray:
         raise InputError(f"cannot read {source}: damaged, or no MATLAB file")
     report = json.loads(answer)
     if report["memory"]:
-        raise InputError(f"{source} would take more than the {int(limit) / 1e9:.1f} GB that it may")
+        raise InputError(f"{source} would take more than the allowed {int(limit) / 1e9:.1f} GB")
     if report["error"]:
         raise InputError(f"cannot read {source}: damaged, or no MATLAB file ({report['error']})")
     if not array:
-        raise InputError(f"{source} holds {report['found']}: expected one array with three axes")
+        raise InputError(f"{source} holds {report['contents']}: expected one array with three axes")
     return read_npy(array, source)

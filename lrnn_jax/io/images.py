@@ -69,7 +69,7 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
     """Decode an image in its display orientation; raise an error if that is not possible."""
     if content.startswith(_PNG) and content[24:25] == b"\x10":
         if b"eXIf" in content:
-            raise InputError(f"{path} is a 16-bit PNG with a rotation mark: save it without one")
+            raise InputError(f"{path} is a 16-bit PNG with EXIF data: save it without them")
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         _require_pixels(path, _PNG_CHANNELS.get(content[25], 4) * width * height, 2)
         import imagecodecs

@@ -138,6 +138,6 @@ def _volume(content: bytes, suffix: str, source: str) -> np.ndarray:
     arrays = {"": read_npy(content, source)} if suffix == ".npy" else read_npz(content, source)
     volumes = [array for array in arrays.values() if array.ndim == 3]
     if len(volumes) != 1:
-        found = ", ".join(f"{name or 'array'} {array.shape}" for name, array in arrays.items())
-        raise InputError(f"{source} holds {found[:120]}: expected one array with three axes")
+        contents = ", ".join(f"{name or 'array'} {array.shape}" for name, array in arrays.items())
+        raise InputError(f"{source} holds {contents[:120]}: expected one array with three axes")
     return volumes[0]

@@ -96,7 +96,7 @@ def _from_csv(content: bytes, source: str, target: str | None) -> TableData:
     header = [name.strip() for name in rows[0]]
     if len(header) < 2:
         raise InputError(
-            f"{source} has one column, '{header[0][:40]}': expected several, with commas"
+            f"{source} has one column, '{header[0][:40]}': expected several, separated by commas"
         )
     chosen = header[-1] if target is None else target
     if chosen not in header:
