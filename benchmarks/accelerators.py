@@ -19,7 +19,6 @@ best score of all evaluations (an oracle, as it needs the ground truth).
 """
 
 import argparse
-import dataclasses
 import functools
 import importlib.util
 import os
@@ -29,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ SIREN = lj.Siren(in_dim=2, out_dim=1)
 Part = Iterator[tuple[str, Callable[[], Row]]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Options:
     """The folder of signals, and whether sizes are reduced."""
 
@@ -157,14 +157,14 @@ def correctness(options: Options) -> Part:
     """
     points = 64 if options.small else 4096
     x = np.random.default_rng(0).uniform(-1, 1, (points, 2))
-    models = {"paper, spder": PAPER, "paper, sin": _with(PAPER, activation="sin"), "h8": WIDE}
+    models = {"paper, spder": PAPER, "paper, sin": replace(PAPER, activation="sin"), "h8": WIDE}
     for name, model in models.items():
         with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(True):
-            literal = _with(model, implementation="reference")
+            literal = replace(model, implementation="reference")
             params = jax.tree.map(np.asarray, literal.init(jax.random.key(0)))
             expected = _value_and_gradient(literal, params, jnp.asarray(x))
         for form in ("reference", "lean", "pallas"):
-            variant = _with(model, implementation=form)
+            variant = replace(model, implementation=form)
             yield f"{name}, {form}", functools.partial(_errors, variant, params, x, expected)
 
 
@@ -192,16 +192,16 @@ def steps(options: Options) -> Part:
     """Steps of every model and implementation, except the fused kernel."""
     models = {
         "SIREN": SIREN,
-        "paper, lean": _with(PAPER, implementation="lean"),
-        "paper, sin, lean": _with(PAPER, implementation="lean", activation="sin"),
-        "paper, lean, bfloat16": _with(PAPER, implementation="lean", compute_dtype="bfloat16"),
-        "paper, literal": _with(PAPER, implementation="reference"),
-        "h8, lean": _with(WIDE, implementation="lean"),
+        "paper, lean": replace(PAPER, implementation="lean"),
+        "paper, sin, lean": replace(PAPER, implementation="lean", activation="sin"),
+        "paper, lean, bfloat16": replace(PAPER, implementation="lean", compute_dtype="bfloat16"),
+        "paper, literal": replace(PAPER, implementation="reference"),
+        "h8, lean": replace(WIDE, implementation="lean"),
         "SPDER": lj.Spder(in_dim=2, out_dim=1),
         "NestNet, height 1 (ReLU)": lj.NestNet(in_dim=2, out_dim=3, height=1),
         "NestNet, height 2": lj.NestNet(in_dim=2, out_dim=3, height=2),
         "NestNet, height 3": lj.NestNet(in_dim=2, out_dim=3, height=3),
-        "h8, literal": _with(WIDE, implementation="reference"),
+        "h8, literal": replace(WIDE, implementation="reference"),
     }
     for name, model in models.items():
         yield name, functools.partial(step_row, options, model)
@@ -209,9 +209,9 @@ def steps(options: Options) -> Part:
 
 def fused(options: Options) -> Part:
     """Steps with the Pallas kernel."""
-    models = {"paper": PAPER, "paper, sin": _with(PAPER, activation="sin"), "h8": WIDE}
+    models = {"paper": PAPER, "paper, sin": replace(PAPER, activation="sin"), "h8": WIDE}
     for name, model in models.items():
-        fused_model = _with(model, implementation="pallas")
+        fused_model = replace(model, implementation="pallas")
         yield f"{name}, pallas", functools.partial(step_row, options, fused_model)
 
 
@@ -243,7 +243,7 @@ def torch(options: Options) -> Part:
     if importlib.util.find_spec("torch") is None:
         print("skipped: PyTorch is not installed", flush=True)
         return
-    models = {"paper, sin": _with(PAPER, activation="sin"), "h8": WIDE, "SIREN": SIREN}
+    models = {"paper, sin": replace(PAPER, activation="sin"), "h8": WIDE, "SIREN": SIREN}
     for name, model in models.items():
         for mode in ("eager", "compiled"):
             yield f"{name}, {mode}", functools.partial(torch_row, options, model, mode)
@@ -265,7 +265,7 @@ def laplacian(options: Options) -> Part:
     for dim, kind in ((2, "LRNN"), (2, "SIREN"), (10, "LRNN"), (10, "SIREN")):
         model: Any = lj.Siren(in_dim=dim, out_dim=1)
         if kind == "LRNN":
-            model = _with(PAPER, in_dim=dim, activation="sin", norm="none")
+            model = replace(PAPER, in_dim=dim, activation="sin", norm="none")
         for method in ("auto", "hessian"):
             name = f"{kind}, d = {dim}, {method}"
             yield name, functools.partial(laplacian_row, options, model, method)
@@ -340,7 +340,7 @@ def photograph(options: Options) -> Part:
     """kodim05 at full size: 2,000 passes in batches of 65,536 pixels, the first setting of each."""
     source = options.signal("kodim05.png")
     if source is not None:
-        yield from _first_settings(options, "picture", "psnr", source=source, side=768)
+        yield from _first_settings(options, "image", "psnr", source=source, side=768)
 
 
 def sound(options: Options) -> Part:
@@ -362,7 +362,7 @@ def _first_settings(options: Options, stage: str, score: str, **fields: Any) -> 
     for case in signals.CASES[stage](argparse.Namespace(steps=steps, **defaults | fields)):
         model, training = case.choices[0]
         if options.small:
-            training = dataclasses.replace(training, steps=20)
+            training = replace(training, steps=20)
         every = max(1, training.steps // 20)
         solve = functools.partial(study_row, model, case.problem, training, score, every)
         yield case.name, solve
@@ -413,10 +413,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_cell(entry)}" for name, entry in value.items())
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _with(model: Any, **fields: Any) -> Any:
-    return dataclasses.replace(model, **fields)
 
 
 # Name: part, time limit in seconds.

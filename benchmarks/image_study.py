@@ -132,7 +132,7 @@ def time_steps(source: str, repeats: int = 5) -> dict[str, dict[str, float]]:
 # Tables ------------------------------------------------------------------------------------------
 
 HEADER = (
-    "stage | picture | model | rate, schedule | steps | PSNR, final | best (step) | SSIM "
+    "stage | image | model | rate, schedule | steps | PSNR, final | best (step) | SSIM "
     "| 33 / 35 / 40 dB at step | steps/s"
 )
 

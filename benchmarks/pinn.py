@@ -22,7 +22,7 @@ from typing import Any
 import common
 import sweeps
 from common import FOLDER, Results, Row
-from sweeps import Case, Study, cases, study_parser, trials
+from sweeps import Case, Study, at_rates, cases, study_parser, trials
 
 import lrnn_jax as lj
 from lrnn_jax import pde
@@ -84,8 +84,7 @@ def convection_cases() -> Iterator[Case]:
 
 def first_order(steps: int, *rates: float) -> list[lj.Training]:
     """Adam at each of the rates, which decay to 0 along a cosine."""
-    make = functools.partial(lj.Training, steps=steps, schedule="cosine", chunk=512)
-    return [make(learning_rate=rate) for rate in rates]
+    return at_rates(lj.Training(steps=steps, schedule="cosine", chunk=512), *rates)
 
 
 def adam_cases() -> Iterator[Case]:
@@ -181,7 +180,8 @@ CAPTIONS = {
     "efficiency": "Poisson by plain Adam, 1,500 steps, every model at the best of its sweep",
 }
 HEADER = (
-    "model and problem | parameters | median (best .. worst) of seeds | oracle-best | seconds a run"
+    "model and problem | parameters | median (best .. worst) of seeds | oracle-best "
+    "| seconds per run"
 )
 PUBLISHED = {
     "beta 20": "1.9e-2 (L-BFGS, re-run)",

@@ -119,13 +119,13 @@ def _parts(machine: str, rows: list[Row]) -> list[str]:
         chosen = [row for row in rows if (row["stage"], row.get("size")) == ("models", size)]
         if chosen:
             about = f"about {size // 1000}k parameters, {machine}:"
-            parts += [f"ms a step, {about}", _by_points(chosen, _time)]
-            parts += [f"Memory of a step, chunk (all at once), {about}"]
+            parts += [f"Milliseconds per step, {about}", _by_points(chosen, _time)]
+            parts += [f"Memory of a step in chunks (of the full batch), {about}"]
             parts += [_by_points(chosen, _memory)]
     grown = {row["name"]: row for row in rows if row["stage"] == "growth"}
     if grown:
         base = ", ".join(f"{field} {value}" for field, value in BASE.items())
-        head = f"An LRNN at {GROWTH_POINTS:,} points around {base}, {machine}:"
+        head = f"Growth of an LRNN at {GROWTH_POINTS:,} points from {base}, {machine}:"
         parts += [head, _growth_table(grown)]
     return parts
 
@@ -159,7 +159,7 @@ def _growth_table(grown: dict[str, Row]) -> str:
             lines.append([f"{field} {value}", f"{row['parameters']:,}", _time(row), *memory])
         slopes = [_slope(chosen, key) for key in ("parameters", "ms", "mb", "whole_mb")]
         lines.append([f"{field}, exponent", *slopes])
-    return common.markdown("LRNN | parameters | ms | MB, chunk | MB, all at once", lines)
+    return common.markdown("LRNN | parameters | ms | MB, chunks | MB, full batch", lines)
 
 
 def _slope(rows: dict[int, Row], key: str) -> str:

@@ -4,23 +4,23 @@
     python benchmarks/signals.py audio --source gt_bach.wav --begin 2 --seconds 0.5 --time 300
     python benchmarks/signals.py ct --source chest.png --side 128
     python benchmarks/signals.py ct --source chest.png --side 256 --omega0 20 --tv 1e-5
-    python benchmarks/signals.py picture --source kodim05.png --side 144
-    python benchmarks/signals.py picture --source kodim05.png --half --unswept
+    python benchmarks/signals.py image --source kodim05.png --side 144
+    python benchmarks/signals.py image --source kodim05.png --half --unswept
     python benchmarks/signals.py solid --source thai_statue.mat --side 128
     python benchmarks/signals.py table
 
 Sizes: the papers' models have 195,571 parameters for the 308,207 samples of `bach`, about 180k for
-a slice of 256 x 256 pixels and 153k for a picture of 768 x 512. For a part of a sound, a smaller
-slice or the centre of a picture, the number of parameters is reduced in proportion. The scripts
-that NestNet's paper builds on halve one of their two pictures; `--half` does so, and keeps 153k. A
+a slice of 256 x 256 pixels and 153k for an image of 768 x 512. For a part of a sound, a smaller
+slice or the centre of an image, the number of parameters is reduced in proportion. The scripts
+that NestNet's paper builds on halve one of their two images; `--half` does so, and keeps 153k. A
 solid is subsampled and keeps 153k.
 
-Steps: 1,000 on all points for sounds and slices; 2,000 passes in batches for pictures, where a
-batch is 65,536 pixels of the full picture or the same share of a smaller one; 3,000 of 5,000 voxels
+Steps: 1,000 on all points for sounds and slices; 2,000 passes in batches for images, where a
+batch is 65,536 pixels of the full image or the same share of a smaller one; 3,000 of 5,000 voxels
 for solids. A solid's run takes a quarter of an hour, so only the first setting of its sweep is run.
 
 Fairness: the settings to sweep were narrowed on smaller pieces, with more trials for LRNN than for
-the baselines, and for pictures on the same part, with more trials for NestNet than for the
+the baselines, and for images on the same part, with more trials for NestNet than for the
 baselines. LRNN needs learning rates of 5e-3 to 1e-2, not its authors' 1e-3. The weight of total
 variation is the one that is best for the ground truth (an oracle), which is unknown in practice.
 
@@ -44,7 +44,7 @@ import numpy as np
 import skimage.transform
 import sweeps
 from common import FOLDER, Results, Row
-from sweeps import Case, Study, cases, study_parser, trials
+from sweeps import Case, Study, at_rates, cases, study_parser, trials
 
 import lrnn_jax as lj
 from lrnn_jax import inverse
@@ -52,11 +52,11 @@ from lrnn_jax.io import read_volume, write_png
 from lrnn_jax.metrics import psnr, ssim
 
 RESULTS = Results(FOLDER / "signals.json")
-SCORES = {"audio": "snr", "ct": "psnr", "picture": "psnr", "solid": "iou"}
-STEPS = {"audio": 1000, "ct": 1000, "picture": 2000, "solid": 3000}
+SCORES = {"audio": "snr", "ct": "psnr", "image": "psnr", "solid": "iou"}
+STEPS = {"audio": 1000, "ct": 1000, "image": 2000, "solid": 3000}
 SAMPLES_PER_PARAMETER = 308_207 / 195_571  # of the papers' audio
 PIXELS_PER_PARAMETER = 256**2 / 180_000
-BATCHES_PER_PASS = math.ceil(768 * 512 / 256**2)  # of NestNet's pictures
+BATCHES_PER_PASS = math.ceil(768 * 512 / 256**2)  # of NestNet's images
 NESTNET_PARAMETERS = 153_000
 VALUES_PER_PARAMETER = 3 * 768 * 512 / NESTNET_PARAMETERS
 TV_WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03)
@@ -70,10 +70,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of the part of a sound")
     parser.add_argument("--time", type=float, default=100.0, help="end of a complete sound's time")
     parser.add_argument("--side", type=int, default=128, help="pixels or voxels of a side")
-    parser.add_argument("--half", action="store_true", help="the full picture at half its size")
+    parser.add_argument("--half", action="store_true", help="the full image at half its size")
     parser.add_argument("--tv", type=float, default=0.0, help="weight of a slice's total variation")
     parser.add_argument("--omega0", type=float, help="restrict the sweeps to this omega0")
-    parser.add_argument("--steps", type=int, help="default: as above; passes for a picture")
+    parser.add_argument("--steps", type=int, help="default: as above; passes for an image")
     parser.add_argument("--unswept", action="store_true", help="only the first setting of a sweep")
     options = common.parse(parser, RESULTS, table)
     if options.stage == "solid" and not options.source:
@@ -89,7 +89,7 @@ def main() -> None:
 
 def _restricted(options: argparse.Namespace, case: Case) -> Case:
     """The case with the settings that the options allow, and the number of steps in its name."""
-    unit = "passes" if options.stage == "picture" else "steps"
+    unit = "passes" if options.stage == "image" else "steps"
     label = "" if options.steps == STEPS[options.stage] else f", {options.steps} {unit}"
     omega0 = options.omega0
     choices = [c for c in case.choices if omega0 in (None, getattr(c[0], "omega0", None))]
@@ -99,7 +99,7 @@ def _restricted(options: argparse.Namespace, case: Case) -> Case:
 
 def rates(steps: int, *values: float) -> list[lj.Training]:
     """Adam at each of the rates, which are multiplied by 0.8 every tenth of the steps (papers)."""
-    return _at_rates(lj.Training(steps=steps, decay_every=max(1, steps // 10)), *values)
+    return at_rates(lj.Training(steps=steps, decay_every=max(1, steps // 10)), *values)
 
 
 def audio_cases(options: argparse.Namespace) -> Iterator[Case]:
@@ -169,8 +169,8 @@ def ct_cases(options: argparse.Namespace) -> Iterator[Case]:
         yield from cases("ct", label, filtered, {name: models[name]})
 
 
-def picture_cases(options: argparse.Namespace) -> Iterator[Case]:
-    """The centre of a picture, or the full picture at half its size, with 153k parameters."""
+def image_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """The centre of an image, or the full image at half its size, with 153k parameters."""
     source = options.source or "astronaut"
     with tempfile.TemporaryDirectory() as folder:
         part, problem = _part(options, source, folder)
@@ -183,10 +183,10 @@ def picture_cases(options: argparse.Namespace) -> Iterator[Case]:
         )
         family = functools.partial(sweeps.family, size=size, in_dim=2, out_dim=channels)
         nestnets = family(lj.NestNet, "width", frequencies=[20, 10])
-        models = {"NestNet": trials(nestnets, *_at_rates(training, 1e-2, 2e-2))}
+        models = {"NestNet": trials(nestnets, *at_rates(training, 1e-2, 2e-2))}
         models |= _baselines(2, channels, size, training)
         label = f"{Path(source).stem}, {part} {wide} x {high}"
-        yield from cases("picture", label, problem, models)
+        yield from cases("image", label, problem, models)
 
 
 def _part(options: argparse.Namespace, source: str, folder: str) -> tuple[str, lj.Image]:
@@ -228,7 +228,7 @@ def _baselines(
 ) -> dict[str, tuple[sweeps.Choice, ...]]:
     """The baselines of NestNet: four settings of each, at their authors' rates and higher ones."""
     family = functools.partial(sweeps.family, size=size, in_dim=in_dim, out_dim=out_dim)
-    at = functools.partial(_at_rates, training)
+    at = functools.partial(at_rates, training)
     return {
         "SIREN": trials(family(lj.Siren, "width", depth=3, omega0=[30.0, 60.0]), *at(1e-3, 2e-3)),
         "WIRE": trials(family(lj.Wire, "width", omega0=[20.0, 10.0], sigma0=10.0), *at(5e-3, 1e-2)),
@@ -238,11 +238,7 @@ def _baselines(
     }
 
 
-def _at_rates(training: lj.Training, *values: float) -> list[lj.Training]:
-    return [dataclasses.replace(training, learning_rate=value) for value in values]
-
-
-CASES = {"audio": audio_cases, "ct": ct_cases, "picture": picture_cases, "solid": solid_cases}
+CASES = {"audio": audio_cases, "ct": ct_cases, "image": image_cases, "solid": solid_cases}
 
 
 def classical(problem: inverse.CT) -> None:
@@ -258,10 +254,10 @@ def classical(problem: inverse.CT) -> None:
         if best is None or psnr(value, truth) > psnr(best[0], truth):
             methods["total variation"] = value, {"weight": weight, "among": TV_WEIGHTS}, seconds
     for name, (value, settings, seconds) in methods.items():
-        pictures = value[..., None], truth[..., None]
-        score = {"final": [psnr(value, truth)], "ssim": [ssim(*pictures)]}
+        images = value[..., None], truth[..., None]
+        score = {"final": [psnr(value, truth)], "ssim": [ssim(*images)]}
         # Published values probably have this data range, scikit-image's former default for floats.
-        score["ssim_range_2"] = [ssim(*pictures, peak=2)]
+        score["ssim_range_2"] = [ssim(*images, peak=2)]
         row = {"stage": "ct", "name": f"{name}, {_label(problem)}", "parameters": 0}
         row |= settings | score
         RESULTS.add(row | {"oracle": score["final"], "seconds": [seconds]})
@@ -289,9 +285,9 @@ TABLES = {
         "model and slice | parameters | PSNR (dB) | oracle-best | SSIM | of range 2",
         _similarities,
     ),
-    "picture": (
-        "Pictures, 2,000 passes, median (best .. worst) of seeds; SSIM of range 1:",
-        "model and picture | parameters | PSNR (dB) | oracle-best | SSIM | of range 2",
+    "image": (
+        "Images, 2,000 passes, median (best .. worst) of seeds; SSIM of range 1:",
+        "model and image | parameters | PSNR (dB) | oracle-best | SSIM | of range 2",
         _similarities,
     ),
     "solid": (
@@ -309,7 +305,7 @@ def table(rows: list[Row]) -> str:
         chosen = [row for row in rows if row["stage"] == stage]
         lines = [[*_cells(row), *scores(row), f"{_median(row, 'seconds'):.0f}"] for row in chosen]
         if chosen:
-            texts.append(f"{caption}\n\n{common.markdown(f'{header} | seconds a run', lines)}")
+            texts.append(f"{caption}\n\n{common.markdown(f'{header} | seconds per run', lines)}")
     return "\n\n".join(texts)
 
 

@@ -99,7 +99,7 @@ LITERAL = SIZES["h4"].model(implementation="reference")
 CASES: dict[str, tuple[lj.LRNN, int, int | None]] = {
     "h4, 16,384 points": (SIZES["h4"].model(), 16_384, 256),
     "h4, 65,536 points": (SIZES["h4"].model(), 65_536, 256),
-    "paper's, picture of 768 x 512": (lj.LRNN(in_dim=2, out_dim=3), 768 * 512, 512),
+    "paper's, image of 768 x 512": (lj.LRNN(in_dim=2, out_dim=3), 768 * 512, 512),
     "paper's, sound of 308,207": (SOUND, 308_207, 512),
     "h4, 16,384 points, literal form": (LITERAL, 16_384, None),
 }
@@ -430,7 +430,7 @@ def _sine_line(row: Row) -> list[str]:
     if row["name"] == "SIREN":
         steps = ", ".join(f"{name} {ms:.1f}" for name, ms in row["ms"].items())
         return ["SIREN's step, ms", steps, f"{row['ratio']:.2f} (best: {row['fastest_ratio']:.2f})"]
-    return [f"{row['name']}, ns an element", f"{row['ns_per_element']:.2f}", f"{row['ratio']:.1f}"]
+    return [f"{row['name']}, ns per element", f"{row['ns_per_element']:.2f}", f"{row['ratio']:.1f}"]
 
 
 def _nestnet_line(row: Row) -> list[str]:
@@ -447,7 +447,7 @@ def _resident_line(row: Row) -> list[str]:
     device = row["device_peak_mb"]
     return [
         row["name"],
-        str(row["chunk"] or "whole"),
+        str(row["chunk"] or "full batch"),
         f"{row['before_mb']:.0f} MB",
         f"{row['compiled_mb']:.0f} MB",
         f"{row['peak_mb']:.0f} MB",
@@ -479,15 +479,15 @@ def _peers_line(row: Row) -> list[str]:
 # Stage: caption, header, cells of a row.
 TABLES: dict[str, tuple[str, str, Callable[[Row], list[str]]]] = {
     "lrnn": (
-        "A step at 2,048 points, in brackets what is wanted;",
+        "A step at 2,048 points, with the target in brackets;",
         "size | parameters | ms | to SIREN's best | best chunk's | literal form / ours "
-        "| memory, default and least chunk | ours, whole batch | literal form | share | bandwidth "
+        "| memory, default and least chunk | ours, full batch | literal form | share | bandwidth "
         "| float32 products | fused kernels to SIREN's",
         _lrnn_line,
     ),
-    "sine": ("XLA's sine over ours (SIREN: >= 1.8);", "what | time | XLA's / this", _sine_line),
+    "sine": ("XLA's sine over ours (SIREN: >= 1.8);", "function | time | XLA's / this", _sine_line),
     "nestnet": (
-        "NestNet, a step at 4,096 points, in chunks and whole (height 2: <= 1.6, 3: <= 2.6);",
+        "NestNet, a step at 4,096 points: chunks, full batch (height 2: <= 1.6, 3: <= 2.6);",
         "net | parameters | ms | to ReLU's | memory | ms | to ReLU's | memory",
         _nestnet_line,
     ),
@@ -497,7 +497,7 @@ TABLES: dict[str, tuple[str, str, Callable[[Row], list[str]]]] = {
         _resident_line,
     ),
     "peers": (
-        "PyTorch's step over ours at 2,048 points: of medians, of least times (what is wanted);",
+        "PyTorch's step over ours at 2,048 points: ratios of medians, of minima (target);",
         "net | ms: ours / eager / compile | eager | compile | values differ by | PyTorch",
         _peers_line,
     ),

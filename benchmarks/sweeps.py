@@ -67,6 +67,11 @@ def trials(models: Iterable[Network], *trainings: lj.Training) -> tuple[Choice, 
     return tuple(itertools.product(models, trainings))
 
 
+def at_rates(training: lj.Training, *rates: float) -> list[lj.Training]:
+    """The training at each of the learning rates."""
+    return [dataclasses.replace(training, learning_rate=rate) for rate in rates]
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """A results file and the score that decides its sweeps.

@@ -22,8 +22,6 @@ __all__ = [
     "check_types",
     "missing_members",
     "require_at_least",
-    "require_choice",
-    "require_flag",
     "require_nonnegative",
     "require_per_axis",
     "require_points",
@@ -83,9 +81,6 @@ def check_types(spec: Any, *names: str) -> None:
         value, hint = getattr(spec, name), hints[name]
         if not _is_a(value, hint):
             raise InputError(f"{name}: expected {_describe(hint)}, got {value!r}")
-
-
-require_choice = require_flag = check_types
 
 
 def require_at_least(spec: Any, least: int, *names: str) -> None:

@@ -37,10 +37,8 @@ from lrnn_jax.io import exists
 from lrnn_jax.io.safetensors import load_tree
 from lrnn_jax.training import Training, precision_context
 
-__all__ = ["main"]
-
 _BAD_INPUT = 2
-_UNSOUND = 1
+_FAILED = 1
 _INTERRUPTED = 130
 _TRAINING = {"training": Training}
 _DEFAULT_CONFIG = "image/quickstart"
@@ -79,16 +77,13 @@ def _main(words: list[str]) -> int:
             traceback.print_exc()
         print(f"lrnn-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return _BAD_INPUT
-    except (MemoryError, OverflowError, jax.errors.JaxRuntimeError) as error:
+    except (MemoryError, OverflowError, jax.errors.JaxRuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, jax.errors.JaxRuntimeError) and "emory" not in reason:
+        # JAX raises ValueError, too, for an operation outside of `jax.jit`.
+        texts = {jax.errors.JaxRuntimeError: "emory", ValueError: "RESOURCE_EXHAUSTED"}
+        if any(isinstance(error, kind) and text not in reason for kind, text in texts.items()):
             raise
         print(f"lrnn-jax: not enough memory for this size: {reason[:200]}", file=sys.stderr)
-        return _BAD_INPUT
-    except ValueError as error:  # raised by JAX for an operation outside of `jax.jit`
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        print(f"lrnn-jax: not enough memory for this size: {str(error)[:200]}", file=sys.stderr)
         return _BAD_INPUT
     except KeyboardInterrupt:
         print("lrnn-jax: stopped", file=sys.stderr)
@@ -104,19 +99,19 @@ def _fit(options: argparse.Namespace) -> int:
     if options.resume is not None:
         if options.config or options.out or set(changes) - {"training"}:
             raise InputError("--resume takes no CONFIG, no --out and only --training fields")
-        with _compilations_kept(options.compilation_cache):
+        with _compilation_cache(options.compilation_cache):
             outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
     else:
         name = _DEFAULT_CONFIG if options.config is None else options.config
         base = read_table(config_path(name))
         experiment = experiment_from(merge(_without_stale_fields(base, changes), changes))
-        with _compilations_kept(options.compilation_cache):
+        with _compilation_cache(options.compilation_cache):
             outcome = start(experiment, options.out, display)
-    return _tell(outcome)
+    return _print_result(outcome)
 
 
 @contextlib.contextmanager
-def _compilations_kept(folder: Path | None) -> Iterator[None]:
+def _compilation_cache(folder: Path | None) -> Iterator[None]:
     """Use `folder` as JAX's persistent compilation cache within the context.
 
     Raises:
@@ -125,8 +120,8 @@ def _compilations_kept(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    nearest = next(path for path in (folder, *folder.absolute().parents) if exists(path))
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+    existing = next(path for path in (folder, *folder.absolute().parents) if exists(path))
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise InputError(f"--compilation-cache: cannot write to a folder {folder}")
     new: dict[str, Any] = {
         "jax_compilation_cache_dir": str(folder.absolute()),
@@ -140,7 +135,7 @@ def _compilations_kept(folder: Path | None) -> Iterator[None]:
     finally:
         for name, value in old.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()
+        compilation_cache.reset_cache()  # JAX would go on to use the cache that it has opened
 
 
 def _decode(options: argparse.Namespace) -> int:
@@ -161,9 +156,11 @@ def _decode(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     del options
-    specs = {"models": MODELS, "problems": PROBLEMS}
-    texts = {title: {n: _summary(k) for n, k in known.items()} for title, known in specs.items()}
-    texts["configs"] = {name: _first_line(path) for name, path in configs().items()}
+    texts = {
+        "models": {name: _summary(kind) for name, kind in MODELS.items()},
+        "problems": {name: _summary(kind) for name, kind in PROBLEMS.items()},
+        "configs": {name: _first_comment(path) for name, path in configs().items()},
+    }
     width = max(len(name) for lines in texts.values() for name in lines)
     for title, lines in texts.items():
         print(f"{title}:")
@@ -172,8 +169,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _first_line(config: Path) -> str:
-    """Return the comment in the first line of a config."""
+def _first_comment(config: Path) -> str:
     return config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
@@ -189,14 +185,14 @@ def _summary(kind: type) -> str:
 
 def _doctor(options: argparse.Namespace) -> int:
     del options
-    sound = True
-    for line, fine in check_installation():
+    all_passed = True
+    for line, passed in check_installation():
         print(line)
-        sound = sound and fine
-    return 0 if sound else _UNSOUND
+        all_passed = all_passed and passed
+    return 0 if all_passed else _FAILED
 
 
-def _tell(outcome: Outcome) -> int:
+def _print_result(outcome: Outcome) -> int:
     """Print the result of a fit (scores, costs and paths), and return the exit code."""
     summary, folder = outcome.summary, outcome.folder.path
     if outcome.status == "interrupted":
@@ -214,13 +210,13 @@ def _tell(outcome: Outcome) -> int:
         f"{summary['parameters']:,} parameters",
     ]
     print(f"cost      {', '.join(costs)}")
-    drawn = [name for name in ("training.png", "diagnostics.png") if (folder / name).is_file()]
-    first, *rest = [*summary["pictures"], *drawn]
-    print(f"pictures  {', '.join([str(folder / first), *rest])}")
+    figures = [name for name in ("training.png", "diagnostics.png") if (folder / name).is_file()]
+    first, *rest = [*summary["pictures"], *figures]
+    print(f"files     {', '.join([str(folder / first), *rest])}")
     print(f"run       {folder}")
     for warning in summary["diagnostics"]["warnings"]:
         print(f"warning   {warning}")
-    return _UNSOUND if unusable(summary["scores"]) else 0
+    return _FAILED if unusable(summary["scores"]) else 0
 
 
 # Overrides: --section.field VALUE ... -------------------------------------------------------------
@@ -269,6 +265,10 @@ def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict
 class _Parser(argparse.ArgumentParser):
     """An argument parser with errors of one line, which suggest the most similar option."""
 
+    def __init__(self, **options: Any) -> None:
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**options)
+
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         options, rest = self.parse_known_args(args, namespace)
         if rest:
@@ -280,11 +280,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="lrnn-jax",
-        description="Fit networks whose activations are learned.",
-        allow_abbrev=False,
-    )
+    parser = _Parser(prog="lrnn-jax", description="Fit networks whose activations are learned.")
     parser.add_argument("--version", action="version", version=version("lrnn-jax"))
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     fit = _add(verbs, "fit", _fit, _FIT_HELP)
@@ -294,7 +290,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
     cache_help = "keep compiled programs in DIR and take them from there: later fits start sooner"
     fit.add_argument("--compilation-cache", type=Path, metavar="DIR", help=cache_help)
-    for dotted in sorted({f"{s}.{name}" for s, _, kind in _kinds() for name in _fields(s, kind)}):
+    dotted_names = {f"{s}.{f.name}" for s, _, kind in _kinds() for f in dataclasses.fields(kind)}
+    for dotted in sorted(dotted_names | {"model.kind", "problem.kind"}):
         fit.add_argument(
             f"--{dotted}", dest=dotted, nargs="+", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -302,11 +299,8 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     size_help = "pixels, or points along each coordinate; default: those of the data"
     decode.add_argument("--size", type=int, nargs="+", metavar="N", help=size_help)
-    decode.add_argument(
-        "--out",
-        type=Path,
-        help="the file to write, .npz for an equation's values; default: RUN/decoded.*",
-    )
+    out_help = "the file to write, .npz for an equation's values; default: RUN/decoded.*"
+    decode.add_argument("--out", type=Path, help=out_help)
     _add(verbs, "list", _list, "Show models, problems and configs.")
     _add(verbs, "doctor", _doctor, "Show versions and devices; check that the compiler is right.")
     for verb in verbs.choices.values():
@@ -315,13 +309,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(verbs: Any, name: str, action: Any, text: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
-        name,
-        help=text.splitlines()[0],
-        description=text,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    verb = verbs.add_parser(name, help=text.splitlines()[0], description=text)
     verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verb.set_defaults(action=action)
     return verb
@@ -334,29 +322,16 @@ def _kinds() -> Iterator[tuple[str, str, type]]:
             yield section, name, kind
 
 
-def _fields(section: str, kind: type) -> dict[str, str]:
-    """Return one line of help for each field of a section."""
-    texts = field_help(kind)
-    fields = {field.name: texts[field.name] for field in dataclasses.fields(kind)}
-    return fields if section == "training" else {"kind": "see the headings"} | fields
-
-
 def _fields_text() -> str:
     """Return the help of all fields with their defaults, by section and kind."""
     lines = []
     for section, name, kind in _kinds():
         heading = section if section == "training" else f"{section}, --{section}.kind {name}"
         lines.append(f"\n{heading}:")
-        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-        for field, text in field_help(kind).items():
-            if field not in defaults:
-                continue
-            default = defaults[field]
-            if default is dataclasses.MISSING:
-                text += " Default: the problem's."
-            else:
-                text += f" Default: {'none' if default is None else default}."
-            lines += textwrap.wrap(
-                f"--{section}.{field}  {text}", 96, initial_indent="  ", subsequent_indent=" " * 6
-            )
+        texts = field_help(kind)
+        for field in dataclasses.fields(kind):
+            default = "none" if field.default is None else field.default
+            default = "the problem's" if default is dataclasses.MISSING else default
+            text = f"--{section}.{field.name}  {texts[field.name]} Default: {default}."
+            lines += textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent=" " * 6)
     return "\n".join(lines)

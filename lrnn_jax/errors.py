@@ -4,8 +4,6 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["InputError", "suggest"]
-
 _LIMIT = 300  # characters of a message; longer ones are hard to read in a terminal
 
 

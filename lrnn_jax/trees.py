@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["count_parameters", "first_difference", "named_leaves"]
-
 
 def named_leaves(tree: Any) -> dict[str, Any]:
     """The leaves of a tree, keyed by their path, e.g. {"head/weight": ...}."""
@@ -24,20 +22,17 @@ def count_parameters(params: Any) -> int:
     return sum(leaf.size * (1 + np.iscomplexobj(leaf)) for leaf in jax.tree.leaves(params))
 
 
-def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+def first_difference(leaves: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
     """Describe the first difference between two sets of leaves; None if there is none.
 
     Names and shapes are compared, and dtypes if the expected leaf has one.
     """
     for name, want in expected.items():
-        if name not in found:
+        if name not in leaves:
             return f"{name} is missing"
-        got, dtype = found[name], getattr(want, "dtype", None)
-        if np.shape(got) != want.shape or (dtype is not None and got.dtype != dtype):
-            return f"{name} is {_describe(got)}, expected {dtype or ''}{list(want.shape)}"
-    extra = [name for name in found if name not in expected]
+        leaf, shape, dtype = leaves[name], list(want.shape), getattr(want, "dtype", None)
+        if list(np.shape(leaf)) != shape or (dtype is not None and leaf.dtype != dtype):
+            described = f"{getattr(leaf, 'dtype', '')}{list(np.shape(leaf))}"
+            return f"{name} is {described}, expected {dtype or ''}{shape}"
+    extra = [name for name in leaves if name not in expected]
     return f"{extra[0]} is not a parameter of this model" if extra else None
-
-
-def _describe(leaf: Any) -> str:
-    return f"{getattr(leaf, 'dtype', '')}{list(np.shape(leaf))}"

@@ -329,7 +329,7 @@ PICTURES = {
     "nan.tif": "1 values that are not finite, the first at row 1, column 2, channel 0",
     "inf.tif": "1 values that are not finite, the first at row 1, column 2, channel 0",
     "high.tif": "2]: expected floats in [0, 1]",
-    "pages.tif": "expected a single picture",
+    "pages.tif": "expected a single image",
     "key.toml": "cannot read key.toml",
 }
 

@@ -58,7 +58,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("fields", GOOD, ids=str)
+@pytest.mark.parametrize("fields", GOOD)
 def test_a_value_of_the_annotated_type_is_accepted(fields):
     check_types(Spec(**fields))
 

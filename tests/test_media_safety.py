@@ -144,7 +144,7 @@ def test_streams_of_unknown_length_are_read(tmp_path):
         if kind == "WAV":
             place = content.index(b"data") + 4
             content[place : place + 4] = b"\xff" * 4
-        containers.require_whole(bytes(content), "a")
+        containers.require_complete(bytes(content), "a")
 
 
 def test_an_mp4_without_its_index_is_cut_short(tmp_path):

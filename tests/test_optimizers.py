@@ -24,6 +24,7 @@ from lrnn_jax.optimizers import (
     switch,
 )
 from lrnn_jax.optimizers.quasi_newton import broyden_update
+from lrnn_jax.training import scale_subnetworks
 
 QUASI_NEWTON = {
     "lbfgs": lbfgs(),
@@ -878,6 +879,69 @@ def test_populations(x64, name):
 def test_arguments_are_checked(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+ADAM = optax.adam(1e-3)
+NUMBERS = {
+    "mean": lambda x: factorize_weights(ADAM, KEY, mean=x),
+    "deviation": lambda x: factorize_weights(ADAM, KEY, deviation=x),
+    "learning_rate": soap,
+    "b1": lambda x: soap(1e-3, b1=x),
+    "b2": lambda x: soap(1e-3, b2=x),
+    "eps": lambda x: soap(1e-3, eps=x),
+    "damping": levenberg_marquardt,
+    "gradient_tolerance": lambda x: natural_gradient(gradient_tolerance=x),
+    "loss_tolerance": lambda x: ssbroyden(loss_tolerance=x),
+    "factor": scale_subnetworks,
+}
+COUNTS = {
+    "memory": lbfgs,
+    "line_search_steps": lambda n: ssbroyden(line_search_steps=n),
+    "tries": lambda n: levenberg_marquardt(tries=n),
+    "precondition_frequency": lambda n: soap(1e-3, precondition_frequency=n),
+    "max_dim": lambda n: soap(1e-3, max_dim=n),
+    "at": lambda n: switch(ADAM, lbfgs(), n),
+}
+OPTIMIZERS = {
+    "optimizer": lambda o: factorize_weights(o, KEY),
+    "first": lambda o: switch(o, ADAM, 1),
+    "second": lambda o: switch(ADAM, o, 1),
+}
+CHOICES = {"update": ssbroyden, "space": lambda s: natural_gradient(space=s)}
+NOT_REAL = ["x", np.str_("x"), True, [1.0], np.ones((2, 2)), 1j, jnp.array(True), KEY]
+NOT_FINITE = [np.nan, np.inf, -np.inf, jnp.array(np.nan), 10**5000]
+
+
+@pytest.mark.parametrize(
+    ("makers", "values"),
+    [
+        (NUMBERS, [*NOT_REAL, *NOT_FINITE]),
+        ({name: make for name, make in NUMBERS.items() if name != "mean"}, [-1.0, -1]),
+        (COUNTS, [*NOT_REAL, -1, 1.5, 2.0, np.nan, None]),
+        ({name: make for name, make in COUNTS.items() if name != "max_dim"}, [2**31, 10**5000]),
+        (OPTIMIZERS, [None, 3, "adam", optax.adam, (1, 2)]),
+        (CHOICES, [None, 3, "dfp", ["bfgs"], np.array(["bfgs", "auto"])]),
+        ({"acceleration": lambda x: levenberg_marquardt(acceleration=x)}, [None, 1, "yes"]),
+        ({"key": lambda k: factorize_weights(ADAM, k)}, [None, 0, "x", jnp.zeros(2), [KEY, KEY]]),
+    ],
+    ids=["numbers", "signs", "counts", "bounds", "optimizers", "choices", "flags", "keys"],
+)
+def test_a_wrong_argument_gives_one_line(makers, values):
+    for name, make in makers.items():
+        for value in values:
+            with pytest.raises(InputError) as error:
+                make(value)
+            assert str(error.value).startswith(f"{name}: expected "), (name, error.value)
+            assert "\n" not in str(error.value)
+
+
+def test_numbers_may_be_arrays_schedules_or_traced():
+    for rate in (0, 1e-3, np.float32(1e-3), jnp.array(1e-3), optax.constant_schedule(1e-3)):
+        soap(rate, b1=np.float32(0.9))
+    rates = jnp.array([1e-2, 1e-1])
+    steps = jax.vmap(lambda rate: ROSENBROCK.losses_of(soap(rate), valley(4), 4)[-1])(rates)
+    assert steps[0] != steps[1]
+    factorize_weights(ADAM, jax.random.PRNGKey(0))
 
 
 @pytest.mark.parametrize("optimizer", (SECOND_ORDER | {"soap": soap(1e-3)}).values())

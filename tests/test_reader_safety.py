@@ -273,7 +273,7 @@ def test_a_large_matlab_file_is_refused_whatever_nests_it(tmp_path, monkeypatch)
     content = mat(outer={"inner": np.zeros((10**7, 1))})
     assert len(content) < 10**5
     monkeypatch.setattr(arrays, "available_memory", lambda: 80_000_000)
-    with pytest.raises(InputError, match=r"would take more than the 0\.0 GB that it may"):
+    with pytest.raises(InputError, match=r"would take more than the allowed 0\.0 GB"):
         read_volume(stored(tmp_path, "a.mat", content))
 
 

@@ -85,7 +85,7 @@ def test_a_mesh_with_a_hole_is_refused(tmp_path):
     mesh = trimesh.creation.icosphere(1)
     mesh.update_faces(np.arange(len(mesh.faces)) > 0)
     mesh.export(tmp_path / "open.ply")
-    with pytest.raises(InputError, match="is not watertight: inside and outside are"):
+    with pytest.raises(InputError, match="is not watertight: it does not separate"):
         read_mesh(str(tmp_path / "open.ply"))
 
 

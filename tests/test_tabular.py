@@ -88,7 +88,7 @@ BAD_CSV = {
     "a,b\n١,2\n": "line 2, column 'a': expected a finite number",
     "a,b\ninfinity,2\n": "line 2, column 'a': expected a finite number, got 'infinity'",
     "a,b\n,2\n": "line 2, column 'a': expected a finite number, got ''",
-    "a;b\n1;2\n": "has one column, 'a;b': expected several, with commas",
+    "a;b\n1;2\n": "has one column, 'a;b': expected several, separated by commas",
     "a,b\n1,2\n\n3,\n": "line 4: the target 'b' is missing",
     "a,b\n1\n": "line 2: 1 fields, expected 2 as in the header",
     "a,b\n": "has 1 lines: expected a header and rows",

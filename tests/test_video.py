@@ -85,7 +85,7 @@ def test_one_frame_is_refused(tmp_path, folder):
     for file in sorted(folder.glob("*.png"))[1:]:
         file.unlink()
     for source in (gif, folder):
-        with pytest.raises(InputError, match="has one frame: for a single picture take"):
+        with pytest.raises(InputError, match="has one frame: for a single image take"):
             read_video(str(source))
 
 
@@ -97,7 +97,7 @@ def test_frames_of_several_sizes_are_refused(folder):
 
 def test_unusable_sources_are_refused(tmp_path):
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(InputError, match=r"holds no pictures: expected \.png"):
+    with pytest.raises(InputError, match=r"holds no images: expected \.png"):
         read_video(str(tmp_path / "nothing"))
     with pytest.raises(InputError, match=r"cannot read missing\.mp4: No such file"):
         read_video("missing.mp4")

@@ -4,14 +4,13 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lrnn_jax.models import LRNN
-
-__all__ = ["check_core_layer", "check_installation", "check_product_reduction"]
 
 _PACKAGES = ("lrnn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -29,29 +28,20 @@ def check_installation() -> Iterator[tuple[str, bool]]:
         ("product after a sum (jax-ml/jax#39103)", check_product_reduction),
     ):
         error, bound = check()
-        sound = error <= bound
-        verdict = "right" if sound else "WRONG: this jax miscompiles the model; install another"
-        yield f"{name}: largest error {error:.1e}, bound {bound:.0e}: {verdict}", sound
+        passed = error <= bound
+        verdict = "right" if passed else "WRONG: this jax miscompiles the model; install another"
+        yield f"{name}: largest error {error:.1e}, bound {bound:.0e}: {verdict}", passed
 
 
 def check_core_layer(implementation: str) -> tuple[float, float]:
     """Return the largest error of a jitted layer of 64 neurons at 1,024 points, and its bound."""
-    model = LRNN(
-        in_dim=3,
-        out_dim=1,
-        depth=1,
-        rank=64,
-        components=8,
-        hidden=8,
-        omega0=3.0,
-        activation="sin",
-        norm="none",
-        implementation=implementation,  # pyright: ignore[reportArgumentType]
-    )
+    fields: Any = {"depth": 1, "rank": 64, "components": 8, "hidden": 8, "omega0": 3.0}
+    fields |= {"activation": "sin", "norm": "none", "implementation": implementation}
+    model = LRNN(in_dim=3, out_dim=1, **fields)
     params_key, x_key = jax.random.split(jax.random.key(0))
     params = model.init(params_key)
     x = jax.random.normal(x_key, (1024, 3))
-    found = np.asarray(jax.jit(model.apply)(params, x), np.float64)
+    result = np.asarray(jax.jit(model.apply)(params, x), np.float64)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     layer, head = p["layer_0"], p["head"]
     z = np.einsum("ni,ikr->nkr", np.asarray(x, np.float64), layer["projection"]["weight"])
@@ -59,7 +49,7 @@ def check_core_layer(implementation: str) -> tuple[float, float]:
     inner = layer["component"]["inner_weight"] * z[:, None] + layer["component"]["inner_bias"]
     g = np.sum(layer["component"]["outer_weight"] * np.sin(model.omega0 * inner), axis=1)
     expected = np.prod(1 + 8**-0.5 * g, axis=1) @ head["weight"] + head["bias"]
-    return float(np.max(np.abs(found - expected))), 1e-4
+    return float(np.max(np.abs(result - expected))), 1e-4
 
 
 def check_product_reduction() -> tuple[float, float]:
@@ -76,7 +66,7 @@ def check_product_reduction() -> tuple[float, float]:
         return xp.prod(1 + scale * g, -1)
 
     single = [jnp.asarray(array, jnp.float32) for array in (z, w, a, shift)]
-    found = jax.jit(lambda *arrays: product(jnp, *arrays))(*single)
+    result = jax.jit(lambda *arrays: product(jnp, *arrays))(*single)
     expected = product(np, z, w, a, shift)
-    error = np.abs(np.asarray(found, np.float64) - expected) / (1 + np.abs(expected))
+    error = np.abs(np.asarray(result, np.float64) - expected) / (1 + np.abs(expected))
     return float(np.max(error)), 1e-4

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["tolerant_output"]
-
 _ESCAPE = "lrnn_jax.escape"
 
 

@@ -9,16 +9,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 __all__ = ["BarDisplay", "Display", "LineDisplay", "display_for"]
 
+_HIDDEN = ("step", "seconds")
+
 
 def _text(step: int, steps: int, values: dict[str, float], rate: float) -> str:
-    left = (steps - step) / rate
     shown = [f"{name} {_number(value)}" for name, value in values.items() if name not in _HIDDEN]
-    return "  ".join(
-        [f"step {step}/{steps}", *shown, f"{rate:.3g} steps/s", f"{_clock(left)} left"]
-    )
-
-
-_HIDDEN = ("step", "seconds")
+    costs = [f"{rate:.3g} steps/s", f"{_clock((steps - step) / rate)} left"]
+    return "  ".join([f"step {step}/{steps}", *shown, *costs])
 
 
 def _number(value: float) -> str:
@@ -51,11 +48,8 @@ class BarDisplay(Display):
     """Show a progress bar: step, loss, scores, steps per second, time left."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
-            console=console,
-        )
+        columns = BarColumn(bar_width=24), TextColumn("{task.description}")
+        self._progress = Progress(*columns, console=console)
         self._task = TaskID(-1)
 
     def compiling(self) -> None:

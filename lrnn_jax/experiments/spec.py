@@ -1,6 +1,5 @@
 """Experiment files: strict decoding of TOML to three typed objects, and encoding to TOML."""
 
-import collections.abc
 import dataclasses
 import importlib
 import inspect
@@ -23,24 +22,6 @@ from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video, Vol
 from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
-
-__all__ = [
-    "MODELS",
-    "PROBLEMS",
-    "ConfigTable",
-    "Experiment",
-    "config_path",
-    "configs",
-    "experiment_from",
-    "field_help",
-    "kind_of",
-    "merge",
-    "model_from",
-    "read_table",
-    "table_of",
-    "table_of_model",
-    "write_table",
-]
 
 _LARGEST = 10**6  # largest size of an experiment file in bytes
 
@@ -119,11 +100,9 @@ def experiment_from(table: ConfigTable) -> Experiment:
     _check_sections(table)
     problem = _decode("problem", table.get("problem", {}), _kind("problem", table, PROBLEMS))
     training = _decode("training", table.get("training", {}), Training)
-    model_table = dict(table.get("model", {}))
-    for name in ("in_dim", "out_dim"):
-        if name not in model_table:
-            model_table[name] = getattr(problem, name)
-    return Experiment(model=model_from(model_table), problem=problem, training=training)
+    fields = table.get("model", {})
+    fields = fields | {n: getattr(problem, n) for n in ("in_dim", "out_dim") if n not in fields}
+    return Experiment(model=model_from(fields), problem=problem, training=training)
 
 
 def table_of(experiment: Experiment) -> ConfigTable:
@@ -277,22 +256,19 @@ def _imported(section: str, path: str) -> type:
     """
     module, _, names = path.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        kind: Any = importlib.import_module(module)
         for name in names.split("."):
-            found = getattr(found, name)
+            kind = getattr(kind, name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{section}.kind: cannot import {path!r}: {error}") from error
     protocol = {"model": Model, "problem": Problem}[section]
-    if (
-        not isinstance(found, type)
-        or not dataclasses.is_dataclass(found)
-        or missing_members(found, protocol)
-    ):
+    is_dataclass = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    if not is_dataclass or missing_members(kind, protocol):
         raise InputError(
             f"{section}.kind: {path!r} is no dataclass with the members of "
             f"lrnn_jax.typing.{protocol.__name__}"
         )
-    return found
+    return kind
 
 
 def kind_of(cls: type, section: str, registry: dict[str, type]) -> str:
@@ -313,11 +289,7 @@ def kind_of(cls: type, section: str, registry: dict[str, type]) -> str:
 
 
 def _section(section: str, spec: Any, registry: dict[str, type]) -> ConfigTable:
-    """Encode the kind and the fields of a dataclass for TOML; fields that are None are omitted.
-
-    Raises:
-      InputError: a value cannot be written to TOML.
-    """
+    """Encode the kind and the fields of a dataclass for TOML; fields that are None are omitted."""
     kind = {"kind": kind_of(type(spec), section, registry)} if registry else {}
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
     return kind | {n: _to_toml(n, value) for n, value in fields.items() if value is not None}
@@ -335,17 +307,16 @@ def _to_toml(name: str, value: Any) -> Any:
 
 
 def _decode(section: str, table: ConfigTable, kind: type) -> Any:
-    chosen = ("kind",) if section != "training" else ()  # `_kind` has read it already
-    values = {name: value for name, value in table.items() if name not in chosen}
+    values = dict(table)
+    if section != "training":
+        values.pop("kind", None)  # `_kind` has read it already
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:
             raise InputError(f"unknown field {section}.{name}; {suggest(name, known)}")
     hints = typing.get_type_hints(kind)
     try:
-        return kind(
-            **{name: _structure(name, value, hints[name]) for name, value in values.items()}
-        )
+        return kind(**{name: _structure(name, values[name], hints[name]) for name in values})
     except InputError as error:
         raise InputError(f"{section}.{error}") from error
 
@@ -366,8 +337,6 @@ def _is_a(value: Any, hint: Any) -> bool:
         if arguments[-1] is ...:
             return all(_is_a(entry, arguments[0]) for entry in value)
         return len(value) == len(arguments) and all(map(_is_a, value, arguments))
-    if origin is collections.abc.Callable:
-        return False
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is hint

@@ -13,9 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.io.files import decoding
 from lrnn_jax.io.memory import available_memory, require_memory
-
-__all__ = ["read_npy", "read_npz", "read_volume_of_mat"]
 
 _MAT_SCRIPT = Path(__file__).with_name("mat_script.py")
 _MAT_SECONDS = 120
@@ -37,30 +36,21 @@ def read_npz(content: bytes, source: str) -> dict[str, np.ndarray]:
     Raises:
       InputError: the file is damaged, holds Python objects, or does not fit into memory.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            require_memory(source, sum(member.file_size for member in members))
-            arrays = {}
-            for member in members:
-                with archive.open(member) as file:  # decompresses only what is read
-                    name = member.filename.removesuffix(".npy")
-                    arrays[name] = _array(file, member.file_size, source)
-            return arrays
-    except InputError:
-        raise
-    except Exception as error:  # zipfile and zlib raise many types; treat all as a damaged file
-        raise InputError(f"cannot read {source}: damaged, or no NPZ ({_reason(error)})") from error
+    with decoding(source, "NPZ"), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        require_memory(source, sum(member.file_size for member in members))
+        arrays = {}
+        for member in members:
+            with archive.open(member) as file:  # decompresses only what is read
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = _array(file, member.file_size, source)
+        return arrays
 
 
 def _array(file: Any, size: int, source: str) -> np.ndarray:
     """Return an array in .npy format after checking its header against the file's `size` bytes."""
-    try:
+    with decoding(source, "NumPy array"):
         dtype, shape, fortran = _header(file)
-    except Exception as error:  # NumPy raises several types
-        raise InputError(
-            f"cannot read {source}: damaged, or no NumPy array ({_reason(error)})"
-        ) from error
     if dtype.hasobject:
         raise InputError(f"{source} holds Python objects: expected an array of numbers or text")
     num_bytes = dtype.itemsize * math.prod(shape)
@@ -70,6 +60,7 @@ def _array(file: Any, size: int, source: str) -> np.ndarray:
             f"of {num_bytes}"
         )
     require_memory(source, 2 * num_bytes)
+    # Through a bytearray, because an array over `bytes` is read-only.
     flat = np.frombuffer(bytearray(file.read(num_bytes)), dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
@@ -80,12 +71,13 @@ def _header(file: BinaryIO) -> tuple[np.dtype, tuple[int, ...], bool]:
     length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
     if version not in ((1, 0), (2, 0), (3, 0)) or length > 2**16:
         raise ValueError(f"a header of version {version} and {length} bytes")
-    found = ast.literal_eval(file.read(length).decode("utf-8" if version == (3, 0) else "latin1"))
-    shape, fortran = found["shape"], found["fortran_order"]
+    text = file.read(length).decode("utf-8" if version == (3, 0) else "latin1")
+    header = ast.literal_eval(text)
+    shape, fortran = header["shape"], header["fortran_order"]
     sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-    if found.keys() != {"descr", "fortran_order", "shape"} or not sizes or len(shape) > 32:
-        raise ValueError("a header that is no array's")
-    return np.lib.format.descr_to_dtype(found["descr"]), shape, bool(fortran)
+    if header.keys() != {"descr", "fortran_order", "shape"} or not sizes or len(shape) > 32:
+        raise ValueError("not the header of an array")
+    return np.lib.format.descr_to_dtype(header["descr"]), shape, bool(fortran)
 
 
 def read_volume_of_mat(content: bytes, source: str) -> np.ndarray:
@@ -110,16 +102,11 @@ def read_volume_of_mat(content: bytes, source: str) -> np.ndarray:
     answer, _, array = done.stdout.partition(b"\n")
     if done.returncode or not answer:
         raise InputError(f"cannot read {source}: damaged, or no MATLAB file")
-    about = json.loads(answer)
-    if about["memory"]:
-        raise InputError(f"{source} would take more than the {int(limit) / 1e9:.1f} GB that it may")
-    if about["error"]:
-        raise InputError(f"cannot read {source}: damaged, or no MATLAB file ({about['error']})")
+    report = json.loads(answer)
+    if report["memory"]:
+        raise InputError(f"{source} would take more than the allowed {int(limit) / 1e9:.1f} GB")
+    if report["error"]:
+        raise InputError(f"cannot read {source}: damaged, or no MATLAB file ({report['error']})")
     if not array:
-        raise InputError(f"{source} holds {about['found']}: expected one array with three axes")
+        raise InputError(f"{source} holds {report['contents']}: expected one array with three axes")
     return read_npy(array, source)
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:100] if lines else type(error).__name__

@@ -4,8 +4,6 @@ import struct
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["require_container", "require_whole"]
-
 _UNKNOWN = (0, 2**32 - 1)  # the size field of a stream whose length is not known yet
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", 0x18538067
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
@@ -38,11 +36,11 @@ def require_container(content: bytes, source: str) -> str:
             f"cannot read {source}: damaged, or no video (expected MP4, MOV, MKV, WebM, AVI, GIF, "
             "OGG, FLV or MPEG)"
         )
-    require_whole(content, source)
+    require_complete(content, source)
     return name
 
 
-def require_whole(content: bytes, source: str) -> None:
+def require_complete(content: bytes, source: str) -> None:
     """Check that a file is as long as its container declares.
 
     Sizes that the container does not declare are not checked.

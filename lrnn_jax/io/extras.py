@@ -5,8 +5,6 @@ from typing import Any
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["extra"]
-
 
 def extra(module: str, name: str) -> Any:
     """Import a module of the extra `name`, a group of optional dependencies.

@@ -11,8 +11,6 @@ from pathlib import Path
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.memory import require_memory
 
-__all__ = ["atomic", "exists", "io_errors", "read_bytes", "write_bytes"]
-
 _LONGEST_SUFFIX = 32  # characters; the suffixes of all file formats are shorter
 
 
@@ -26,6 +24,18 @@ def io_errors(path: Path, doing: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot {doing} {path}: {reason}") from error
+
+
+@contextlib.contextmanager
+def decoding(source: str | Path, kind: str) -> Iterator[None]:
+    """Convert all errors of a decoder to InputError: decoders raise many types on damaged files."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        raise InputError(f"cannot read {source}: damaged, or no {kind} ({reason})") from error
 
 
 def exists(path: Path) -> bool:
@@ -71,17 +81,12 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{secrets.token_hex(8)}{suffix}")
         try:
             yield temporary
-            _synchronise(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
             _synchronise_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _synchronise(path: Path) -> None:
-    """Wait until the content of a file is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _synchronise_folder(path: Path) -> None:

@@ -11,12 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.files import read_bytes, write_bytes
+from lrnn_jax.io.files import decoding, read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 from lrnn_jax.io.sources import ArraySource, Source
-
-__all__ = ["SAMPLES", "Picture", "read_picture", "resize", "write_png"]
 
 SAMPLES = {"astronaut": "astronaut", "camera": "camera", "phantom": "shepp_logan_phantom"}
 """Sample images that are installed with scikit-image, each with its name in `skimage.data`.
@@ -66,13 +64,8 @@ def read_picture(source: Source) -> Picture:
         return _picture(getattr(skimage.data, SAMPLES[source])(), source)
     path = Path(source)
     content = read_bytes(path)
-    try:
+    with decoding(source, "image"):
         pixels = _decode(content, path)
-    except InputError:
-        raise
-    except Exception as error:  # codecs raise many types; treat all as a damaged file
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {source}: damaged, or no picture ({reason})") from error
     return _picture(pixels, source)
 
 
@@ -80,7 +73,7 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
     """Decode an image in its display orientation; raise an error if that is not possible."""
     if content.startswith(_PNG) and content[24:25] == b"\x10":
         if b"eXIf" in content:
-            raise InputError(f"{path} is a 16-bit PNG with a rotation mark: save it without one")
+            raise InputError(f"{path} is a 16-bit PNG with EXIF data: save it without them")
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
         _require_pixels(path, _PNG_CHANNELS.get(content[25], 4) * width * height, 2)
         import imagecodecs
@@ -101,13 +94,7 @@ def _pillow_reader(content: bytes) -> Callable[[io.BytesIO], Any] | None:
     The reader is called directly. `PIL.Image.open` would try forty other readers, one of which
     starts Ghostscript, and would reject more than 179 million pixels regardless of free memory.
     """
-    from PIL import (
-        BmpImagePlugin,
-        GifImagePlugin,
-        JpegImagePlugin,
-        PngImagePlugin,
-        WebPImagePlugin,
-    )
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
     readers = {
         _PNG: PngImagePlugin.PngImageFile,
@@ -117,7 +104,7 @@ def _pillow_reader(content: bytes) -> Callable[[io.BytesIO], Any] | None:
         b"BM": BmpImagePlugin.BmpImageFile,
         b"RIFF": WebPImagePlugin.WebPImageFile,
     }
-    return next((own for start, own in readers.items() if content.startswith(start)), None)
+    return next((reader for start, reader in readers.items() if content.startswith(start)), None)
 
 
 def _decode_by_pillow(image: Any, path: Path) -> np.ndarray:
@@ -125,24 +112,20 @@ def _decode_by_pillow(image: Any, path: Path) -> np.ndarray:
 
     frames = getattr(image, "n_frames", 1)
     if frames > 1 or image.format == "MPO":
-        raise InputError(f"{path} has {frames} frames: expected a single picture")
+        raise InputError(f"{path} has {frames} frames: expected a single image")
     channels = len(image.getbands()) + 4 * (image.mode in _EXPANDED)
     _require_pixels(path, channels * math.prod(image.size), 1)
     try:
         image.load()
     except OSError as error:
-        raise InputError(f"cannot read {path}: damaged, or no picture") from error
+        raise InputError(f"cannot read {path}: damaged, or no image") from error
     if image.mode in _EXPANDED:
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _require_pixels(path: Path, values: int, itemsize: int, more: int = 0) -> None:
-    """Check the memory for decoded values, two copies, their float64 array, and `more` bytes.
-
-    Raises:
-      InputError: there is not enough free memory.
-    """
+    """Check the memory for decoded values, two copies, their float64 array, and `more` bytes."""
     require_memory(path, values * (8 + 3 * itemsize) + more)
 
 
@@ -152,26 +135,24 @@ def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
 
     with quiet("tifffile"), tifffile.TiffFile(io.BytesIO(content)) as file:
         if len(file.pages) != 1:
-            raise InputError(f"{path} has {len(file.pages)} pages: expected a single picture")
+            raise InputError(f"{path} has {len(file.pages)} pages: expected a single image")
         page: Any = file.pages[0]
         orientation = page.tags.get("Orientation")
-        found = {
-            "colours": getattr(page.photometric, "name", page.photometric),
-            "bits": page.bitspersample,
-            "orientation": 1 if orientation is None else int(orientation.value),
-            "compression": getattr(page.compression, "name", page.compression),
-        }
-        colours = ("MINISBLACK", "RGB") + ("YCBCR",) * (found["compression"] == "JPEG")
-        expected = {"colours": colours, "bits": _TIFF_BITS, "orientation": (1,)}
-        expected["compression"] = _TIFF_COMPRESSIONS
-        for name, choices in expected.items():
-            if found[name] not in choices:
+        compression = getattr(page.compression, "name", page.compression)
+        colours = getattr(page.photometric, "name", page.photometric)
+        for name, value, choices in (
+            ("colours", colours, ("MINISBLACK", "RGB") + ("YCBCR",) * (compression == "JPEG")),
+            ("bits", page.bitspersample, _TIFF_BITS),
+            ("orientation", 1 if orientation is None else int(orientation.value), (1,)),
+            ("compression", compression, _TIFF_COMPRESSIONS),
+        ):
+            if value not in choices:
                 known = ", ".join(map(str, choices))
-                raise InputError(f"{path} is a TIFF of {name} {found[name]}: expected {known}")
+                raise InputError(f"{path} is a TIFF of {name} {value}: expected {known}")
         itemsize = max(1, page.bitspersample // 8)
         segment = 3 * itemsize * math.prod(page.chunks)
         _require_pixels(path, math.prod(page.shape), itemsize, segment + len(content))
-        if found["compression"] == "JPEG":
+        if compression == "JPEG":
             _check_jpeg_segments(content, page, path)
         pixels = page.asarray(maxworkers=1)
     separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3
@@ -182,9 +163,6 @@ def _check_jpeg_segments(content: bytes, page: Any, path: Path) -> None:
     """Check that the JPEG streams of a TIFF are complete and fit into its strips or tiles.
 
     Otherwise a decoder would fill in missing data, or allocate the size that a stream declares.
-
-    Raises:
-      InputError: a stream is cut short, or larger than its strip or tile.
     """
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else page.shape[:2]
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
@@ -218,7 +196,7 @@ def _picture(pixels: np.ndarray, source: Source) -> Picture:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[-1] not in _CHANNELS:
         raise InputError(
-            f"{source} has shape {pixels.shape}: expected a picture (height, width) or "
+            f"{source} has shape {pixels.shape}: expected an image (height, width) or "
             "(height, width, 1 to 4 channels)"
         )
     if math.prod(pixels.shape[:2]) < 2:

@@ -3,7 +3,7 @@
     python mat_script.py LIMIT < FILE
 
 LIMIT is the number of bytes of memory that the process may take, or "none". Standard output is a
-line of JSON, {"error", "memory", "found"}, followed by the only numeric three-axis array in .npy
+line of JSON, {"error", "memory", "contents"}, followed by the only numeric three-axis array in .npy
 format.
 """
 
@@ -31,13 +31,13 @@ def main() -> None:
     """Read the file and write the result to standard output."""
     if sys.argv[1] != "none":
         limit_memory(int(sys.argv[1]))
-    answer, array = {"error": "", "memory": False, "found": ""}, None
+    answer, array = {"error": "", "memory": False, "contents": ""}, None
     try:
         values = scipy.io.loadmat(io.BytesIO(sys.stdin.buffer.read()))
         values = {name: value for name, value in values.items() if not name.startswith("__")}
         volumes = [v for v in values.values() if np.ndim(v) == 3 and np.asarray(v).dtype != object]
         described = (f"{name[:40]} {np.shape(value)}" for name, value in values.items())
-        answer["found"] = ", ".join(described)[:120] or "nothing"
+        answer["contents"] = ", ".join(described)[:120] or "nothing"
         if len(volumes) == 1:
             file = io.BytesIO()
             np.save(file, volumes[0], allow_pickle=False)

@@ -9,8 +9,6 @@ from lrnn_jax.errors import InputError
 if sys.platform != "win32":
     import resource
 
-__all__ = ["available_memory", "require_memory"]
-
 
 def require_memory(source: object, num_bytes: int) -> None:
     """Check that an allocation fits into the memory that is free.
@@ -46,14 +44,11 @@ def available_memory(root: Path = Path("/")) -> int | None:
     Returns:
       The number of bytes, >= 0; None where the system reports none of these.
     """
-    rooms = [*_machine_room(root), *_control_group_rooms(root), *_process_rooms(root)]
+    rooms = [*_control_group_rooms(root), *_process_rooms(root)]
+    machine = _fields(root / "proc/meminfo")  # in kB
+    if "MemAvailable" in machine:
+        rooms.append(1024 * machine["MemAvailable"])
     return max(0, min(rooms)) if rooms else None
-
-
-def _machine_room(root: Path) -> Iterator[int]:
-    fields = _fields(root / "proc/meminfo")
-    if "MemAvailable" in fields:
-        yield 1024 * fields["MemAvailable"]
 
 
 def _control_group_rooms(root: Path) -> Iterator[int]:

@@ -7,8 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 
-__all__ = ["quiet"]
-
 
 @contextlib.contextmanager
 def quiet(library: str) -> Iterator[None]:

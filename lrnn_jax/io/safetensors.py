@@ -13,13 +13,6 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.trees import first_difference, named_leaves
 
-__all__ = [
-    "leaf_names",
-    "load_tree",
-    "read_made_by",
-    "save_tree",
-]
-
 
 def save_tree(path: Path, tree: Any, made_by: str) -> Path:
     """Write a tree of arrays atomically, with `made_by` as the metadata entry "lrnn_jax".
@@ -41,12 +34,12 @@ def load_tree(path: Path, template: Any) -> Any:
       InputError: the file is missing, is not a safetensors file, or belongs to another model; in
         the last case the message names the first leaf that differs.
     """
-    found = _read(path)
+    leaves = _read(path)
     expected = named_leaves(template)
-    difference = first_difference(found, expected)
+    difference = first_difference(leaves, expected)
     if difference:
         raise InputError(f"{path} belongs to another model: {difference}")
-    return jax.tree.unflatten(jax.tree.structure(template), [found[name] for name in expected])
+    return jax.tree.unflatten(jax.tree.structure(template), [leaves[name] for name in expected])
 
 
 def leaf_names(path: Path) -> list[str]:

@@ -10,21 +10,10 @@ from jaxtyping import Bool, Float, Int
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.arrays import read_npy, read_npz, read_volume_of_mat
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import read_bytes, write_bytes
+from lrnn_jax.io.files import decoding, read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 from lrnn_jax.io.sources import ArraySource, Source
-
-__all__ = [
-    "MARSCHNER_LOBB",
-    "VOLUMES",
-    "level_set",
-    "read_mesh",
-    "read_volume",
-    "read_voxels",
-    "write_npy",
-    "write_ply",
-]
 
 MARSCHNER_LOBB = "marschner_lobb"
 """Name of a synthetic volume: 40^3 values of the test signal of Marschner and Lobb (1994)."""
@@ -122,19 +111,15 @@ def read_mesh(source: str) -> Any:
 
 
 def _mesh(trimesh: Any, content: bytes, kind: str, source: str) -> Any:
-    """Return the closed surface in a file, translated and scaled."""
-    try:
+    with decoding(source, "mesh"):
         # Load from memory and without materials, so that no file it refers to is opened.
         mesh = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", skip_materials=True)
-    except Exception as error:  # formats raise many types; treat all as a damaged file
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {source}: damaged, or no mesh ({reason})") from error
     if not len(mesh.faces):
         raise InputError(f"{source} has no triangles: expected a closed surface")
     if not np.isfinite(mesh.vertices).all():
         raise InputError(f"{source} has corners that are not finite")
     if not mesh.is_watertight:
-        raise InputError(f"{source} is not watertight: inside and outside are not told apart")
+        raise InputError(f"{source} is not watertight: it does not separate inside and outside")
     middle, largest = mesh.bounds.mean(axis=0), float(np.ptp(mesh.bounds, axis=0).max())
     if not 1e-30 < largest < 1e30:
         raise InputError(f"{source} is {largest:.3g} wide: expected a surface with an inside")
@@ -192,6 +177,6 @@ def _volume(content: bytes, suffix: str, source: str) -> np.ndarray:
     arrays = {"": read_npy(content, source)} if suffix == ".npy" else read_npz(content, source)
     volumes = [array for array in arrays.values() if array.ndim == 3]
     if len(volumes) != 1:
-        found = ", ".join(f"{name or 'array'} {array.shape}" for name, array in arrays.items())
-        raise InputError(f"{source} holds {found[:120]}: expected one array with three axes")
+        contents = ", ".join(f"{name or 'array'} {array.shape}" for name, array in arrays.items())
+        raise InputError(f"{source} holds {contents[:120]}: expected one array with three axes")
     return volumes[0]

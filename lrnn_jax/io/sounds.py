@@ -8,13 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.containers import require_whole
+from lrnn_jax.io.containers import require_complete
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.sources import ArraySource, Source
-
-__all__ = ["CHORD", "Sound", "read_sound", "write_wav"]
 
 CHORD = "chord"
 """Name of a synthetic sound: two seconds of a C major chord with four partials, at 8 kHz."""
@@ -52,7 +50,7 @@ def read_sound(source: Source, rate: int | None = None) -> Sound:
         return _chord()
     path = Path(source)
     content = read_bytes(path)
-    require_whole(content, source)
+    require_complete(content, source)
     try:
         info = soundfile.info(_Content(content))
         # float64 samples, and the mask of finite samples
@@ -90,10 +88,8 @@ def write_wav(path: Path, sound: Sound) -> Path:
     if not np.isfinite(sound.samples).all():
         raise InputError(f"cannot write {path}: it would hold values that are not finite")
     subtype = sound.subtype if sound.subtype in _WAV_FORMATS else "PCM_16"
-    buffer = io.BytesIO()
-    extra("soundfile", "audio").write(
-        buffer, sound.samples, sound.rate, format="WAV", subtype=subtype
-    )
+    buffer, soundfile = io.BytesIO(), extra("soundfile", "audio")
+    soundfile.write(buffer, sound.samples, sound.rate, format="WAV", subtype=subtype)
     return write_bytes(path, buffer.getvalue())
 
 

@@ -17,8 +17,6 @@ from lrnn_jax.io.files import read_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.sources import ArraySource, Source
 
-__all__ = ["BUNDLED", "TableData", "read_table_file", "to_number"]
-
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """Datasets that are installed with scikit-learn. The target of 'diabetes' is a number; the targets
 of all others are classes."""
@@ -64,9 +62,9 @@ def read_table_file(source: Source, target: Source | None) -> TableData:
     if target is not None and (bundled or suffix == ".npz"):
         raise InputError(f"target: only a CSV has columns to choose from; leave it out of {source}")
     if bundled:
-        found = getattr(extra("sklearn.datasets", "tabular"), f"load_{source}")()
-        names = tuple(map(str, getattr(found, "feature_names", range(found.data.shape[1]))))
-        return TableData(np.asarray(found.data, np.float64), np.asarray(found.target), names)
+        data = getattr(extra("sklearn.datasets", "tabular"), f"load_{source}")()
+        names = tuple(map(str, getattr(data, "feature_names", range(data.data.shape[1]))))
+        return TableData(np.asarray(data.data, np.float64), np.asarray(data.target), names)
     path = Path(source)
     content = read_bytes(path)
     if suffix == ".npz":
@@ -76,11 +74,11 @@ def read_table_file(source: Source, target: Source | None) -> TableData:
 
 
 def _from_npz(content: bytes, source: str) -> TableData:
-    found = read_npz(content, source)
-    if not {"x", "y"} <= found.keys():
-        names = ", ".join(found)[:120] or "nothing"
+    arrays = read_npz(content, source)
+    if not {"x", "y"} <= arrays.keys():
+        names = ", ".join(arrays)[:120] or "nothing"
         raise InputError(f"{source} holds {names}: expected arrays x and y")
-    return _from_arrays(found["x"], found["y"], source)
+    return _from_arrays(arrays["x"], arrays["y"], source)
 
 
 def _from_arrays(x: np.ndarray, y: np.ndarray, source: str) -> TableData:
@@ -109,7 +107,7 @@ def _from_csv(content: bytes, source: str, target: str | None) -> TableData:
     header = [name.strip() for name in rows[0]]
     if len(header) < 2:
         raise InputError(
-            f"{source} has one column, '{header[0][:40]}': expected several, with commas"
+            f"{source} has one column, '{header[0][:40]}': expected several, separated by commas"
         )
     chosen = header[-1] if target is None else target
     if chosen not in header:

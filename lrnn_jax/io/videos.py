@@ -13,17 +13,15 @@ from jaxtyping import Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.containers import require_container
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import atomic, io_errors, read_bytes
+from lrnn_jax.io.files import atomic, decoding, io_errors, read_bytes
 from lrnn_jax.io.images import read_picture
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.sources import ArraySource, Source
 
-__all__ = ["PAN", "Clip", "read_video", "write_video"]
-
 PAN = "pan"
 """Name of a synthetic video: a window that moves over scikit-image's cameraman image."""
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 # FFmpeg's names of the demuxers, as `format_whitelist` compares them.
 _DEMUXERS = {
     "mov": "mov,mp4,m4a,3gp,3g2,mj2",
@@ -72,7 +70,7 @@ def read_video(source: Source, count: int | None = None, rate: float | None = No
         with io_errors(path, "read"):
             video = _folder(path, count) if path.is_dir() else _film(path, count)
     if len(video.frames) < 2:
-        raise InputError(f"{source} has one frame: for a single picture take the problem 'image'")
+        raise InputError(f"{source} has one frame: for a single image take the problem 'image'")
     return video
 
 
@@ -110,16 +108,16 @@ def write_video(path: Path, video: Clip) -> Path:
 
 def _pan() -> Clip:
     """Generate 16 frames of 64 x 64 pixels."""
-    picture = read_picture("camera").pixels[..., 0]
-    places = [(80 + 3 * t, 180 + 5 * t) for t in range(16)]
-    frames = [picture[row : row + 64, column : column + 64, None] for row, column in places]
+    image = read_picture("camera").pixels[..., 0]
+    corners = [(80 + 3 * t, 180 + 5 * t) for t in range(16)]
+    frames = [image[row : row + 64, column : column + 64, None] for row, column in corners]
     return Clip(np.stack(frames), _RATE)
 
 
 def _folder(path: Path, count: int | None) -> Clip:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)[:count]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)[:count]
     if not files:
-        raise InputError(f"{path} holds no pictures: expected {', '.join(_PICTURES)}")
+        raise InputError(f"{path} holds no images: expected {', '.join(_IMAGES)}")
     first = read_picture(str(files[0])).pixels
     require_memory(path, 2 * 8 * first.size * len(files))  # the frames and the stacked copy
     frames = []
@@ -135,9 +133,9 @@ def _film(path: Path, count: int | None) -> Clip:
     content = read_bytes(path)
     container = require_container(content, str(path))
     frames: list[np.ndarray] = []
-    try:
-        decode = _gif if container == "gif" else _stream
-        rate, decoded = decode(content, container, str(path))
+    with decoding(path, "video"):
+        is_gif = container == "gif"
+        rate, decoded = _gif(content, path) if is_gif else _stream(content, container, path)
         for frame in itertools.islice(decoded, count):
             if frames and frame.shape != frames[0].shape:
                 raise InputError(
@@ -147,37 +145,31 @@ def _film(path: Path, count: int | None) -> Clip:
             frames.append(frame)
             # The stacked copy and its float64 values; the frames themselves are already allocated.
             require_memory(path, (1 + 8) * frame.nbytes * len(frames))
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise many types; treat all as a damaged file
-        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
-        raise InputError(f"cannot read {path}: damaged, or no video ({reason})") from error
     if not frames:
         raise InputError(f"cannot read {path}: it holds no frames")
     return Clip(np.stack(frames) / 255, rate)
 
 
-def _gif(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
+def _gif(content: bytes, path: Path) -> tuple[float, Iterator[np.ndarray]]:
     from PIL import Image, ImageSequence
 
-    del container
     width, height = struct.unpack_from("<HH", content, 6)
-    require_memory(source, (4 + 4 + 3 + 1 + 8 * 3) * width * height)  # Pillow's canvases, one frame
+    require_memory(path, (4 + 4 + 3 + 1 + 8 * 3) * width * height)  # Pillow's canvases, one frame
     file = Image.open(io.BytesIO(content), formats=["GIF"])
     duration = float(file.info.get("duration") or 0)
-    pictures = (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file))
-    return 1000 / duration if duration else _RATE, pictures
+    frames = (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file))
+    return 1000 / duration if duration else _RATE, frames
 
 
-def _stream(content: bytes, container: str, source: str) -> tuple[float, Iterator[np.ndarray]]:
+def _stream(content: bytes, container: str, path: Path) -> tuple[float, Iterator[np.ndarray]]:
     """Open a video from memory with a fixed demuxer, so that FFmpeg cannot open other files."""
     av = extra("av", "video")
     av.logging.set_level(av.logging.PANIC)  # the exception has the message
     options = {"format_whitelist": _DEMUXERS[container], "protocol_whitelist": "none"}
     file = av.open(io.BytesIO(content), format=container, container_options=options)
     if not file.streams.video:
-        raise InputError(f"{source} has no video stream")
+        raise InputError(f"{path} has no video stream")
     stream = file.streams.video[0]
-    require_memory(source, (3 + 3 + 1 + 8 * 3) * stream.width * stream.height)
-    pictures = (frame.to_ndarray(format="rgb24") for frame in file.decode(stream))
-    return float(stream.average_rate or 0) or _RATE, pictures
+    require_memory(path, (3 + 3 + 1 + 8 * 3) * stream.width * stream.height)
+    frames = (frame.to_ndarray(format="rgb24") for frame in file.decode(stream))
+    return float(stream.average_rate or 0) or _RATE, frames

@@ -23,11 +23,14 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
-from lrnn_jax.optimizers.stopping import is_number, require, result_of
+from lrnn_jax.optimizers.stopping import (
+    require,
+    require_number,
+    require_optimizer,
+    result_of,
+)
 from lrnn_jax.trees import named_leaves
 from lrnn_jax.typing import Key, Params
-
-__all__ = ["FactorizedState", "factorize_weights"]
 
 
 class FactorizedState(NamedTuple):
@@ -74,10 +77,10 @@ def factorize_weights(
     Example:
       >>> optimizer = factorize_weights(optax.adam(1e-3), jax.random.key(0))
     """
-    require("mean", mean, is_number(mean), "a number")
-    fits = is_number(deviation) and deviation >= 0
-    require("deviation", deviation, fits, "a number >= 0")
-    wrapped: Any = optax.with_extra_args_support(optimizer)
+    wrapped = require_optimizer("optimizer", optimizer)
+    require("key", key, _is_key(key), "a random key, such as jax.random.key(0)")
+    require_number("mean", mean, "a finite number")
+    require_number("deviation", deviation, "a finite number >= 0", lambda number: number >= 0)
 
     def init(params: Params) -> FactorizedState:
         factors = _factorize(params, key, mean, deviation)
@@ -100,6 +103,15 @@ def factorize_weights(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _is_key(key: Any) -> bool:
+    """Whether JAX can split the value: a key, or a raw key of `jax.random.PRNGKey`."""
+    try:
+        jax.eval_shape(jax.random.split, key)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _pull_back(factors: Params) -> Any:
     """Return the map from a gradient by the parameters to a gradient by the factors."""
     transpose = jax.vjp(_merge, factors)[1]
@@ -108,8 +120,8 @@ def _pull_back(factors: Params) -> Any:
 
 def _of_factors(name: str, argument: Any, pull_back: Any) -> Any:
     """Convert an extra argument of `update` for the wrapped optimizer."""
-    if argument is None or name == "value":
-        return argument
+    if argument is None:
+        return None
     if name == "grad":
         return pull_back(argument)
     if name in ("value_fn", "residual_fn"):
@@ -138,8 +150,8 @@ def _factorize(params: Params, key: Key, mean: float, deviation: float) -> Param
     require("weight_factorization", "no matrix", bool(matrices), "parameters with a matrix")
     keys = jax.random.split(key, len(matrices))
     scale = {
-        name: mean + deviation * jax.random.normal(own, leaf.shape[1:], leaf.dtype)
-        for own, (name, leaf) in zip(keys, matrices.items(), strict=True)
+        name: mean + deviation * jax.random.normal(subkey, leaf.shape[1:], leaf.dtype)
+        for subkey, (name, leaf) in zip(keys, matrices.items(), strict=True)
     }
     return {"direction": _scaled(params, {n: -s for n, s in scale.items()}), "scale": scale}
 

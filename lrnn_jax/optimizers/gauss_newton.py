@@ -10,10 +10,14 @@ either in parameter space, with a P x P matrix, or in residual space, with an N 
 damping is relative to the mean of the min(N, P) eigenvalues that the two matrices have in common.
 It therefore does not depend on the units of the loss and of the parameters, and has the same
 meaning in both spaces.
+
+`update` needs `value_fn` and `linearise_fn`, and does not use the gradients passed to it. It takes
+the loss from `value`, or computes it from r if `value` is not given.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,27 +29,18 @@ from jaxtyping import Array, Bool, Float, Int
 from lrnn_jax.optimizers.stopping import (
     Call,
     Result,
+    common_dtype,
     first_of,
-    initial_result,
     is_flat,
-    is_number,
-    real_parameters,
     require,
+    require_choice,
     require_count,
-    require_tolerances,
+    require_number,
     rounding,
     times,
     transformation,
-    unless_ended,
 )
 from lrnn_jax.typing import Params
-
-__all__ = [
-    "GaussNewtonState",
-    "LevenbergMarquardtState",
-    "levenberg_marquardt",
-    "natural_gradient",
-]
 
 MOST_DAMPING = 1e10  # the search for a damping fails beyond this
 HALVINGS = 30  # largest number of halvings of the step length in one update
@@ -120,19 +115,12 @@ def levenberg_marquardt(
       space: space of the matrix; 'auto' chooses 'residual' if N < P, else 'parameter'.
       acceleration: whether to add a / 2.
       tries: largest number of dampings tried in one update, >= 1.
-      gradient_tolerance: stop if no entry of the gradient 2 J'r is larger in absolute value, >= 0;
-        None is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stop if the loss is not larger, >= 0.
+      gradient_tolerance: see `lrnn_jax.optimizers`.
+      loss_tolerance: see `lrnn_jax.optimizers`.
 
     Returns:
-      An optax transformation whose state is a `LevenbergMarquardtState`. `update` requires
-      `value_fn` and `linearise_fn`. It takes the loss from `value`, or computes it from r if
-      `value` is not given. If `residual_fn(params)` is given, `update` uses it where it needs r
-      without J. The gradients passed to `update` are not used.
-
-    Raises:
-      InputError: an argument is out of range; in `init`, a parameter is not real; in `update`,
-        `value_fn` or `linearise_fn` is missing.
+      An optax transformation whose state is a `LevenbergMarquardtState`. If `residual_fn(params)`
+      is given, `update` uses it where it needs r without J.
 
     Example:
       >>> residuals = lambda x: jnp.stack([x[0] - 1, 10 * (x[1] - x[0] ** 2)])
@@ -153,25 +141,12 @@ def levenberg_marquardt(
       Levenberg-Marquardt algorithm for nonlinear least-squares minimization", arXiv 1201.5885.
     """
     require_count("tries", tries, 1)
-    flag = isinstance(acceleration, bool)
-    require("acceleration", acceleration, flag, "True or False")
-    options = _Options(acceleration, tries)
-    _require_system(damping, space)
-    tolerances = require_tolerances(gradient_tolerance, loss_tolerance)
-
-    def init(params):
-        _, dtype = real_parameters("levenberg_marquardt", params)
-        start = jnp.asarray([damping, 2.0], dtype)
-        return LevenbergMarquardtState(jnp.zeros((), jnp.int32), *start)
-
-    def advance(call: Call, state: LevenbergMarquardtState):
-        system = _linearise(call, space)
-        result = initial_result(system.value, 2 * system.gradient, tolerances)
-        return unless_ended(
-            result, lambda: _damped_update(system, state, call, options), call.params, state
-        )
-
-    return transformation("levenberg_marquardt", ("value_fn", "linearise_fn"), init, advance)
+    require("acceleration", acceleration, isinstance(acceleration, bool), "True or False")
+    update = functools.partial(_damped_update, acceleration=acceleration, tries=tries)
+    tolerances = (gradient_tolerance, loss_tolerance)
+    return _gauss_newton(
+        "levenberg_marquardt", LevenbergMarquardtState, (damping, 2.0), space, tolerances, update
+    )
 
 
 def natural_gradient(
@@ -196,18 +171,11 @@ def natural_gradient(
       damping: in [1e-16, 1e10], relative to the mean eigenvalue as described in the module. A value
         below the machine epsilon of the parameters' dtype (1.2e-7 in float32) is raised to it.
       space: space of the matrix; 'auto' chooses 'residual' if N < P, else 'parameter'.
-      gradient_tolerance: stop if no entry of the gradient 2 J'r is larger in absolute value, >= 0;
-        None is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stop if the loss is not larger, >= 0.
+      gradient_tolerance: see `lrnn_jax.optimizers`.
+      loss_tolerance: see `lrnn_jax.optimizers`.
 
     Returns:
-      An optax transformation whose state is a `GaussNewtonState`. `update` requires `value_fn` and
-      `linearise_fn`. It takes the loss from `value`, or computes it from r if `value` is not given.
-      The gradients passed to `update` are not used.
-
-    Raises:
-      InputError: an argument is out of range; in `init`, a parameter is not real; in `update`,
-        `value_fn` or `linearise_fn` is missing.
+      An optax transformation whose state is a `GaussNewtonState`.
 
     Example:
       >>> residuals = lambda x: 3 * x - 6
@@ -225,23 +193,40 @@ def natural_gradient(
       2505.12149. Deviations: damping instead of a pseudo-inverse, whose cut-off decides whether the
       method stalls; the first sufficient rate instead of the best of 31 rates.
     """
-    _require_system(damping, space)
-    tolerances = require_tolerances(gradient_tolerance, loss_tolerance)
 
-    def init(params):
-        _, dtype = real_parameters("natural_gradient", params)
-        start = jnp.asarray([damping, 0.0], dtype)
-        return GaussNewtonState(jnp.zeros((), jnp.int32), *start)
+    update = functools.partial(_searched_update, least_damping=damping)
+    tolerances = (gradient_tolerance, loss_tolerance)
+    return _gauss_newton(
+        "natural_gradient", GaussNewtonState, (damping, 0.0), space, tolerances, update
+    )
 
-    def advance(call: Call, state: GaussNewtonState):
+
+def _gauss_newton(
+    name: str,
+    make_state: Callable[..., Any],
+    start: tuple[float, float],
+    space: Space,
+    tolerances: tuple[float | None, float],
+    update: Callable[[Any, Any, Call], tuple[Params, Any]],
+) -> optax.GradientTransformationExtraArgs:
+    """Build either optimizer.
+
+    `start` are the numbers of the initial state, the damping first. While the optimizer has not
+    stopped, update(system, state, call) -> (updates, state).
+    """
+    limits = f"a number from 1e-16 to {MOST_DAMPING:g}"
+    require_number("damping", start[0], limits, lambda d: (d >= 1e-16) & (d <= MOST_DAMPING))
+    require_choice("space", space, *get_args(Space))
+
+    def init(params: Params):
+        numbers = jnp.asarray(start, common_dtype(params))
+        return make_state(jnp.zeros((), jnp.int32), *numbers)
+
+    def advance(call: Call, state: Any):
         system = _linearise(call, space)
-        result = initial_result(system.value, 2 * system.gradient, tolerances)
-        least = jnp.maximum(rounding(system.value), jnp.asarray(damping, system.value.dtype))
-        return unless_ended(
-            result, lambda: _searched_update(system, least, call), call.params, state
-        )
+        return system.value, 2 * system.gradient, lambda: update(system, state, call)
 
-    return transformation("natural_gradient", ("value_fn", "linearise_fn"), init, advance)
+    return transformation(name, ("value_fn", "linearise_fn"), tolerances, init, advance)
 
 
 class _System(NamedTuple):
@@ -258,7 +243,7 @@ class _System(NamedTuple):
 
 def _linearise(call: Call, space: Space) -> _System:
     """Linearise at the parameters of a call; the result is shared by all dampings."""
-    dtype = jnp.result_type(*jax.tree.leaves(call.params))
+    dtype = common_dtype(call.params)
     residual, jacobian = (jnp.asarray(part, dtype) for part in call.linearise_fn(call.params))
     total = jnp.dot(residual, residual) if call.value is None else jnp.asarray(call.value, dtype)
     in_residuals = space == "residual" or (space == "auto" and len(residual) < jacobian.shape[1])
@@ -274,16 +259,15 @@ def _linearise(call: Call, space: Space) -> _System:
     )
 
 
-def _solver(
-    system: _System, damping: Float[Array, ""]
-) -> Callable[[Float[Array, "n"]], Float[Array, "p"]]:
-    """Return the map v -> -(J'J + mu I)^-1 J'v, with one step of iterative refinement.
+def _solver(system: _System, damping: Array) -> Callable[[Array], Array]:
+    """Return the map v -> -(J'J + mu I)^-1 J'v, (N,) -> (P,), with one iterative refinement.
 
     The refinement computes its residual from products with J, and so recovers the digits that were
     lost to rounding when J'J or J J' was formed. The result is NaN if there is no Cholesky factor.
     """
     mu, jacobian = damping * system.scale, system.jacobian
     shifted = system.gram + mu * jnp.eye(len(system.gram), dtype=mu.dtype)
+    # The matrix is symmetric by construction: the default would average it with its transpose.
     factor = (lax.linalg.cholesky(shifted, symmetrize_input=False), True)
 
     # `missing` is the residual of the linear system. It is computed with two products with J, not
@@ -301,37 +285,21 @@ def _solver(
     return by_residuals if system.in_residuals else by_parameters
 
 
-class _Options(NamedTuple):
-    acceleration: bool
-    tries: int
-
-
 class _Trial(NamedTuple):
-    """State of the loop over dampings in one update.
+    """State of the loop over dampings in one update."""
 
-    Attributes:
-      tries: number of dampings tried.
-      damping: the next damping to try, or the damping of the accepted step.
-      growth: factor of the damping at the next rejection.
-      updates: the last step, d + a / 2.
-      fall: decrease of the loss by the last step.
-      predicted: decrease that the linearisation predicts for the last step.
-      promise: `predicted` of the first step tried.
-      taken: whether the last step was accepted.
-    """
-
-    tries: Int[Array, ""]
-    damping: Float[Array, ""]
-    growth: Float[Array, ""]
-    updates: Params
-    fall: Float[Array, ""]
-    predicted: Float[Array, ""]
-    promise: Float[Array, ""]
-    taken: Bool[Array, ""]
+    tries: Int[Array, ""]  # number of dampings tried
+    damping: Float[Array, ""]  # the next damping to try, or the damping of the accepted step
+    growth: Float[Array, ""]  # factor of the damping at the next rejection
+    updates: Params  # the last step, d + a / 2
+    fall: Float[Array, ""]  # decrease of the loss by the last step
+    predicted: Float[Array, ""]  # decrease that the linearisation predicts for the last step
+    promise: Float[Array, ""]  # `predicted` of the first step tried
+    taken: Bool[Array, ""]  # whether the last step was accepted
 
 
 def _damped_update(
-    system: _System, state: LevenbergMarquardtState, call: Call, options: _Options
+    system: _System, state: LevenbergMarquardtState, call: Call, acceleration: bool, tries: int
 ) -> tuple[Params, LevenbergMarquardtState]:
     """Compute one update of `levenberg_marquardt` while it has not stopped."""
     params, unravel = call.params, ravel_pytree(call.params)[1]
@@ -342,10 +310,10 @@ def _damped_update(
         # F - |r + J d|^2 = d'(mu d - g), by the equation for d. Both terms of this form are
         # >= 0, so that nothing cancels, unlike in the difference of the two losses.
         predicted = jnp.dot(step, last.damping * system.scale * step - system.gradient)
-        bend = _bend(system, call, solve, step) if options.acceleration else jnp.zeros_like(step)
+        bend = _bend(system, call, solve, step) if acceleration else jnp.zeros_like(step)
         updates = unravel(step + bend / 2)
         value = call.value_fn(optax.apply_updates(params, updates)).astype(system.value.dtype)
-        taken = jnp.isfinite(value) & (value < system.value)
+        taken = jnp.isfinite(value) & (value < system.value)  # -inf would be lower
         taken &= jnp.linalg.norm(bend) <= MOST_BEND * jnp.linalg.norm(step)
         return _Trial(
             tries=last.tries + 1,
@@ -359,19 +327,16 @@ def _damped_update(
         )
 
     def goes_on(last: _Trial) -> Array:
-        return ~last.taken & (last.tries < options.tries) & (last.damping <= MOST_DAMPING)
+        return ~last.taken & (last.tries < tries) & (last.damping <= MOST_DAMPING)
 
-    zero = jnp.zeros_like(system.value)
-    nothing = jax.tree.map(jnp.zeros_like, params)
-    start = (jnp.zeros((), jnp.int32), state.damping, state.growth, nothing)
+    zero, no_step = jnp.zeros_like(system.value), jax.tree.map(jnp.zeros_like, params)
+    start = (jnp.zeros((), jnp.int32), state.damping, state.growth, no_step)
     end = lax.while_loop(goes_on, attempt, _Trial(*start, zero, zero, zero, jnp.array(False)))
-    return optax.tree.where(end.taken, end.updates, nothing), _after(end, system.value)
+    return optax.tree.where(end.taken, end.updates, no_step), _after(end, system.value)
 
 
-def _bend(
-    system: _System, call: Call, solve: Callable[[Array], Array], step: Float[Array, "p"]
-) -> Float[Array, "p"]:
-    """Return the geodesic acceleration a = solve(r_dd) of a step d.
+def _bend(system: _System, call: Call, solve: Callable[[Array], Array], step: Array) -> Array:
+    """Return the geodesic acceleration a = solve(r_dd) of a step d, both of shape (P,).
 
     r_dd is approximated by a finite difference. The result is 0 if the step is so short that
     rounding errors would dominate the difference.
@@ -403,11 +368,13 @@ def _after(end: _Trial, value: Float[Array, ""]) -> LevenbergMarquardtState:
 
 
 def _searched_update(
-    system: _System, damping: Float[Array, ""], call: Call
+    system: _System, state: GaussNewtonState, call: Call, least_damping: float
 ) -> tuple[Params, GaussNewtonState]:
     """Compute one update of `natural_gradient` while it has not stopped."""
-    params, unravel = call.params, ravel_pytree(call.params)[1]
-    damping, direction = _descent(system, damping)
+    params, unravel, dtype = call.params, ravel_pytree(call.params)[1], system.value.dtype
+    # A damping below the machine epsilon would be lost when it is added to the matrix.
+    least = jnp.maximum(rounding(system.value), jnp.asarray(least_damping, dtype))
+    damping, direction = _descent(system, least)
     slope = 2 * jnp.dot(system.gradient, direction)
 
     def scaled(rate: Array) -> Params:
@@ -425,8 +392,9 @@ def _searched_update(
         rate = last[0] / 2
         return rate, falls(rate)
 
-    one = jnp.ones_like(system.value)
-    rate, done = lax.while_loop(goes_on, halve, (2 * one, jnp.array(False)))
+    # Begin at 2, because `halve` halves before it evaluates: the program contains the loss once.
+    start = (jnp.full_like(system.value, 2), jnp.array(False))
+    rate, done = lax.while_loop(goes_on, halve, start)
     rate = jnp.where(done, rate, 0)
     flat = is_flat(-slope / 2, system.value)
     result = first_of(
@@ -438,9 +406,7 @@ def _searched_update(
     return updates, GaussNewtonState(result, damping, rate)
 
 
-def _descent(
-    system: _System, damping: Float[Array, ""]
-) -> tuple[Float[Array, ""], Float[Array, "p"]]:
+def _descent(system: _System, damping: Array) -> tuple[Array, Array]:
     """Raise the damping by powers of 10 until d is a descent direction; return both."""
 
     def fails(last):
@@ -454,15 +420,3 @@ def _descent(
 
     start = (damping, _solver(system, damping)(system.residual))
     return lax.while_loop(fails, raised, start)
-
-
-def _require_system(damping: float, space: str) -> None:
-    """Check the damping and the space.
-
-    Raises:
-      InputError: one is out of range.
-    """
-    fits = is_number(damping) and 1e-16 <= damping <= MOST_DAMPING
-    require("damping", damping, fits, f"a number from 1e-16 to {MOST_DAMPING:g}")
-    kinds = ("auto", "parameter", "residual")
-    require("space", space, space in kinds, f"one of {', '.join(map(repr, kinds))}")

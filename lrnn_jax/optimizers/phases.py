@@ -8,9 +8,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Int
 
-from lrnn_jax.optimizers.stopping import require, result_of
-
-__all__ = ["SwitchState", "switch"]
+from lrnn_jax.optimizers.stopping import require_count, require_optimizer, result_of
 
 
 class SwitchState(NamedTuple):
@@ -46,17 +44,12 @@ def switch(
     Returns:
       An optax transformation whose state is a `SwitchState`.
 
-    Raises:
-      InputError: `at` is not an integer >= 0.
-
     Example:
       >>> from lrnn_jax.optimizers import lbfgs
       >>> optimizer = switch(optax.adam(1e-3), lbfgs(), at=5000)
     """
-    fits = isinstance(at, int) and not isinstance(at, bool) and at >= 0
-    require("at", at, fits, "an integer >= 0")
-    early: Any = optax.with_extra_args_support(first)
-    late: Any = optax.with_extra_args_support(second)
+    early, late = require_optimizer("first", first), require_optimizer("second", second)
+    require_count("at", at, 0)
 
     def init(params):
         begun, waiting = early.init(params), late.init(params)
@@ -64,18 +57,19 @@ def switch(
         return SwitchState(jnp.zeros((), jnp.int32), stop, begun, waiting)
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any):
-        grads, like = updates, updates if params is None else params
+        like = updates if params is None else params
 
         def by_first():
-            step, inner = early.update(grads, state.first, params, **extra)
+            step, inner = early.update(updates, state.first, params, **extra)
             return _like(step, like), result_of(inner), inner, state.second
 
         def by_second():
-            fresh = state.count == at
             begun = lax.cond(
-                fresh, lambda: _like(late.init(params), state.second), lambda: state.second
+                state.count == at,
+                lambda: _like(late.init(params), state.second),
+                lambda: state.second,
             )
-            step, inner = late.update(grads, begun, params, **extra)
+            step, inner = late.update(updates, begun, params, **extra)
             return _like(step, like), result_of(inner), state.first, inner
 
         step, *rest = lax.cond(state.count < at, by_first, by_second)
@@ -87,5 +81,8 @@ def switch(
 
 
 def _like(tree, other):
-    """Cast the leaves of a tree to the dtypes of another tree."""
+    """Cast the leaves of a tree to the dtypes of another tree.
+
+    The branches of `lax.cond` must agree in their dtypes, and two optimizers need not.
+    """
     return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), tree, other)

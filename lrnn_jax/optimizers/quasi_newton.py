@@ -10,6 +10,8 @@ If a search finds no lower loss, or lowers it by no more than the rounding error
 identity. If H was already the identity, the optimizer stops.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -23,21 +25,16 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.optimizers.stopping import (
     Call,
     Result,
+    common_dtype,
     first_of,
-    initial_result,
     is_flat,
-    real_parameters,
-    require,
+    require_choice,
     require_count,
-    require_tolerances,
     rounding,
     times,
     transformation,
-    unless_ended,
 )
 from lrnn_jax.typing import Params
-
-__all__ = ["LBFGSState", "SSBroydenState", "lbfgs", "ssbroyden"]
 
 LARGEST = 10_000  # parameters of `ssbroyden`, whose H has the square of that many entries
 
@@ -70,20 +67,13 @@ class SSBroydenState(NamedTuple):
     inverse_hessian: Float[Array, "p p"]
 
 
-class Found(NamedTuple):
-    """Result of a line search.
+class _Line(NamedTuple):
+    """Result of a line search."""
 
-    Attributes:
-      step: the step s; zero if no lower loss was found.
-      gradient: the gradient at the end of the step.
-      rate: the step length alpha.
-      failed: whether the loss did not fall by more than its rounding error.
-    """
-
-    step: Params
-    gradient: Params
-    rate: Float[Array, ""]
-    failed: Bool[Array, ""]
+    step: Params  # the step s; zero if no lower loss was found
+    gradient: Params  # the gradient at the end of the step
+    rate: Float[Array, ""]  # the step length alpha
+    failed: Bool[Array, ""]  # whether the loss did not fall by more than its rounding error
 
 
 def lbfgs(
@@ -107,23 +97,16 @@ def lbfgs(
 
     For a loss that does not change, the steps equal those of `optax.lbfgs`.
 
-    An update usually evaluates the loss and its gradient once or twice, in addition to the `value`
-    and the gradient that it is given.
+    An update usually evaluates the loss and its gradient once or twice more.
 
     Args:
       memory: number of pairs stored, >= 1; they take 2 memory P numbers.
       line_search_steps: largest number of evaluations in one line search, >= 1.
-      gradient_tolerance: stop if no entry of the gradient is larger in absolute value, >= 0; None
-        is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stop if the loss is not larger, >= 0.
+      gradient_tolerance: see `lrnn_jax.optimizers`.
+      loss_tolerance: see `lrnn_jax.optimizers`.
 
     Returns:
-      An optax transformation whose state is an `LBFGSState`. `update` requires `value` and
-      `value_fn`.
-
-    Raises:
-      InputError: an argument is out of range; in `init`, a parameter is not real; in `update`,
-        `value` or `value_fn` is missing.
+      An optax transformation whose state is an `LBFGSState`; `update` needs `value`, `value_fn`.
 
     Example:
       >>> loss = lambda x: jnp.sum((x - 1) ** 4)
@@ -139,32 +122,53 @@ def lbfgs(
       Mathematical Programming 45 (1989).
     """
     require_count("memory", memory, 1)
-    require_count("line_search_steps", line_search_steps, 1)
-    tolerances = require_tolerances(gradient_tolerance, loss_tolerance)
     precondition = optax.scale_by_lbfgs(memory_size=memory)
 
-    def init(params):
-        real_parameters("lbfgs", params)
+    def init(params: Params):
         zeros = jax.tree.map(jnp.zeros_like, params)
         return LBFGSState(jnp.zeros((), jnp.int32), precondition.init(params), zeros)
 
-    def advance(call: Call, state: LBFGSState):
-        grads, params = call.grads, call.params
-        value = _in_dtype_of(params, call.value)
+    def direct(grads: Params, state: LBFGSState, params: Params):
+        memory = _with_last_pair(state.memory, state.gradient, grads, params)
+        ascent, new = precondition.update(grads, memory, params)
+        direction = jax.tree.map(lambda d, p: jnp.asarray(-d, p.dtype), ascent, params)
+
+        def learn(line: _Line, forget: Bool[Array, ""]):
+            kept = optax.tree.where(forget, precondition.init(params), new)
+            return LBFGSState(state.result, kept, line.gradient)
+
+        return direction, memory.count == 0, learn
+
+    tolerances = (gradient_tolerance, loss_tolerance)
+    return _quasi_newton("lbfgs", line_search_steps, tolerances, init, direct)
+
+
+def _quasi_newton(
+    name: str,
+    line_search_steps: int,
+    tolerances: tuple[float | None, float],
+    init: Callable[[Params], Any],
+    direct: Callable[[Params, Any, Params], tuple[Params, Array, Callable[..., Any]]],
+) -> optax.GradientTransformationExtraArgs:
+    """Build either optimizer from its initial state and its search direction.
+
+    direct(grads, state, params) -> (direction, fresh, learn): whether H is the identity, and
+    learn(line, forget) -> the state after the line search, which resets H if `forget` is true.
+    """
+    require_count("line_search_steps", line_search_steps, 1)
+
+    def advance(call: Call, state: Any):
+        value = jnp.asarray(call.value, common_dtype(call.params))
 
         def proceed():
-            learned = _with_last_pair(state.memory, state.gradient, grads, params)
-            ascent, new = precondition.update(grads, learned, params)
-            direction = jax.tree.map(lambda d, p: jnp.asarray(-d, p.dtype), ascent, params)
-            found = _search(line_search_steps, direction, value, call)
-            fresh = learned.count == 0
-            new = optax.tree.where(found.failed & ~fresh, precondition.init(params), new)
-            result = first_of((found.failed & fresh, Result.LINE_SEARCH_FAILED))
-            return found.step, LBFGSState(result, new, found.gradient)
+            direction, fresh, learn = direct(call.grads, state, call.params)
+            line = _search(line_search_steps, direction, value, call)
+            result = first_of((line.failed & fresh, Result.LINE_SEARCH_FAILED))
+            return line.step, learn(line, line.failed & ~fresh)._replace(result=result)
 
-        return unless_ended(initial_result(value, grads, tolerances), proceed, params, state)
+        return value, call.grads, proceed
 
-    return transformation("lbfgs", ("value", "value_fn"), init, advance)
+    return transformation(name, ("value", "value_fn"), tolerances, init, advance)
 
 
 def _with_last_pair(memory: Any, gradient: Params, grads: Params, params: Params) -> Any:
@@ -174,26 +178,18 @@ def _with_last_pair(memory: Any, gradient: Params, grads: Params, params: Params
     s = params - memory.params and y = grads - memory.updates. `memory.updates` is replaced so that
     y becomes the difference of two gradients of the last loss. To skip a pair, the count is
     decreased by one, and the stored values are replaced so that optax writes the previous pair to
-    its own slot again.
-
-    Args:
-      memory: the state of `optax.scale_by_lbfgs`.
-      gradient: gradient of the last loss at `params`.
-      grads: gradient of the current loss at `params`.
-      params: the parameters.
+    its own slot again. `gradient` and `grads` are the gradients of the last and of the current loss
+    at `params`.
     """
     s = optax.tree.sub(params, memory.params)
     y = optax.tree.sub(gradient, memory.updates)
     good = _has_curvature(optax.tree.vdot(s, y), optax.tree.norm(s), optax.tree.norm(y))
-    kept = jnp.maximum(memory.count - 1, 0)
-    slot = (kept - 1) % memory.weights_memory.shape[0]
-    s, y = optax.tree.where(
-        good,
-        (s, y),
-        jax.tree.map(lambda m: m[slot], (memory.diff_params_memory, memory.diff_updates_memory)),
-    )
+    count = jnp.maximum(memory.count - 1, 0)  # the count if the pair is skipped
+    slot = (count - 1) % memory.weights_memory.shape[0]
+    pairs = (memory.diff_params_memory, memory.diff_updates_memory)
+    s, y = optax.tree.where(good, (s, y), jax.tree.map(lambda stored: stored[slot], pairs))
     return memory._replace(
-        count=jnp.where(good, memory.count, kept),
+        count=jnp.where(good, memory.count, count),
         params=optax.tree.sub(params, s),
         updates=optax.tree.sub(grads, y),
     )
@@ -221,17 +217,14 @@ def ssbroyden(
     Args:
       update: how tau and phi are chosen.
       line_search_steps: largest number of evaluations in one line search, >= 1.
-      gradient_tolerance: stop if no entry of the gradient is larger in absolute value, >= 0; None
-        is the machine epsilon of the parameters' dtype: 2.2e-16 in float64, 1.2e-7 in float32.
-      loss_tolerance: stop if the loss is not larger, >= 0.
+      gradient_tolerance: see `lrnn_jax.optimizers`.
+      loss_tolerance: see `lrnn_jax.optimizers`.
 
     Returns:
-      An optax transformation whose state is an `SSBroydenState`. `update` requires `value` and
-      `value_fn`.
+      An optax transformation with an `SSBroydenState`; `update` needs `value` and `value_fn`.
 
     Raises:
-      InputError: an argument is out of range; in `init`, a parameter is not real or there are more
-        than 10,000 parameters; in `update`, `value` or `value_fn` is missing.
+      InputError: in `init`, there are more than 10,000 parameters.
 
     Example:
       >>> optimizer = ssbroyden()
@@ -244,53 +237,40 @@ def ssbroyden(
       phi is Al-Baali's. Deviation: the first search direction has at most length 1, as in
       `optax.lbfgs`.
     """
-    kinds = ("ssbroyden", "ssbfgs", "bfgs")
-    require("update", update, update in kinds, f"one of {', '.join(map(repr, kinds))}")
-    require_count("line_search_steps", line_search_steps, 1)
-    tolerances = require_tolerances(gradient_tolerance, loss_tolerance)
+    require_choice("update", update, "ssbroyden", "ssbfgs", "bfgs")
 
-    def init(params):
-        count, dtype = real_parameters("ssbroyden", params)
-        _check_size(count, dtype)
+    def init(params: Params):
+        count, dtype = sum(map(jnp.size, jax.tree.leaves(params))), common_dtype(params)
+        if count > LARGEST:
+            gigabytes = count**2 * jnp.dtype(dtype).itemsize / 1e9
+            raise InputError(
+                f"ssbroyden: {count} parameters need an inverse Hessian of {gigabytes:.1f} GB, and "
+                f"the most is {LARGEST} parameters; use lbfgs"
+            )
         zero = jnp.zeros((), jnp.int32)
         return SSBroydenState(zero, zero, jnp.eye(count, dtype=dtype))
 
-    def advance(call: Call, state: SSBroydenState):
-        grads, params = call.grads, call.params
-        value = _in_dtype_of(params, call.value)
+    def direct(grads: Params, state: SSBroydenState, params: Params):
+        del params
+        g, unravel = ravel_pytree(grads)
+        fresh = state.pairs == 0
+        # While H is the identity, -H g has no natural length: limit it to 1.
+        scale = jnp.where(fresh, jnp.minimum(1, 1 / jnp.linalg.norm(g)), 1)
 
-        def proceed():
-            g, unravel = ravel_pytree(grads)
-            fresh = state.pairs == 0
-            # While H is the identity, -H g has no natural length: limit it to 1.
-            scale = jnp.where(fresh, jnp.minimum(1, 1 / jnp.linalg.norm(g)), 1)
-            direction = unravel(-scale * times(state.inverse_hessian, g))
-            found = _search(line_search_steps, direction, value, call)
-            step, after = ravel_pytree(found.step)[0], ravel_pytree(found.gradient)[0]
-            pair = _Pair(g, step, after - g, found.rate)
-            new = _learn(update, state, scale, pair, found.failed & ~fresh)
-            result = first_of((found.failed & fresh, Result.LINE_SEARCH_FAILED))
-            return found.step, new._replace(result=result)
+        direction = unravel(-scale * times(state.inverse_hessian, g))
+        return direction, fresh, functools.partial(_learn, update, state, scale, g)
 
-        return unless_ended(initial_result(value, grads, tolerances), proceed, params, state)
-
-    return transformation("ssbroyden", ("value", "value_fn"), init, advance)
-
-
-class _Pair(NamedTuple):
-    """A step s = -rate H g, the gradient g where it begins, and the change y of the gradient."""
-
-    g: Float[Array, "p"]
-    s: Float[Array, "p"]
-    y: Float[Array, "p"]
-    rate: Float[Array, ""]
+    tolerances = (gradient_tolerance, loss_tolerance)
+    return _quasi_newton("ssbroyden", line_search_steps, tolerances, init, direct)
 
 
 def _learn(
-    kind: str, state: SSBroydenState, scale: Float[Array, ""], pair: _Pair, forget: Bool[Array, ""]
+    kind: str, state: SSBroydenState, scale: Array, g: Array, line: _Line, forget: Bool[Array, ""]
 ) -> SSBroydenState:
     """Return the state after a step along -scale H g: update H, keep it, or reset it."""
-    hessian, (g, s, y, rate) = state.inverse_hessian, pair
+    hessian, s, rate = state.inverse_hessian, ravel_pytree(line.step)[0], line.rate
+    y = ravel_pytree(line.gradient)[0] - g
+    # Scale the vector H y: a scaled copy of H is formed only in `learn`.
     hy = scale * times(hessian, y)
     curvature = jnp.dot(s, y)
     h, b = jnp.dot(y, hy) / curvature, -rate * jnp.dot(s, g) / curvature
@@ -303,14 +283,13 @@ def _learn(
 
     def learn():
         new = broyden_update(scale * hessian, s, y, tau, phi)
-        # The count saturates instead of overflowing.
-        return new, jnp.minimum(state.pairs, jnp.iinfo(jnp.int32).max - 1) + 1
+        return new, jnp.asarray(optax.safe_increment(state.pairs))
 
-    def start_again():
+    def reset():
         return jnp.eye(s.size, dtype=hessian.dtype), jnp.zeros_like(state.pairs)
 
     action = jnp.where(forget, 2, jnp.where(good, 1, 0))
-    new, pairs = lax.switch(action, (keep, learn, start_again))
+    new, pairs = lax.switch(action, (keep, learn, reset))
     return SSBroydenState(state.result, pairs, new)
 
 
@@ -325,13 +304,6 @@ def broyden_update(
 
     The result satisfies the secant equation H y = s. It is positive definite if `hessian` is, and
     y's > 0, tau > 0 and phi >= 0. BFGS is tau = phi = 1; DFP is tau = 1, phi = 0.
-
-    Args:
-      hessian: H before the update.
-      s: the step.
-      y: the change of the gradient along s.
-      tau: the scale, > 0.
-      phi: the parameter of the Broyden family.
     """
     hy = times(hessian, y)
     curvature, expected = jnp.dot(s, y), jnp.dot(y, hy)
@@ -349,25 +321,16 @@ def self_scaling(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Choose tau and phi of `ssbroyden`.
 
-    With a = b h - 1 >= 0, c = sqrt(a / (1 + a)) and n = P, 'ssbroyden' sets
+    With h = y'Hy / y's, b = s'H^-1 s / y's, a = b h - 1 >= 0, c = sqrt(a / (1 + a)) and n = `size`,
+    the number of parameters, 'ssbroyden' sets
 
         rho_m = min(1, h (1 - c)),  theta = max((rho_m - 1) / a, min(1 / rho_m, (1 - b) / b)),
         sigma = 1 + a theta,        phi = (1 - theta) / sigma,
         tau = min(rho sigma^(1 / (1 - n)), sigma) if theta <= 0
               else rho min(sigma^(1 / (1 - n)), 1 / theta),           rho = min(1, 1 / b)
 
-    except that tau = h / sigma at the first pair. For the other two kinds, sigma = 1, so that
-    tau = h at the first pair.
-
-    Args:
-      kind: 'ssbroyden', 'ssbfgs' or 'bfgs'.
-      h: y'Hy / y's.
-      b: s'H^-1 s / y's.
-      size: number of parameters.
-      first: whether H is still a multiple of the identity, before its first pair.
-
-    Returns:
-      tau > 0 and phi, both scalars.
+    except that tau = h / sigma at the `first` pair, before which H is the identity or a multiple.
+    For the other two kinds, sigma = 1, so that tau = h at the first pair. tau is always > 0.
     """
     h, b = jnp.asarray(h), jnp.asarray(b)
     one = jnp.ones_like(h)
@@ -389,13 +352,13 @@ def self_scaling(
     return jnp.where(first, h / sigma, tau), (1 - theta) / sigma
 
 
-def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) -> Found:
+def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) -> _Line:
     """Search for a step along `direction` that satisfies the strong Wolfe conditions.
 
     If optax runs out of evaluations, it may return a step that does not lower the loss. Such a
     step is replaced by zero.
     """
-    grads, params, value_fn = call.grads, call.params, call.value_fn
+    grads, params = call.grads, call.params
     after: Any
     # approx_dec_rtol=None disables the approximate decrease condition: a step must lower the loss.
     search = optax.scale_by_zoom_linesearch(
@@ -407,34 +370,16 @@ def _search(steps: int, direction: Params, value: Float[Array, ""], call: Call) 
         params,
         value=value,
         grad=grads,
-        value_fn=lambda params: _in_dtype_of(params, value_fn(params)),
+        value_fn=lambda params: jnp.asarray(call.value_fn(params), value.dtype),
     )
+    # A gradient that is not finite would enter the pair (s, y), and with it H.
     lower = (after.value < value) & jnp.isfinite(optax.tree.norm(after.grad))
     none = (jax.tree.map(jnp.zeros_like, params), grads)
     step, gradient = optax.tree.where(lower, (step, after.grad), none)
     failed = ~lower | is_flat(value - after.value, value)
-    return Found(step, gradient, jnp.asarray(after.learning_rate, value.dtype), failed)
+    return _Line(step, gradient, jnp.asarray(after.learning_rate, value.dtype), failed)
 
 
 def _has_curvature(curvature: Any, s_norm: Any, y_norm: Any) -> Bool[Array, ""]:
     """Whether y's is finite and larger than its rounding error."""
     return jnp.isfinite(curvature) & (curvature > rounding(curvature) * s_norm * y_norm)
-
-
-def _in_dtype_of(params: Params, value: Any) -> Float[Array, ""]:
-    """Cast a loss to the dtype of the parameters."""
-    return jnp.asarray(value, jnp.result_type(*jax.tree.leaves(params)))
-
-
-def _check_size(count: int, dtype: Any) -> None:
-    """Check that H has at most LARGEST rows.
-
-    Raises:
-      InputError: it has more; the message states the memory that H would take.
-    """
-    if count > LARGEST:
-        gigabytes = count**2 * jnp.dtype(dtype).itemsize / 1e9
-        raise InputError(
-            f"ssbroyden: {count} parameters need an inverse Hessian of {gigabytes:.1f} GB, and "
-            f"the most is {LARGEST} parameters; use lbfgs"
-        )

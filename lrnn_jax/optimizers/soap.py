@@ -4,6 +4,7 @@ Notation: G the gradient of an array as a matrix, m x n; L and R running means o
 V matrices whose columns are approximate eigenvectors of L and R, by decreasing eigenvalue.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,34 +14,22 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from lrnn_jax.optimizers.stopping import (
-    is_number,
-    real_parameters,
-    require,
     require_count,
+    require_number,
+    require_real_parameters,
     times,
 )
 
-__all__ = ["SoapState", "soap"]
-
 
 class Leaf(NamedTuple):
-    """State of one array of parameters. A side without a basis has matrices of shape (0, 0).
+    """State of one array of parameters. A side without a basis has matrices of shape (0, 0)."""
 
-    Attributes:
-      mean: running mean of the gradient, M.
-      square: running mean of the squared gradient in the eigenbasis, S.
-      left: L, shape (m, m).
-      right: R, shape (n, n).
-      left_basis: U, shape (m, m).
-      right_basis: V, shape (n, n).
-    """
-
-    mean: Array
-    square: Array
-    left: Float[Array, "m m"]
-    right: Float[Array, "n n"]
-    left_basis: Float[Array, "m m"]
-    right_basis: Float[Array, "n n"]
+    mean: Array  # M, running mean of the gradient
+    square: Array  # S, running mean of the squared gradient in the eigenbasis
+    left: Float[Array, "m m"]  # L
+    right: Float[Array, "n n"]  # R
+    left_basis: Float[Array, "m m"]  # U
+    right_basis: Float[Array, "n n"]  # V
 
 
 class SoapState(NamedTuple):
@@ -93,9 +82,6 @@ def soap(
     Returns:
       An optax transformation. Its state contains a `SoapState`.
 
-    Raises:
-      InputError: an argument is out of range; in `init`, a parameter is not real.
-
     Example:
       >>> params = {"weight": jnp.ones((3, 4)), "bias": jnp.zeros(4)}
       >>> optimizer = soap(3e-3)
@@ -107,16 +93,18 @@ def soap(
       algorithm 3, without weight decay. Deviations: eps is added after the bias correction, as in
       `optax.adam`; axes are merged as described above.
     """
+    if not callable(learning_rate):
+        expected = "a finite number >= 0 or an optax schedule"
+        require_number("learning_rate", learning_rate, expected, lambda rate: rate >= 0)
     for name, decay in (("b1", b1), ("b2", b2)):
-        require(name, decay, is_number(decay) and 0 <= decay < 1, "a number in [0, 1)")
-    require("eps", eps, is_number(eps) and eps > 0, "a number > 0")
-    frequency = precondition_frequency
-    require_count("precondition_frequency", frequency, 1)
-    require_count("max_dim", max_dim, 0)
-    settings = _Settings(b1, b2, eps, frequency)
+        require_number(name, decay, "a number in [0, 1)", lambda decay: (decay >= 0) & (decay < 1))
+    require_number("eps", eps, "a finite number > 0", lambda number: number > 0)
+    require_count("precondition_frequency", precondition_frequency, 1)
+    require_count("max_dim", max_dim, 0, most=math.inf)
+    settings = _Settings(b1, b2, eps, precondition_frequency)
 
     def init(params):
-        real_parameters("soap", params)
+        require_real_parameters("soap", params)
         leaves = jax.tree.map(lambda leaf: _first_state(leaf, max_dim), params)
         return SoapState(jnp.zeros((), jnp.int32), leaves)
 
@@ -172,13 +160,14 @@ def _update(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple
 
 def _adam(grad: Array, leaf: Leaf, count: Array, settings: _Settings) -> tuple[Array, Leaf]:
     """Compute update number `count` of Adam in the eigenbasis, rotated back."""
-    b1, b2, eps, _ = settings
+    (b1, b2, eps, _), (u, v) = settings, (leaf.left_basis, leaf.right_basis)
     mean = b1 * leaf.mean + (1 - b1) * grad
-    square = b2 * leaf.square + (1 - b2) * _turn(grad, leaf) ** 2
-    ahead = _turn(mean, leaf) / (1 - b1**count)
-    step = ahead / (jnp.sqrt(square / (1 - b2**count)) + eps)
+    square = b2 * leaf.square + (1 - b2) * _between(u.T, grad, v) ** 2
+    # The mean is stored unrotated, so that it stays valid when the bases change.
+    rotated = _between(u.T, mean, v) / (1 - b1**count)
+    step = rotated / (jnp.sqrt(square / (1 - b2**count)) + eps)
     new = leaf._replace(mean=mean.astype(grad.dtype), square=square.astype(grad.dtype))
-    return _turn_back(step, leaf).astype(grad.dtype), new
+    return _between(u, step, v.T).astype(grad.dtype), new
 
 
 def _gather(grad: Array, leaf: Leaf, decay: float) -> Leaf:
@@ -194,19 +183,19 @@ def _gather(grad: Array, leaf: Leaf, decay: float) -> Leaf:
 
 def _renew(leaf: Leaf) -> Leaf:
     """Update the bases by one step of power iteration, and permute the squares accordingly."""
-    left_basis, rows = _power_iteration(leaf.left, leaf.left_basis)
-    right_basis, columns = _power_iteration(leaf.right, leaf.right_basis)
-    square = _matrix(leaf.square)
-    square = square[rows] if leaf.left.size else square
-    square = square[:, columns] if leaf.right.size else square
+    square, left_basis, right_basis = _matrix(leaf.square), leaf.left_basis, leaf.right_basis
+    if leaf.left.size:
+        left_basis, rows = _power_iteration(leaf.left, left_basis)
+        square = square[rows]
+    if leaf.right.size:
+        right_basis, columns = _power_iteration(leaf.right, right_basis)
+        square = square[:, columns]
     square = square.reshape(leaf.square.shape)
     return leaf._replace(square=square, left_basis=left_basis, right_basis=right_basis)
 
 
 def _power_iteration(moment: Array, basis: Array) -> tuple[Array, Array]:
     """Return `basis` after one step, and the order of its columns by decreasing eigenvalue."""
-    if not moment.size:
-        return basis, jnp.zeros((0,), jnp.int32)
     ahead = times(moment, basis)
     # Sort before the QR decomposition: it keeps the direction of the first column and changes the
     # later ones. `_renew` applies the same order to the squares.
@@ -219,19 +208,11 @@ def _eigenvectors(moment: Array) -> Array:
     return jnp.linalg.eigh(moment)[1][:, ::-1] if moment.size else moment
 
 
-def _turn(array: Array, leaf: Leaf) -> Array:
-    """Rotate an array A into the eigenbasis: U'AV, in the shape of A."""
+def _between(left: Array, array: Array, right: Array) -> Array:
+    """Return left A right in the shape of the array A; an empty matrix stands for the identity."""
     matrix = _matrix(array)
-    matrix = times(leaf.left_basis.T, matrix) if leaf.left.size else matrix
-    matrix = times(matrix, leaf.right_basis) if leaf.right.size else matrix
-    return matrix.reshape(array.shape)
-
-
-def _turn_back(array: Array, leaf: Leaf) -> Array:
-    """Rotate an array A back from the eigenbasis: UAV', in the shape of A."""
-    matrix = _matrix(array)
-    matrix = times(leaf.left_basis, matrix) if leaf.left.size else matrix
-    matrix = times(matrix, leaf.right_basis.T) if leaf.right.size else matrix
+    matrix = times(left, matrix) if left.size else matrix
+    matrix = times(matrix, right) if right.size else matrix
     return matrix.reshape(array.shape)
 
 

@@ -1,20 +1,23 @@
 """Stopping criteria, argument checks and the call convention of the second-order optimizers."""
 
 import enum
+import math
 import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.typing import Params
 
-__all__ = ["Result", "result_of", "times"]
+_LARGEST_COUNT = 2**31 - 2  # counters are int32, and may exceed a bound by one
 
 
 class Result(enum.IntEnum):
@@ -31,7 +34,6 @@ class Result(enum.IntEnum):
     message: str
 
     def __new__(cls, value: int, message: str) -> Self:
-        """Create a member from its value and message."""
         member = int.__new__(cls, value)
         member._value_, member.message = value, message
         return member
@@ -64,13 +66,6 @@ def result_of(opt_state: optax.OptState) -> Int[Array, ""]:
     return jnp.asarray(getattr(opt_state, "result", Result.RUNNING), jnp.int32)
 
 
-class Tolerances(NamedTuple):
-    """Tolerances of an optimizer. A gradient tolerance of None is the machine epsilon."""
-
-    gradient: float | None
-    loss: float
-
-
 class Call(NamedTuple):
     """The arguments of `update`."""
 
@@ -85,31 +80,39 @@ class Call(NamedTuple):
 def transformation(
     name: str,
     needs: tuple[str, ...],
+    tolerances: tuple[float | None, float],
     init: Callable[[Params], Any],
-    advance: Callable[[Call, Any], tuple[Params, Any]],
+    advance: Callable[[Call, Any], tuple[Array, Params, Callable[[], tuple[Params, Any]]]],
 ) -> optax.GradientTransformationExtraArgs:
     """Build an optax transformation whose state no longer changes once it has stopped.
 
     Args:
       name: name of the optimizer, for error messages.
       needs: names of the extra arguments that `update` requires.
+      tolerances: gradient_tolerance and loss_tolerance.
       init: init(params) -> a state with a field `result`.
-      advance: advance(call, state) -> (updates, state), for a state whose result is RUNNING.
-
-    Returns:
-      The transformation. Its `update` raises InputError if a required argument is missing.
+      advance: advance(call, state) -> (loss, its gradient, proceed). If these do not stop the
+        optimizer, proceed() -> (updates, new state).
     """
-
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any):
-        given = {key: extra.get(key) for key in Call._fields[2:]}
-        for need, found in {"params": params, **{key: given[key] for key in needs}}.items():
-            if found is None:
-                raise InputError(f"{name}: update needs {need}")
-        call = Call(updates, params, **given)
-        return unless_ended(state.result, lambda: advance(call, state), params, state)
+    for kind, tolerance in zip(("gradient", "loss"), tolerances, strict=True):
+        if kind == "loss" or tolerance is not None:
+            require_number(f"{kind}_tolerance", tolerance, "a finite number >= 0", lambda t: t >= 0)
 
     def begin(params: Any):
+        require_real_parameters(name, params)
         return init(params)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any):
+        call = Call(updates, params, **{key: extra.get(key) for key in Call._fields[2:]})
+        for need in ("params", *needs):
+            if getattr(call, need) is None:
+                raise InputError(f"{name}: update needs {need}")
+
+        def proceed_or_stop():
+            value, gradient, proceed = advance(call, state)
+            return _unless_stopped(_first_check(value, gradient, tolerances), proceed, call, state)
+
+        return _unless_stopped(state.result, proceed_or_stop, call, state)
 
     return optax.GradientTransformationExtraArgs(begin, update)
 
@@ -120,26 +123,27 @@ def first_of(*cases: tuple[Any, Result]) -> Int[Array, ""]:
     return jnp.select(conditions, list(map(int, results)), 0).astype(jnp.int32)
 
 
-def initial_result(
-    value: Float[Array, ""], grads: Params, tolerances: Tolerances
+def _first_check(
+    value: Float[Array, ""], gradient: Params, tolerances: tuple[float | None, float]
 ) -> Int[Array, ""]:
-    """Check before an update, from the loss and its gradient, whether to stop."""
-    leaves = jax.tree.leaves(grads)
+    """Decide before an update, from the loss and its gradient, whether to stop."""
+    leaves = jax.tree.leaves(gradient)
+    # `initial` allows parameters without entries, whose maximum is not defined.
     slope = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]).max()
-    least = rounding(slope) if tolerances.gradient is None else tolerances.gradient
+    least = rounding(slope) if tolerances[0] is None else tolerances[0]
     # NONFINITE comes first: a loss of -inf would satisfy the tolerance of the loss.
     return first_of(
         (~jnp.isfinite(value) | ~jnp.isfinite(slope), Result.NONFINITE),
         (slope <= least, Result.GRADIENT_CONVERGED),
-        (value <= tolerances.loss, Result.LOSS_CONVERGED),
+        (value <= tolerances[1], Result.LOSS_CONVERGED),
     )
 
 
-def unless_ended(result: Int[Array, ""], proceed: Callable, params: Params, state: Any):
+def _unless_stopped(result: Int[Array, ""], proceed: Callable, call: Call, state: Any):
     """Return proceed() -> (updates, state) if RUNNING, else zeros and `state` with the result."""
 
     def halt():
-        return jax.tree.map(jnp.zeros_like, params), state._replace(result=result)
+        return jax.tree.map(jnp.zeros_like, call.params), state._replace(result=result)
 
     return lax.cond(result == Result.RUNNING, proceed, halt)
 
@@ -154,59 +158,69 @@ def rounding(x: Array) -> float:
     return float(jnp.finfo(x.dtype).eps)
 
 
-def real_parameters(name: str, params: Params) -> tuple[int, Any]:
-    """Return the number of parameters and their common dtype after promotion.
+def common_dtype(params: Params) -> Any:
+    """Return the dtype of the parameters after promotion: all arithmetic of an update has it."""
+    return jnp.result_type(*jax.tree.leaves(params))
 
-    Raises:
-      InputError: there are no parameters, or a parameter is not a real floating-point number.
-    """
+
+def require_real_parameters(name: str, params: Params) -> None:
+    """Raise an InputError if there are no parameters, or if one is not a real float."""
     leaves = jax.tree.leaves(params)
     for leaf in leaves:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise InputError(f"{name}: expected real parameters, got {jnp.result_type(leaf)}")
     if not leaves:
         raise InputError(f"{name}: there are no parameters")
-    return sum(jnp.size(leaf) for leaf in leaves), jnp.result_type(*leaves)
 
 
-def require(name: str, value: Any, fits: bool, expected: str) -> None:
-    """Check an argument of an optimizer.
-
-    Raises:
-      InputError: `fits` is False.
-    """
+def require(name: str, value: Any, fits: Any, expected: str) -> None:
+    """Raise an InputError of one line, unless an argument of an optimizer `fits`."""
     if not fits:
-        raise InputError(f"{name}: expected {expected}, got {value!r}")
+        try:
+            got = " ".join(repr(value).split())  # an array is printed on several lines
+        except ValueError:  # Python prints no integer of more than 4,300 digits
+            got = "a larger one"
+        raise InputError(f"{name}: expected {expected}, got {got}")
 
 
-def require_count(name: str, value: Any, least: int) -> None:
-    """Check that an argument of an optimizer is an integer >= `least`.
+def require_count(name: str, value: Any, least: int, most: float = _LARGEST_COUNT) -> None:
+    """Raise an InputError unless an argument is an integer from `least` to `most`."""
+    integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    require(name, value, integer and int(value) >= least, f"an integer >= {least}")
+    require(name, value, int(value) <= most, f"an integer <= {most}")
 
-    Raises:
-      InputError: it is not.
+
+def require_number(
+    name: str, value: Any, expected: str, fits: Callable[[Any], Any] = lambda value: True
+) -> None:
+    """Raise an InputError unless an argument is a finite real number, or array (), that `fits`.
+
+    The value of a tracer is not known: under `jax.vmap` over a learning rate, only the shape and
+    the dtype are checked.
     """
-    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    require(name, value, fits and int(value) >= least, f"an integer >= {least}")
+    # NumPy makes an integer of more than 64 bits an object, which is refused like any other.
+    array = np.asarray(value) if isinstance(value, int | float) else value
+    dtype = getattr(array, "dtype", object)
+    real = any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating))
+    real = real and array.shape == ()
+    known = not isinstance(value, Tracer)
+    require(name, value, real and (not known or (math.isfinite(value) and fits(value))), expected)
 
 
-def is_number(value: Any) -> bool:
-    """Whether an argument is a real scalar or an array of shape ()."""
-    scalar = isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
-    return scalar and not isinstance(value, bool)
+def require_choice(name: str, value: Any, *choices: str) -> None:
+    """Raise an InputError unless an argument is one of the choices."""
+    fits = isinstance(value, str) and value in choices
+    require(name, value, fits, f"one of {', '.join(map(repr, choices))}")
 
 
-def require_tolerances(gradient_tolerance: float | None, loss_tolerance: float) -> Tolerances:
-    """Check the tolerances of an optimizer and return them.
+def require_optimizer(name: str, value: Any) -> Any:
+    """Raise an InputError unless an argument is an optax transformation; return it.
 
-    Raises:
-      InputError: a tolerance is negative or not a number.
+    The returned transformation ignores the extra arguments of `update` that it does not use.
     """
-    gradient = gradient_tolerance
-    fits = gradient is None or (is_number(gradient) and gradient >= 0)
-    require("gradient_tolerance", gradient, fits, "a number >= 0")
-    fits = is_number(loss_tolerance) and loss_tolerance >= 0
-    require("loss_tolerance", loss_tolerance, fits, "a number >= 0")
-    return Tolerances(gradient, loss_tolerance)
+    fits = all(callable(getattr(value, part, None)) for part in ("init", "update"))
+    require(name, value, fits, "an optax transformation, such as optax.adam(1e-3)")
+    return optax.with_extra_args_support(value)
 
 
 def times(left: Array, right: Array) -> Array:

@@ -16,15 +16,6 @@ if TYPE_CHECKING:  # lrnn_jax.diagnostics imports this package
     from lrnn_jax.diagnostics.products import Spectrum
     from lrnn_jax.diagnostics.variance import LayerVariance
 
-__all__ = [
-    "draw_activations",
-    "draw_effective_rank",
-    "draw_relevance",
-    "draw_spectrum",
-    "draw_variance",
-    "make_panels",
-]
-
 _BANDS = 3  # maximum number of layers with a readable percentile band
 _TICKED = 6  # maximum number of components with readable sums and differences
 _START = {"color": "0.45", "linestyle": "--", "linewidth": 1.2}
@@ -44,22 +35,24 @@ def make_panels(panels: int, columns: int, wide_first: bool = False) -> tuple[Fi
 
 def draw_relevance(axes: Axes, shares: Sequence[Float[np.ndarray, "k r"]]) -> None:
     """Plots the sorted relevance in each layer: median and 10-90 % band over its neurons."""
-    k = len(shares[0])
+    k, count = len(shares[0]), len(shares)
+    place = np.arange(1, k + 1)
     for index, share in enumerate(shares):
         ranked = -np.sort(-100 * share, axis=0)
         low, median, high = np.percentile(ranked, (10, 50, 90), axis=1)
-        place, colour = np.arange(1, k + 1), _colour(index, len(shares))
+        # More than four layers are drawn in a gradient.
+        colour: Any = f"C{index}" if count <= 4 else (0.1, 0.9 * index / count, 0.8, 1.0)
         axes.plot(place, median, "o-", markersize=3, color=colour, label=f"layer {index}")
-        if len(shares) <= _BANDS:
+        if count <= _BANDS:
             axes.fill_between(place, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.axhline(100 / k, label="even split", **_START)
-    axes.set_title("What the components carry")
+    axes.set(title="Relevance of the components", ylabel="share of the variance (%)")
     axes.set_xlabel("component of a neuron, most relevant first")
-    axes.set_ylabel("share of the variance (%)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    title = "median, 80 % of neurons" if len(shares) <= _BANDS else "median neuron"
-    axes.legend(title=title, **_legend(len(shares)))
+    title = "median, 80 % of neurons" if count <= _BANDS else "median neuron"
+    size = 8 if count <= 6 else 6
+    axes.legend(title=title, fontsize=size, ncols=1 + count // 8, title_fontsize=8)
 
 
 def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int]) -> None:
@@ -70,10 +63,8 @@ def draw_effective_rank(axes: Axes, ranks: Sequence[float], widths: Sequence[int
     for x, rank in zip(place[:24], ranks, strict=False):
         text = {"ha": "center", "va": "top", "color": "white", "fontsize": 8}
         axes.annotate(f"{rank:.3g}", (x, rank), (0, -3), textcoords="offset points", **text)
-    axes.set_title("Dimensions that a layer fills")
-    axes.set_ylabel("dimensions")
-    axes.set_xlim(-0.7, len(ranks) - 0.3)
-    axes.set_ylim(0, 1.3 * max(widths))
+    axes.set(title="Effective rank of the layers", ylabel="dimensions")
+    axes.set(xlim=(-0.7, len(ranks) - 0.3), ylim=(0, 1.3 * max(widths)))
     _layer_axis(axes, [str(index) for index in range(len(ranks))])
     axes.legend(loc="upper right", ncols=2, fontsize=8)
 
@@ -96,9 +87,7 @@ def draw_spectrum(axes: Axes, spectrum: "Spectrum", title: str) -> None:
     for row, (label, (places, colour)) in enumerate(ticks.items()):
         height = np.full(len(places), top * 3 / 1.8**row)
         axes.plot(places, height, "|", markersize=9, color=colour, label=label)
-    axes.set_title(title)
-    axes.set_xlabel("frequency (periods per unit of x)")
-    axes.set_ylabel("amplitude")
+    axes.set(title=title, xlabel="frequency (periods per unit of x)", ylabel="amplitude")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize=8)
 
@@ -107,32 +96,29 @@ def draw_activations(
     axes: Axes,
     learned: Sequence["LearnedActivation"],
     initial: Sequence["LearnedActivation"],
-    met: Float[np.ndarray, "g m"],
+    inputs: Float[np.ndarray, "g m"],
 ) -> None:
     """Plots the learned and initial activations of one layer over the range of their inputs."""
-    low, high = float(met.min()), float(met.max())
+    low, high = float(inputs.min()), float(inputs.max())
     margin = 0.25 * max(high - low, 1e-3)
     ends = np.array([low - margin, high + margin])
     axes.axvspan(low, high, color="C2", alpha=0.1, linewidth=0, label="98 % of its inputs")
-    for index, rho in enumerate(initial[:1]):
+    for rho in initial[:1]:
         z = _points(rho, ends)
-        axes.plot(z, rho(z), label="start" if index == 0 else None, **_START)
+        axes.plot(z, rho(z), label="start", **_START)
     alpha = max(0.15, len(learned) ** -0.5)
     for index, rho in enumerate(learned):
         z = _points(rho, ends)
-        label = "learned" if index == 0 else None
-        axes.plot(z, rho(z), color="C0", linewidth=1.4, alpha=alpha, label=label)
+        labels = ("learned", "knots") if index == 0 else (None, None)
+        axes.plot(z, rho(z), color="C0", linewidth=1.4, alpha=alpha, label=labels[0])
         if rho.exact and len(learned) <= 4:
             inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
-            knots = rho.knots[inside]
-            mark = "knots" if index == 0 else None
-            axes.plot(knots, rho.values[inside], "o", markersize=4, color="C3", label=mark)
-    axes.set_xlim(*ends)
+            knots, values = rho.knots[inside], rho.values[inside]
+            axes.plot(knots, values, "o", markersize=4, color="C3", label=labels[1])
     count = "" if len(learned) == 1 else f", {len(learned)} activations"
-    axes.set_title(learned[0].where.replace("_", " ") + count)
+    title = learned[0].where.replace("_", " ") + count
+    axes.set(title=title, xlabel="input z", ylabel="rho(z)", xlim=ends)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel("input z")
-    axes.set_ylabel("rho(z)")
     axes.grid(alpha=0.3)
 
 
@@ -144,22 +130,20 @@ def draw_variance(
     initial: "LayerVariance | None",
 ) -> None:
     """Plots one variance, "output" or "gradient", over the layers."""
-    courses = {"start": (initial, _START), "trained": (final, {"color": "C0"})}
-    seen = [1.0]
-    for label, (variance, style) in courses.items():
+    curves = {"start": (initial, _START), "trained": (final, {"color": "C0"})}
+    plotted = [1.0]
+    for label, (variance, style) in curves.items():
         if variance is not None:
-            course = getattr(variance, name)
-            shown = np.where(np.isfinite(course) & (course > 0), course, np.nan)
-            seen += list(shown[np.isfinite(shown)])
-            axes.plot(shown, marker="o", markersize=4, label=label, **style)
-    axes.set_yscale("log")
-    axes.set_ylim(0.3 * min(seen), 3 * max(seen) * (max(seen) / min(seen)) ** 0.25)
-    title, label = {
-        "output": ("Signal through the layers", "variance of a layer's output"),
-        "gradient": ("Gradient through the layers", "variance of the gradient there"),
-    }[name]
-    axes.set_title(title)
-    axes.set_ylabel(label)
+            values = getattr(variance, name)
+            values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+            plotted += list(values[np.isfinite(values)])
+            axes.plot(values, marker="o", markersize=4, label=label, **style)
+    low, high = min(plotted), max(plotted)
+    axes.set(yscale="log", ylim=(0.3 * low, 3 * high * (high / low) ** 0.25))
+    if name == "output":
+        axes.set(title="Signal through the layers", ylabel="variance of a layer's output")
+    else:
+        axes.set(title="Gradient through the layers", ylabel="variance of the gradient there")
     axes.grid(alpha=0.3)
     _layer_axis(axes, layers)
     axes.legend(loc="upper center", ncols=2, fontsize=8)
@@ -169,15 +153,6 @@ def _points(rho: "LearnedActivation", ends: Float[np.ndarray, "2"]) -> Float[np.
     """Points at which a piecewise linear curve must be evaluated to be drawn exactly."""
     inside = (rho.knots > ends[0]) & (rho.knots < ends[1])
     return np.concatenate([ends[:1], rho.knots[inside], ends[1:]])
-
-
-def _colour(index: int, count: int) -> Any:
-    """The colour of a layer; more than four layers use a gradient."""
-    return f"C{index}" if count <= 4 else (0.1, 0.9 * index / count, 0.8, 1.0)
-
-
-def _legend(entries: int) -> dict[str, Any]:
-    return {"fontsize": 8 if entries <= 6 else 6, "ncols": 1 + entries // 8, "title_fontsize": 8}
 
 
 def _layer_axis(axes: Axes, names: Sequence[str]) -> None:

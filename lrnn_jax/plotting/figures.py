@@ -8,23 +8,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lrnn_jax.io import atomic
-
-__all__ = [
-    "save_figure",
-    "write_confusion",
-    "write_curves",
-    "write_error_map",
-    "write_frame_scores",
-    "write_predictions",
-    "write_slices",
-    "write_sound_error",
-]
-
 
 _MOST_NAMED = 30  # maximum number of classes with readable names and counts
 # In characters; longer text would widen the figure until it might not fit into memory.
@@ -32,7 +21,7 @@ _LONGEST_TITLE, _LONGEST_CLASS = 80, 40
 _PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}  # user text: $ is a plain character
 
 
-def _shown(text: str, longest: int = _LONGEST_TITLE) -> str:
+def _printable(text: str, longest: int = _LONGEST_TITLE) -> str:
     """A printable name: invalid UTF-8 bytes are replaced, and long text is truncated."""
     text = text.encode(errors="surrogateescape").decode(errors="replace")
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
@@ -49,11 +38,10 @@ def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title:
     figure = Figure(figsize=(max(2.5, side * width) + 1.2, max(2.5, side * height) + 0.6), dpi=120)
     axes = figure.subplots()
     top = max(float(np.percentile(levels, 99.9)), 1e-12)
-    shown = axes.imshow(levels, cmap="inferno", vmin=0, vmax=top, interpolation="nearest")
-    axes.set_title(_shown(title), **_PLAIN)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    figure.colorbar(shown, ax=axes, label="absolute error (levels of 255)", extend="max")
+    image = axes.imshow(levels, cmap="inferno", vmin=0, vmax=top, interpolation="nearest")
+    axes.set_title(_printable(title), **_PLAIN)
+    axes.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=axes, label="absolute error (levels of 255)", extend="max")
     return save_figure(figure, path)
 
 
@@ -69,12 +57,12 @@ def write_curves(
     panels = figure.subplots(len(curves), sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
         axes.plot(steps, values, linewidth=1.2)
-        axes.set_ylabel(_shown(name), **_PLAIN)
+        axes.set_ylabel(_printable(name), **_PLAIN)
         finite = list(filter(math.isfinite, values)) or [0.0]
         if min(finite) > 0 and (name == "loss" or max(finite) > 100 * min(finite)):
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
-    panels[0].set_title(_shown(title), **_PLAIN)
+    panels[0].set_title(_printable(title), **_PLAIN)
     panels[-1].set_xlabel("step")
     return save_figure(figure, path)
 
@@ -98,12 +86,9 @@ def write_sound_error(
         frequencies, power = _bands(samples, rate)
         decibels = 10 * np.log10(np.maximum(power / loudest, 1e-20))
         below.plot(frequencies, decibels, color=colour, linewidth=1.2, label=name)
-    above.set_xlabel("time (s)")
-    above.set_ylabel("amplitude")
+    above.set(xlabel="time (s)", ylabel="amplitude")
     above.legend(loc="upper right", ncols=2)
-    below.set_xscale("log")
-    below.set_xlabel("frequency (Hz)")
-    below.set_ylabel("level (dB)")
+    below.set(xscale="log", xlabel="frequency (Hz)", ylabel="level (dB)")
     below.grid(alpha=0.3, which="both")
     return save_figure(figure, path)
 
@@ -119,13 +104,8 @@ def write_slices(
         middle = truth.shape[axis] // 2
         plane = 2 * np.take(truth, middle, axis) + np.take(value, middle, axis)
         axes.imshow(plane, cmap=colours, vmin=-0.5, vmax=3.5, interpolation="nearest")
-        axes.set_title(f"plane {middle} of axis {axis}")
-        axes.set_xticks([])
-        axes.set_yticks([])
-    patches = [
-        Patch(facecolor=colours(index), edgecolor="0.5", label=name)
-        for index, name in enumerate(names)
-    ]
+        axes.set(title=f"plane {middle} of axis {axis}", xticks=[], yticks=[])
+    patches = [Patch(fc=colours(index), ec="0.5", label=name) for index, name in enumerate(names)]
     figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
     return save_figure(figure, path)
 
@@ -134,13 +114,11 @@ def write_predictions(
     path: Path, said: Float[np.ndarray, "n"], true: Float[np.ndarray, "n"]
 ) -> Path:
     """Writes a scatter plot of predictions over targets, with the identity line."""
-    figure = Figure(figsize=(4.8, 4.8), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _single_panel(4.8, 4.8)
     ends = [min(true.min(), said.min()), max(true.max(), said.max())]
     axes.plot(ends, ends, color="0.6", linewidth=1)
     axes.plot(true, said, ".", markersize=4, alpha=0.7)
-    axes.set_xlabel("target")
-    axes.set_ylabel("prediction")
+    axes.set(xlabel="target", ylabel="prediction")
     axes.set_aspect("equal", "datalim")
     return save_figure(figure, path)
 
@@ -151,36 +129,36 @@ def write_confusion(path: Path, counts: Int[np.ndarray, "k k"], classes: Sequenc
     With more than 30 classes, names and counts are omitted.
     """
     named = len(classes) <= _MOST_NAMED
-    names = [_shown(name, _LONGEST_CLASS) for name in classes] if named else []
+    names = [_printable(name, _LONGEST_CLASS) for name in classes] if named else []
     side = 2.4 + 0.42 * min(len(classes), _MOST_NAMED)
     side += 0.13 * max(0, max(map(len, names), default=0) - 10)  # inches for long names
-    figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _single_panel(side, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(counts) if named else ():
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
     if named:
-        places = range(len(classes))
         rotation = 90 if max(map(len, names)) > 3 else 0
-        axes.set_xticks(places, names, rotation=rotation, **_PLAIN)
-        axes.set_yticks(places, names, **_PLAIN)
-    axes.set_xlabel("prediction")
-    axes.set_ylabel("class")
+        axes.set_xticks(range(len(names)), names, rotation=rotation, **_PLAIN)
+        axes.set_yticks(range(len(names)), names, **_PLAIN)
+    axes.set(xlabel="prediction", ylabel="class")
     return save_figure(figure, path)
 
 
 def write_frame_scores(path: Path, scores: Sequence[float]) -> Path:
     """Writes the PSNR of each frame of a video; frames with an infinite PSNR are omitted."""
-    figure = Figure(figsize=(6.4, 3.2), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _single_panel(6.4, 3.2)
     finite = np.where(np.isfinite(scores), scores, np.nan)
     axes.plot(range(1, len(scores) + 1), finite, marker=".", linewidth=1.2)
-    axes.set_xlabel("frame")
-    axes.set_ylabel("PSNR (dB)")
+    axes.set(xlabel="frame", ylabel="PSNR (dB)")
     axes.grid(alpha=0.3)
     return save_figure(figure, path)
+
+
+def _single_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return figure, figure.subplots()
 
 
 def _envelope(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -198,8 +176,8 @@ def _bands(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
     edges = np.geomspace(frequencies[0], frequencies[-1], 201)
     band = np.clip(np.searchsorted(edges, frequencies, side="right") - 1, 0, 199)
     counts, sums = np.bincount(band, minlength=200), np.bincount(band, power, minlength=200)
-    held = counts > 0
-    return np.sqrt(edges[:-1] * edges[1:])[held], sums[held] / counts[held]
+    filled = counts > 0
+    return np.sqrt(edges[:-1] * edges[1:])[filled], sums[filled] / counts[filled]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -18,11 +18,8 @@ from lrnn_jax.domains import Box
 from lrnn_jax.io import atomic
 from lrnn_jax.plotting.figures import save_figure
 
-__all__ = ["SolutionGrid", "write_solution", "write_values"]
-
 _SIGNED, _SIZES = "RdBu_r", "magma"  # colour maps of signed values and of magnitudes
-_PROFILES = 4
-_FRAMES = 50
+_PROFILES, _FRAMES = 4, 50  # number of profiles; maximum number of animation frames
 
 Panel = tuple[str, np.ndarray, str]
 """Title, values on a plane, colour map."""
@@ -68,34 +65,35 @@ class SolutionGrid:
         return frames
 
 
-def write_solution(picture: SolutionGrid, folder: Path) -> list[Path]:
+def write_solution(solution: SolutionGrid, folder: Path) -> list[Path]:
     """Writes `solution.png`, and with time `solution.gif` and, for (x, t), `profiles.png`."""
-    files = []
-    if len(picture.shape) == 1:
-        return [_write_lines(picture, folder / "solution.png")]
-    files.append(_write_maps(picture, folder / "solution.png"))
-    if picture.time and len(picture.shape) == 2:
-        files.append(_write_profiles(picture, folder / "profiles.png"))
-    if picture.time:
-        files.append(_write_animation(picture, folder / "solution.gif"))
+    files = [_write_image(solution, folder / "solution.png")]
+    if solution.time and len(solution.shape) == 2:
+        files.append(_write_profiles(solution, folder / "profiles.png"))
+    if solution.time and len(solution.shape) > 1:
+        files.append(_write_animation(solution, folder / "solution.gif"))
     return files
 
 
-def write_values(picture: SolutionGrid, path: Path, x: np.ndarray) -> Path:
+def write_values(solution: SolutionGrid, path: Path, x: np.ndarray) -> Path:
     """Writes a `.npz` with the arrays `x` and `u`, or an image of the solution."""
     if path.suffix == ".npz":
         with atomic(path) as temporary:
-            np.savez(temporary, x=x, u=picture.value)
+            np.savez(temporary, x=x, u=solution.value)
         return path
-    return _write_lines(picture, path) if len(picture.shape) == 1 else _write_maps(picture, path)
+    return _write_image(solution, path)
 
 
-def _write_maps(picture: SolutionGrid, path: Path) -> Path:
+def _write_image(solution: SolutionGrid, path: Path) -> Path:
+    return _write_lines(solution, path) if len(solution.shape) == 1 else _write_maps(solution, path)
+
+
+def _write_maps(solution: SolutionGrid, path: Path) -> Path:
     """Writes one row per component: solution, truth, |error|, |residual|."""
-    rows = [_panels(picture, i) for i in range(len(picture.components))]
-    if picture.residual is not None:
-        size = np.linalg.norm(picture.residual, axis=-1)
-        rows[0].append(("|residual|", picture.planes(size), _SIZES))
+    rows = [_panels(solution, i) for i in range(len(solution.components))]
+    if solution.residual is not None:
+        size = np.linalg.norm(solution.residual, axis=-1)
+        rows[0].append(("|residual|", solution.planes(size), _SIZES))
     columns = max(map(len, rows))
     figure = Figure(figsize=(3.4 * columns, 2.7 * len(rows)), dpi=120, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
@@ -103,20 +101,20 @@ def _write_maps(picture: SolutionGrid, path: Path) -> Path:
         for panel in line[len(panels) :]:
             panel.set_axis_off()
         tops = _tops(panels)
-        for panel, (title, plane, colours) in zip(line, panels, strict=False):
-            _draw_plane(figure, panel, picture, (title, plane, colours), tops[title])
-    if len(picture.shape) > 2:
-        figure.suptitle(_cut(picture), fontsize=10)
+        for panel, content in zip(line, panels, strict=False):
+            _draw_plane(panel, solution, content, tops[content[0]])
+    if len(solution.shape) > 2:
+        figure.suptitle(_cut(solution), fontsize=10)
     return save_figure(figure, path)
 
 
-def _panels(picture: SolutionGrid, i: int) -> list[Panel]:
-    name, value = picture.components[i], picture.value[:, i]
-    panels = [(name, picture.planes(value), _SIGNED)]
-    if picture.truth is not None:
-        truth = picture.truth[:, i]
-        panels.append((f"exact {name}", picture.planes(truth), _SIGNED))
-        panels.append((f"|error of {name}|", picture.planes(np.abs(value - truth)), _SIZES))
+def _panels(solution: SolutionGrid, i: int) -> list[Panel]:
+    name, value = solution.components[i], solution.value[:, i]
+    panels = [(name, solution.planes(value), _SIGNED)]
+    if solution.truth is not None:
+        truth = solution.truth[:, i]
+        panels.append((f"exact {name}", solution.planes(truth), _SIGNED))
+        panels.append((f"|error of {name}|", solution.planes(np.abs(value - truth)), _SIZES))
     return panels
 
 
@@ -127,100 +125,96 @@ def _tops(panels: list[Panel]) -> dict[str, float]:
     return tops | {title: shared for title, _, colours in panels if colours == _SIGNED}
 
 
-def _draw_plane(figure: Figure, axes: Any, picture: SolutionGrid, panel: Panel, top: float) -> None:
+def _draw_plane(axes: Any, solution: SolutionGrid, panel: Panel, top: float) -> None:
     """Draws one map; for (x, t), time is the horizontal axis."""
     title, plane, colours = panel
-    low, high, names = picture.domain.low, picture.domain.high, picture.names
-    across, up = (1, 0) if picture.time and len(picture.shape) == 2 else (0, 1)
+    low, high, names = solution.domain.low, solution.domain.high, solution.names
+    across, up = (1, 0) if solution.time and len(solution.shape) == 2 else (0, 1)
     shown = plane if across == 1 else plane.T
-    image = axes.imshow(
-        shown,
-        origin="lower",
-        aspect="auto",
-        extent=(low[across], high[across], low[up], high[up]),
-        cmap=colours,
-        vmin=-top if colours == _SIGNED else 0,
-        vmax=top,
-    )
+    extent = (low[across], high[across], low[up], high[up])
+    bottom = -top if colours == _SIGNED else 0
+    style = {"origin": "lower", "aspect": "auto", "cmap": colours}
+    image = axes.imshow(shown, extent=extent, vmin=bottom, vmax=top, **style)
     axes.set_title(title, fontsize=10)
-    axes.set_xlabel(names[across])
-    axes.set_ylabel(names[up])
+    axes.set(xlabel=names[across], ylabel=names[up])
     numbers = ScalarFormatter()
     numbers.set_powerlimits((-2, 3))
-    figure.colorbar(image, ax=axes, format=numbers)
+    axes.figure.colorbar(image, ax=axes, format=numbers)
 
 
-def _cut(picture: SolutionGrid) -> str:
+def _cut(solution: SolutionGrid) -> str:
     """Label with the fixed coordinates of the plane, for more than two coordinates."""
-    fixed = picture.names[2:]
-    low, high = picture.domain.low[2:], picture.domain.high[2:]
+    fixed = solution.names[2:]
+    low, high = solution.domain.low[2:], solution.domain.high[2:]
     places = [
-        f"{name} = {b:g}" if picture.time and name == "t" else f"{name} = {(a + b) / 2:g}"
+        f"{name} = {b if solution.time and name == 't' else (a + b) / 2:g}"
         for name, a, b in zip(fixed, low, high, strict=True)
     ]
     return "at " + ", ".join(places)
 
 
-def _coordinates(picture: SolutionGrid, axis: int) -> np.ndarray:
-    low, high = picture.domain.low[axis], picture.domain.high[axis]
-    return np.linspace(low, high, picture.shape[axis])
+def _coordinates(solution: SolutionGrid, axis: int) -> np.ndarray:
+    low, high = solution.domain.low[axis], solution.domain.high[axis]
+    return np.linspace(low, high, solution.shape[axis])
 
 
-def _write_lines(picture: SolutionGrid, path: Path) -> Path:
+def _write_lines(solution: SolutionGrid, path: Path) -> Path:
     """Writes a solution of one coordinate as curves, with the error below."""
     figure = Figure(figsize=(6.4, 4.8), dpi=120, layout="constrained")
-    axes = figure.subplots(2 if picture.truth is not None else 1, sharex=True, squeeze=False)[:, 0]
-    x = _coordinates(picture, 0)
-    for i, name in enumerate(picture.components):
-        axes[0].plot(x, picture.value[:, i], label=name)
-        if picture.truth is not None:
-            axes[0].plot(x, picture.truth[:, i], "k--", linewidth=1, label=f"exact {name}")
-            axes[1].semilogy(x, np.abs(picture.value - picture.truth)[:, i] + 1e-18, label=name)
-    if picture.truth is not None:
+    axes = figure.subplots(2 if solution.truth is not None else 1, sharex=True, squeeze=False)[:, 0]
+    x = _coordinates(solution, 0)
+    for i, name in enumerate(solution.components):
+        axes[0].plot(x, solution.value[:, i], label=name)
+        if solution.truth is not None:
+            axes[0].plot(x, solution.truth[:, i], "k--", linewidth=1, label=f"exact {name}")
+            axes[1].semilogy(x, np.abs(solution.value - solution.truth)[:, i] + 1e-18, label=name)
+    if solution.truth is not None:
         axes[1].set_ylabel("|error|")
     axes[0].legend()
-    axes[-1].set_xlabel(picture.names[0])
+    axes[-1].set_xlabel(solution.names[0])
     return save_figure(figure, path)
 
 
-def _write_profiles(picture: SolutionGrid, path: Path) -> Path:
+def _write_profiles(solution: SolutionGrid, path: Path) -> Path:
     """Writes the solution over space at a few times, with the exact solution dashed."""
-    places = np.linspace(0, picture.shape[1] - 1, _PROFILES).round().astype(int)
-    times, x = _coordinates(picture, 1), _coordinates(picture, 0)
+    places = np.linspace(0, solution.shape[1] - 1, _PROFILES).round().astype(int)
+    times, x = _coordinates(solution, 1), _coordinates(solution, 0)
     figure = Figure(figsize=(3.2 * _PROFILES, 2.8), dpi=120, layout="constrained")
     panels = figure.subplots(1, _PROFILES, sharey=True)
-    value = picture.series(picture.value[:, 0])
-    truth = None if picture.truth is None else picture.series(picture.truth[:, 0])
+    value = solution.series(solution.value[:, 0])
+    truth = None if solution.truth is None else solution.series(solution.truth[:, 0])
     for panel, place in zip(panels, places, strict=True):
-        panel.plot(x, value[place], label=picture.components[0])
+        panel.plot(x, value[place], label=solution.components[0])
         if truth is not None:
             panel.plot(x, truth[place], "k--", linewidth=1, label="exact")
         panel.set_title(f"t = {times[place]:.3g}", fontsize=10)
-        panel.set_xlabel(picture.names[0])
+        panel.set_xlabel(solution.names[0])
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel(picture.components[0])
+    panels[0].set_ylabel(solution.components[0])
     panels[0].legend()
     return save_figure(figure, path)
 
 
-def _write_animation(picture: SolutionGrid, path: Path) -> Path:
+def _write_animation(solution: SolutionGrid, path: Path) -> Path:
     """Writes an animation of the first component: a curve in one space dimension, a map in two.
 
     The static background is drawn once. Each frame redraws only the moving artists on it.
     """
-    times = _coordinates(picture, len(picture.shape) - 1)
+    times = _coordinates(solution, len(solution.shape) - 1)
     figure = Figure(figsize=(5, 3.6), dpi=80, layout="constrained")
     canvas, panel = FigureCanvasAgg(figure), figure.subplots()
-    panel.set_xlabel(picture.names[0])
+    panel.set_xlabel(solution.names[0])
     title = panel.set_title(f"t = {times[0]:.3f}")
-    moving = _moving_map(picture, panel) if len(picture.shape) > 2 else _moving_line(picture, panel)
+    moving = (
+        _moving_map(solution, panel) if len(solution.shape) > 2 else _moving_line(solution, panel)
+    )
     for artist in (title, *(artist for artist, _, _ in moving)):
         artist.set_animated(True)
     canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)
+    background = canvas.copy_from_bbox(figure.bbox)
 
     def frame(index: int) -> Image.Image:
-        canvas.restore_region(still)
+        canvas.restore_region(background)
         for artist, setter, values in moving:
             setter(values[index])
             panel.draw_artist(artist)
@@ -228,12 +222,11 @@ def _write_animation(picture: SolutionGrid, path: Path) -> Path:
         panel.draw_artist(title)
         return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
-    chosen = np.unique(np.linspace(0, len(times) - 1, _FRAMES).round().astype(int))
-    first, *others = map(frame, chosen)
+    indices = np.unique(np.linspace(0, len(times) - 1, _FRAMES).round().astype(int))
+    first, *others = map(frame, indices)
+    options = {"save_all": True, "append_images": others, "duration": 66, "loop": 0}
     with atomic(path) as temporary:
-        first.save(
-            temporary, format="GIF", save_all=True, append_images=others, duration=66, loop=0
-        )
+        first.save(temporary, format="GIF", **options)
     return path
 
 
@@ -241,35 +234,33 @@ Moving = list[tuple[Artist, Callable[[np.ndarray], None], np.ndarray]]
 """For each moving artist: the artist, the setter of its values, and its values over time."""
 
 
-def _moving_line(picture: SolutionGrid, panel: Axes) -> Moving:
+def _moving_line(solution: SolutionGrid, panel: Axes) -> Moving:
     """Draws the solution and, if it is known, the exact solution as curves."""
-    curves = [(picture.components[0], picture.value, {})]
-    if picture.truth is not None:
-        curves.append(("exact", picture.truth, {"color": "k", "ls": "--", "linewidth": 1}))
+    curves = [(solution.components[0], solution.value, {})]
+    if solution.truth is not None:
+        curves.append(("exact", solution.truth, {"color": "k", "ls": "--", "linewidth": 1}))
     moving: Moving = []
     for label, values, style in curves:
-        frames = picture.series(values[:, 0])
-        (line,) = panel.plot(_coordinates(picture, 0), frames[0], label=label, **style)
+        frames = solution.series(values[:, 0])
+        (line,) = panel.plot(_coordinates(solution, 0), frames[0], label=label, **style)
         moving.append((line, line.set_ydata, frames))
-    top = _largest(picture)
+    top = _largest(solution)
     panel.set_ylim(-1.1 * top, 1.1 * top)
     panel.legend(loc="upper right")
     return moving
 
 
-def _moving_map(picture: SolutionGrid, panel: Axes) -> Moving:
-    """Draws the solution as a map."""
-    low, high, top = picture.domain.low, picture.domain.high, _largest(picture)
+def _moving_map(solution: SolutionGrid, panel: Axes) -> Moving:
+    low, high, top = solution.domain.low, solution.domain.high, _largest(solution)
     extent = (low[0], high[0], low[1], high[1])
-    frames = np.swapaxes(picture.series(picture.value[:, 0]), 1, 2)
-    shown = panel.imshow(
-        frames[0], origin="lower", extent=extent, cmap=_SIGNED, vmin=-top, vmax=top
-    )
-    panel.set_ylabel(picture.names[1])
-    panel.figure.colorbar(shown, ax=panel, label=picture.components[0])
-    return [(shown, shown.set_data, frames)]
+    frames = np.swapaxes(solution.series(solution.value[:, 0]), 1, 2)
+    style: dict[str, Any] = {"origin": "lower", "cmap": _SIGNED}
+    image = panel.imshow(frames[0], extent=extent, vmin=-top, vmax=top, **style)
+    panel.set_ylabel(solution.names[1])
+    panel.figure.colorbar(image, ax=panel, label=solution.components[0])
+    return [(image, image.set_data, frames)]
 
 
-def _largest(picture: SolutionGrid) -> float:
+def _largest(solution: SolutionGrid) -> float:
     """The largest absolute value of the first component, at least 1e-300."""
-    return max(float(np.abs(picture.value[:, 0]).max()), 1e-300)
+    return max(float(np.abs(solution.value[:, 0]).max()), 1e-300)

@@ -10,9 +10,7 @@ from lrnn_jax.io.safetensors import leaf_names, load_tree, save_tree
 from lrnn_jax.training.early_stopping import initial_best
 from lrnn_jax.training.loop import State
 
-__all__ = ["Checkpoints"]
-
-_KEPT = 2  # number of checkpoints that are kept
+_MOST_CHECKPOINTS = 2  # older ones are deleted
 
 
 class Checkpoints:
@@ -41,15 +39,12 @@ class Checkpoints:
     def save(self, state: State) -> int:
         """Write `state` to a file named by its step, and delete all but the newest two.
 
-        Returns:
-          The step of `state`.
-
-        Raises:
-          InputError: the file cannot be written (disk full, no permission).
+        Returns the step. Raises an InputError if the file cannot be written (disk full, no
+        permission).
         """
         step = int(state.step)
         save_tree(self._path(step), state._asdict(), "checkpoint")
-        for old in self.steps()[:-_KEPT]:
+        for old in self.steps()[:-_MOST_CHECKPOINTS]:
             with io_errors(self._path(old), "remove"):
                 self._path(old).unlink()
         return step

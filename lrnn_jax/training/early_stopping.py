@@ -10,8 +10,6 @@ from jaxtyping import Array, Float, Int
 
 from lrnn_jax.typing import Params
 
-__all__ = ["Best", "EarlyStopping", "initial_best"]
-
 
 class Best(NamedTuple):
     """The best validation so far and its parameters.
@@ -53,23 +51,17 @@ class EarlyStopping:
         return step % self.every == 0
 
     def update(self, best: Best, params: Params, step: Int[Array, ""], value: float) -> Best:
-        """Record a validation and return the new `Best`.
+        """Record the validation metric `value` after `step` updates and return the new `Best`.
 
         The result contains a copy of the current parameters if `value` is lower than the best so
-        far. Otherwise only `num_bad_validations` is incremented.
-
-        Args:
-          best: the best validation so far.
-          params: the current parameters.
-          step: number of updates.
-          value: validation metric, lower is better; NaN is not an improvement.
+        far. Otherwise, also if it is NaN, only `num_bad_validations` is incremented.
         """
         metric = jnp.asarray(value, best.value.dtype)
         if not metric < best.value:  # and not `metric >= best.value`, which is False for NaN
             return best._replace(num_bad_validations=best.num_bad_validations + 1)
         # Copy, because the training loop donates the state that these arrays belong to.
-        kept = jax.tree.map(jnp.copy, params)
-        return Best(kept, metric, jnp.copy(step), jnp.zeros((), jnp.int32))
+        best_params = jax.tree.map(jnp.copy, params)
+        return Best(best_params, metric, jnp.copy(step), jnp.zeros((), jnp.int32))
 
     def is_exhausted(self, best: Best) -> bool:
         """Whether none of the last `patience` validations was an improvement."""

@@ -9,6 +9,7 @@ PINNs" (arXiv 2001.04536) for 'gradient_norm'; Wang, Yu and Perdikaris, "When an
 Train" (arXiv 2007.14527) for 'ntk'; both in the form of arXiv 2308.08468, eq. 5.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -22,10 +23,8 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.residuals import Part, residual_rows, row_scales
-from lrnn_jax.training.loop import State, Step, mean_over_chunks
+from lrnn_jax.training.loop import State, Step, apply_update, mean_over_chunks
 from lrnn_jax.typing import Data, Field, Key, ModelLike, Params, Terms
-
-__all__ = ["Balance", "LeastSquares", "initial_weights", "make_least_squares_step"]
 
 Balance = Literal["fixed", "gradient_norm", "ntk"]
 """How the weights of the parts are chosen; see `Training.balance`."""
@@ -78,9 +77,9 @@ def make_least_squares_step(
     Args:
       model: maps parameters and points to values.
       problem: defines the parts of the loss.
-      optimizer: an optax transformation. If it accepts extra arguments, it receives `value`,
-        `grad`, `value_fn(params)`, `residual_fn(params) -> r` and `linearise_fn(params) -> (r, J)`,
-        where loss = sum r^2 and J is the Jacobian with respect to the ravelled parameters.
+      optimizer: as in `make_step`; it also receives `residual_fn(params) -> r` and
+        `linearise_fn(params) -> (r, J)`, where loss = sum r^2 and J is the Jacobian with respect to
+        the ravelled parameters.
       chunk: number of rows of a part whose gradient is computed at a time; None processes all rows.
       balance: how the weights of the parts are chosen.
       balance_every: number of steps between two updates of the weights.
@@ -89,7 +88,6 @@ def make_least_squares_step(
       step(state, data, key). `state.points` are the current points, or None to use those of `data`.
       `state.weights` are the current weights, or None to use those that the parts define.
     """
-    transformation = optax.with_extra_args_support(optimizer)
 
     def step(state: State, data: Data, key: Key) -> tuple[State, Terms]:
         key = jax.random.fold_in(key, state.step)
@@ -100,20 +98,19 @@ def make_least_squares_step(
         fit = FrozenLoss(model, parts, frozen, chunk)
         weights = _weights(fit, state, balance, balance_every)
         value, terms, grads = fit.gradient(state.params, weights)
-        updates, opt_state = transformation.update(
+        following = apply_update(
+            state,
+            optimizer,
+            value,
             grads,
-            state.opt_state,
-            state.params,
-            value=value,
-            grad=grads,
             value_fn=lambda params: fit.value(params, weights),
             residual_fn=lambda params: fit.residuals(params, weights),
             linearise_fn=lambda params: fit.linearise(params, weights),
         )
-        params = optax.apply_updates(state.params, updates)
-        kept_points = None if state.points is None else points
-        kept_weights = None if state.weights is None else weights
-        following = State(params, opt_state, state.step + 1, kept_points, kept_weights, state.best)
+        if state.points is not None:
+            following = following._replace(points=points)
+        if state.weights is not None:
+            following = following._replace(weights=weights)
         return following, {"loss": value, **terms}
 
     return step
@@ -126,24 +123,14 @@ def _points(model: ModelLike, problem: LeastSquares, state: State, key: Key) -> 
     return lax.cond(due, lambda: problem.resample(field, state.points, key), lambda: state.points)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)  # parts and rows cannot be hashed
 class FrozenLoss:
-    """The loss of one step, as a function of the parameters: rows and factors are constant.
+    """The loss of one step, as a function of the parameters: rows and factors are constant."""
 
-    Args:
-      model: maps parameters and points to values.
-      parts: the parts of the loss.
-      frozen: the rows and the factors of each part.
-      chunk: number of rows processed at a time; None processes all rows.
-    """
-
-    def __init__(
-        self,
-        model: ModelLike,
-        parts: Mapping[str, Part],
-        frozen: dict[str, Frozen],
-        chunk: int | None,
-    ) -> None:
-        self.model, self.parts, self.frozen, self.chunk = model, parts, frozen, chunk
+    model: ModelLike
+    parts: Mapping[str, Part]
+    frozen: dict[str, Frozen]
+    chunk: int | None  # number of rows processed at a time; None processes all rows
 
     def residual(self, name: str, params: Params, rows: Any) -> Float[Array, "n k"]:
         """Return the residuals of a part at `rows`."""
@@ -222,11 +209,10 @@ class FrozenLoss:
         return jnp.concatenate(residuals), jnp.concatenate(rows_of_j)
 
     def _require_room(self, params: Params) -> None:
-        shapes = [
-            jax.eval_shape(functools.partial(self.residual, name), params, rows)
+        count = sum(
+            jax.eval_shape(functools.partial(self.residual, name), params, rows).size
             for name, (rows, _) in self.frozen.items()
-        ]
-        count = sum(shape.size for shape in shapes)
+        )
         leaves = jax.tree.leaves(params)
         size = sum(leaf.size for leaf in leaves)
         needed = count * size * leaves[0].dtype.itemsize
@@ -247,8 +233,8 @@ def _factors(weight: Any, scale: Array, r: Array) -> Float[Array, "n 1"]:
 
 def _weights(fit: FrozenLoss, state: State, balance: Balance, every: int) -> dict[str, Array]:
     """Return the weights of this step: a running mean, updated every `every` steps."""
-    own = state.weights
-    if own is None:
+    weights = state.weights
+    if weights is None:
         return {name: jnp.asarray(part.weight, float) for name, part in fit.parts.items()}
 
     def updated() -> dict[str, Array]:
@@ -256,13 +242,11 @@ def _weights(fit: FrozenLoss, state: State, balance: Balance, every: int) -> dic
         sizes = {name: size(fit, name, state.params) for name in fit.parts}
         total = sum(sizes.values())
         balanced = {name: total / jnp.maximum(size, _LEAST * total) for name, size in sizes.items()}
+        means = {n: _MEMORY * weights[n] + (1 - _MEMORY) * balanced[n] for n in fit.parts}
         # A part that the problem excludes with weight 0 stays excluded.
-        return {
-            name: jnp.where(own[name] > 0, _MEMORY * own[name] + (1 - _MEMORY) * balanced[name], 0)
-            for name in fit.parts
-        }
+        return {name: jnp.where(weights[name] > 0, means[name], 0) for name in fit.parts}
 
-    return lax.cond(state.step % every == 0, updated, lambda: own)
+    return lax.cond(state.step % every == 0, updated, lambda: weights)
 
 
 def _gradient_size(fit: FrozenLoss, name: str, params: Params) -> Array:

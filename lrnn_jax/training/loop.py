@@ -24,17 +24,6 @@ from lrnn_jax.training.early_stopping import Best
 from lrnn_jax.training.programs import Programs, structural_key
 from lrnn_jax.typing import Data, Field, Key, Loss, ModelLike, Params, Terms
 
-__all__ = [
-    "State",
-    "Step",
-    "compiler_options",
-    "fit",
-    "initial_state",
-    "make_advance",
-    "make_step",
-    "mean_over_chunks",
-]
-
 
 class State(NamedTuple):
     """Everything that training changes. A checkpoint stores exactly this.
@@ -131,10 +120,7 @@ _PROGRAMS = Programs(64)
 
 
 def _program(model: ModelLike, loss: Loss, optimizer: Any, steps: int, chunk: int | None) -> Any:
-    """Build the jitted loop of `fit`.
-
-    Each call returns a new function, so that its executable is freed once nothing refers to it.
-    """
+    """Build the jitted loop of `fit`: a new function, freed once nothing refers to it."""
     step = make_step(model, loss, optimizer, chunk=chunk)
 
     def run(params: Params, data: Data, key: Key) -> tuple[Params, jax.Array]:
@@ -149,16 +135,13 @@ def _program(model: ModelLike, loss: Loss, optimizer: Any, steps: int, chunk: in
 
 
 def _require_finite(losses: jax.Array, data: Data) -> None:
-    """Check that every loss is finite.
-
-    Raises:
-      InputError: a loss is not finite; the message names the first one and a likely reason.
-    """
+    """Raise an InputError with the first loss that is not finite and a likely reason."""
     finite = np.isfinite(np.asarray(losses))
     if finite.all():
         return
     step = int(np.argmin(finite))
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(data) if not _is_key(leaf)]
+    is_key = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)  # noqa: E731
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(data) if not is_key(leaf)]
     if any(leaf.size == 0 for leaf in leaves):
         reason = "the data have no rows"
     elif any(leaf.dtype.kind in "fc" and not np.isfinite(leaf).all() for leaf in leaves):
@@ -168,10 +151,6 @@ def _require_finite(losses: jax.Array, data: Data) -> None:
     else:
         reason = "try a smaller learning rate, or on_nonfinite='return' to see the losses"
     raise InputError(f"the loss became {float(losses[step])} at step {step}: {reason}")
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> State:
@@ -215,7 +194,6 @@ def make_step(
         return value if isinstance(value, tuple) else (value, {})
 
     gradient = jax.value_and_grad(objective, has_aux=True)
-    transformation = optax.with_extra_args_support(optimizer)
 
     def step(state: State, data: Data, key: Key) -> tuple[State, Terms]:
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
@@ -223,22 +201,28 @@ def make_step(
         (value, terms), grads = mean_over_chunks(gradient, state.params, points, loss_key, chunk)
         # If the optimizer differentiates `value_fn`, checkpointing keeps the backward pass from
         # storing the intermediates of all chunks.
-        whole = jax.checkpoint(objective)
-        updates, opt_state = transformation.update(
+        checkpointed = jax.checkpoint(objective)
+        following = apply_update(
+            state,
+            optimizer,
+            value,
             grads,
-            state.opt_state,
-            state.params,
-            value=value,
-            grad=grads,
-            value_fn=lambda p: mean_over_chunks(whole, p, points, loss_key, chunk)[0],
+            value_fn=lambda p: mean_over_chunks(checkpointed, p, points, loss_key, chunk)[0],
         )
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), {
-            "loss": value,
-            **terms,
-        }
+        return following, {"loss": value, **terms}
 
     return step
+
+
+def apply_update(
+    state: State, optimizer: Any, value: jax.Array, grads: Params, **extra: Any
+) -> State:
+    """Return the state after one update; an optimizer may ignore `value` and `extra`."""
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        grads, state.opt_state, state.params, value=value, grad=grads, **extra
+    )
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(params=params, opt_state=opt_state, step=state.step + 1)
 
 
 def make_advance(step: Step, capacity: int):
@@ -248,10 +232,6 @@ def make_advance(step: Step, capacity: int):
     program. It stops early after the first loss that is not finite, or once the optimizer has
     stopped. `done` is the number of steps taken. `history` contains the terms of each step in
     arrays of length `capacity`, whose first `done` entries are filled. `state` is donated.
-
-    Args:
-      step: the step.
-      capacity: largest number of steps of one call.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -287,18 +267,17 @@ def compiler_options() -> dict[str, Any]:
 
 def _draw(data: Data, batch: int | None, key: Key) -> Data:
     """Draw a mini-batch of `batch` points; return all points if there are at most `batch`."""
-    if batch is None or _check_lengths(data, batch) <= batch:
+    points = _check_lengths(data, batch)
+    if batch is None or points <= batch:
         return data
-    rows = jax.random.randint(key, (batch,), 0, _check_lengths(data, batch))
+    rows = jax.random.randint(key, (batch,), 0, points)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
 
 
 def mean_over_chunks(
     function: Callable[..., Any], params: Params, data: Data, key: Key | None, chunk: int | None
 ) -> Any:
-    """Compute function(params, data, key) as a weighted mean over chunks of `data`.
-
-    The weight of a chunk is its number of points.
+    """Compute function(params, data, key) as a mean over chunks, weighted by their points.
 
     Args:
       function: returns a mean over the first axis of every leaf of `data`, or a pytree of such
@@ -313,24 +292,22 @@ def mean_over_chunks(
         return function(params, data, key)
     count, rest = divmod(points, chunk)
 
-    def piece(data: Data, index: Any, size: int):
-        own = None if key is None else jax.random.fold_in(key, index)
-        return jax.tree.map(lambda t: t * (size / points), function(params, data, own))
+    def add(total: Any, index: Any, part: Data, size: int) -> Any:
+        chunk_key = None if key is None else jax.random.fold_in(key, index)
+        means = function(params, part, chunk_key)
+        return jax.tree.map(lambda t, mean: t + mean * (size / points), total, means)
 
-    def body(total, numbered):
+    def body(total: Any, numbered: tuple[Any, Data]):
         index, part = numbered
-        return jax.tree.map(jnp.add, total, piece(part, index, chunk)), None
+        return add(total, index, part, chunk), None
 
-    whole = jax.tree.map(lambda a: a[: count * chunk].reshape(count, chunk, *a.shape[1:]), data)
-    first = jax.tree.map(lambda a: a[0], whole)
-    shapes = jax.eval_shape(function, params, first, key)
+    chunks = jax.tree.map(lambda a: a[: count * chunk].reshape(count, chunk, *a.shape[1:]), data)
+    shapes = jax.eval_shape(function, params, jax.tree.map(lambda a: a[0], chunks), key)
     total = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), shapes)
-    total, _ = lax.scan(body, total, (jnp.arange(count), whole))
-    if rest:
-        # The scan needs chunks of equal size, so that the remaining points follow separately.
-        tail = jax.tree.map(lambda a: a[count * chunk :], data)
-        total = jax.tree.map(jnp.add, total, piece(tail, count, rest))
-    return total
+    total, _ = lax.scan(body, total, (jnp.arange(count), chunks))
+    # The scan needs chunks of equal size, so that the remaining points follow separately.
+    tail = jax.tree.map(lambda a: a[count * chunk :], data)
+    return add(total, count, tail, rest) if rest else total
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -342,8 +319,7 @@ def _check_counts(**counts: int | None) -> None:
 def _check_lengths(data: Data, cut: int | None) -> int:
     """Return the common length of the leaves' first axes, or 0 if `cut` is None.
 
-    Raises:
-      InputError: `cut` is given, and the lengths differ or a leaf is a scalar.
+    Raises an InputError if `cut` is given, and the lengths differ or a leaf is a scalar.
     """
     if cut is None:
         return 0

@@ -23,8 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["Programs", "structural_key"]
-
 _MOST_NODES = 10_000  # largest number of values that are visited for one key
 _DIGESTED = 2**20  # largest JAX array in bytes that is copied to the host and compared by content
 
@@ -32,16 +30,13 @@ _DIGESTED = 2**20  # largest JAX array in bytes that is copied to the host and c
 class Programs:
     """A bounded, thread-safe cache of programs that evicts the least recently used one.
 
-    An evicted program and its executables are freed if nothing else refers to them, because JAX's
-    own caches hold only weak references to a jitted function.
-
-    Args:
-      capacity: largest number of programs.
+    It holds at most `capacity` programs. An evicted program and its executables are freed if
+    nothing else refers to them, because JAX's own caches hold weak references to a jitted function.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+        self._programs: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable | None, make: Callable[[], Any]) -> Any:
@@ -52,12 +47,12 @@ class Programs:
         if key is None:
             return make()
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-                if len(self._kept) > self.capacity:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            return self._kept[key]
+            if key not in self._programs:
+                self._programs[key] = make()
+                if len(self._programs) > self.capacity:
+                    self._programs.popitem(last=False)
+            self._programs.move_to_end(key)
+            return self._programs[key]
 
 
 def structural_key(*values: Any) -> Hashable | None:
@@ -133,23 +128,21 @@ def _function_key(function: types.FunctionType) -> Hashable:
     """Return the key of a function that is not reached through another one; it is cached."""
     key = _KEYS.get(function)
     if key is None:
-        key = _Walk(within=True).key(function)
-        _KEYS[function] = key
+        key = _KEYS[function] = _Walk(within=True).key(function)
     return key
 
 
 class _Walk:
     """One traversal of a value. A repeated object is represented by the index of its first visit.
 
-    Args:
-      within: whether the traversal begins at a function. Functions that it reaches are then part of
-        the key of that function, and their own cached keys are not used.
+    `within` states whether the traversal begins at a function. Functions that it reaches are then
+    part of the key of that function, and their own cached keys are not used.
     """
 
     def __init__(self, within: bool = False) -> None:
         self.within = within
         self.visited: dict[int, int] = {}
-        self.alive: list[Any] = []
+        self.alive: list[Any] = []  # references, so that no id is reused in this traversal
         self.nodes = 0
 
     def key(self, value: Any) -> Hashable:
@@ -168,7 +161,7 @@ class _Walk:
         if id(value) in self.visited:
             return ("visited", self.visited[id(value)])
         self.visited[id(value)] = len(self.visited)
-        self.alive.append(value)  # keep a reference, so that no id is reused in this traversal
+        self.alive.append(value)
         return self._compound(value)
 
     def _compound(self, value: Any) -> Hashable:
@@ -191,17 +184,17 @@ class _Walk:
             return (type(value), value) if type(value).__hash__ else _Identity(value)
         if not _is_plain_object(value):
             return _Identity(value)
-        return (type(value), *((name, self.key(own)) for name, own in sorted(vars(value).items())))
+        attributes = sorted(vars(value).items())
+        return (type(value), *((name, self.key(attribute)) for name, attribute in attributes))
 
     def _function(self, function: types.FunctionType) -> Hashable:
-        names = _names(function.__code__)
-        found = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
+        names = sorted(_names(function.__code__) & function.__globals__.keys())
         return (
             function.__code__,
             self.key(function.__defaults__),
             self.key(function.__kwdefaults__),
             tuple(self._cell(cell) for cell in function.__closure__ or ()),
-            tuple((name, self._global(function, found[name])) for name in sorted(found)),
+            tuple((n, self._global(function, function.__globals__[n])) for n in names),
         )
 
     def _cell(self, cell: types.CellType) -> Hashable:
@@ -237,8 +230,8 @@ def _compares_fields(value: Any) -> bool:
     parameters = type(value).__dict__.get("__dataclass_params__")
     code = getattr(type(value).__eq__, "__code__", None)
     # `dataclasses` compiles its methods from strings; a method of a class body has a file name.
-    own = getattr(code, "co_filename", None) == "<string>"
-    return parameters is not None and parameters.eq and own
+    generated = getattr(code, "co_filename", None) == "<string>"
+    return parameters is not None and parameters.eq and generated
 
 
 _COMPILED = type(jax.jit(abs))
@@ -259,10 +252,6 @@ def _is_plain_object(value: Any) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> frozenset[str]:
     """Return the names of the globals that a code object and its nested functions read."""
-    own = {
-        instruction.argval
-        for instruction in dis.get_instructions(code)
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
+    loads = [i for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
     inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
-    return frozenset(own.union(*map(_names, inner)))
+    return frozenset(load.argval for load in loads).union(*map(_names, inner))

@@ -9,18 +9,11 @@ import jax
 import optax
 
 import lrnn_jax.optimizers as optimizers
-from lrnn_jax.checks import (
-    Keywords,
-    require_at_least,
-    require_choice,
-    require_flag,
-    require_positive,
-)
+from lrnn_jax.checks import Keywords, check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
+from lrnn_jax.optimizers.stopping import require_number
 from lrnn_jax.training.early_stopping import EarlyStopping
 from lrnn_jax.typing import Params
-
-__all__ = ["Training", "scale_subnetworks"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,17 +91,13 @@ class Training(Keywords):
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps", "decay_every", "log_every", "checkpoint_every")
         require_at_least(self, 1, "switch_at", "balance_every", "validate_every")
-        require_choice(self, "optimizer", "precision", "balance")
-        require_flag(self, "weight_factorization")
+        check_types(self, "optimizer", "precision", "balance", "schedule", "weight_factorization")
         require_at_least(self, 0, "seed")
         if self.seed >= 2**32:
             raise InputError(f"seed: expected an integer below 2**32, got {self.seed}")
         require_positive(self, "learning_rate", most=1e38)
         require_positive(self, "decay_factor", "subnetwork_rate")
-        require_choice(self, "schedule")
-        for name in ("batch", "chunk", "patience"):
-            if getattr(self, name) is not None:
-                require_at_least(self, 1, name)
+        require_at_least(self, 1, "batch", "chunk", "patience")
         if self.batch is not None and self.optimizer not in ("adam", "soap"):
             raise InputError(
                 f"batch: {self.optimizer!r} needs all points in each step; leave batch out, or "
@@ -161,11 +150,9 @@ class Training(Keywords):
         These are the seed and the intervals of host actions: logging, checkpoints and validation.
         `steps` is reset as well unless the cosine schedule uses it. Equal results share a program.
         """
-        same: dict[str, Any] = {"seed": 0, "log_every": 1, "checkpoint_every": 1}
-        same |= {"validate_every": 1, "patience": None}
-        if self.schedule != "cosine":
-            same["steps"] = 1
-        return dataclasses.replace(self, **same)
+        steps = self.steps if self.schedule == "cosine" else 1
+        intervals = {"log_every": 1, "checkpoint_every": 1, "validate_every": 1}
+        return dataclasses.replace(self, steps=steps, seed=0, patience=None, **intervals)
 
     @property
     def needs_squares(self) -> bool:
@@ -195,18 +182,13 @@ def scale_subnetworks(factor: float) -> optax.GradientTransformation:
     Example:
       >>> optimizer = optax.chain(optax.adam(5e-3), scale_subnetworks(0.2))
     """
-    if not factor > 0:
-        raise InputError(f"factor: expected a number > 0, got {factor!r}")
+    require_number("factor", factor, "a number > 0", lambda factor: factor > 0)
     parts: dict[Hashable, Any] = {"subnetwork": optax.scale(factor), "rest": optax.identity()}
     return optax.partition(parts, _label_subnetworks)
 
 
 def _label_subnetworks(params: Params) -> Params:
-    """Label the leaves of subnetwork levels with 'subnetwork', and all others with 'rest'.
-
-    Raises:
-      InputError: there is no subnetwork.
-    """
+    """Label the leaves of subnetwork levels with 'subnetwork', and all others with 'rest'."""
     level = re.compile(r"(^|/)level_[0-9]+/(inner|outer|hidden)_(weight|bias)($|/)")
 
     def label(path: Any, _: Any) -> str:
