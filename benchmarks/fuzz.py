@@ -182,6 +182,7 @@ def _read_experiment(path: Path) -> Any:
 
 def _readers() -> dict[str, Callable[[Path], Any]]:
     from lrnn_jax import io as readers
+    from lrnn_jax.experiments.summary import read_summary
     from lrnn_jax.io.safetensors import load_tree
 
     return {

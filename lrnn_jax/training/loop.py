@@ -6,8 +6,11 @@ that a single executable serves a run from its start to its end. A resumed run u
 program, and its results are equal bit for bit.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+import itertools
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -52,16 +55,19 @@ The first entry of the terms is "loss".
 """
 
 
-def fit(  # noqa: PLR0913 - the ingredients of a training run, the last three with defaults
+def fit(  # noqa: PLR0913 - the ingredients of a training run, most with defaults
     model: ModelLike,
     loss: Loss,
     data: Data,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | float = 1e-3,
     *,
-    key: Key,
     steps: int,
+    key: Key | int = 0,
     params: Params = None,
+    batch: int | None = None,
     chunk: int | None = None,
+    progress: bool = False,
+    callback: Callable[[int, float], Any] | None = None,
     on_nonfinite: Literal["raise", "return"] = "raise",
 ) -> tuple[Params, Float[Array, "steps"]]:
     """Minimise loss(u, data, key) over the parameters of the field u(x) = model.apply(params, x).
@@ -77,12 +83,18 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, the last three wi
       model: any hashable object with `init(key)` and `apply(params, x)`.
       loss: loss(u, data, key) -> a scalar, or a scalar and a dict of named terms.
       data: a pytree of arrays.
-      optimizer: an optax transformation.
-      key: random key for the initial parameters and for losses that draw random numbers.
+      optimizer: an optax transformation, or a number: the learning rate of Adam.
       steps: number of updates, >= 1.
+      key: random key, or its seed, for the initial parameters, for batches and for losses that draw
+        random numbers.
       params: initial parameters; None draws them with `model.init`.
+      batch: number of points drawn for each step, with replacement, for a loss that is a mean over
+        the first axis of every leaf of `data`; None uses all points.
       chunk: number of points processed at a time to bound memory, for a loss that is a mean over
         the first axis of every leaf of `data`; None processes all points at once.
+      progress: whether to print the step and the loss about a hundred times.
+      callback: callback(step, loss), called about a hundred times with the loss before the update.
+        It runs on the host while the program goes on, and under `jax.vmap` once for each member.
       on_nonfinite: 'raise' raises an error if a loss is not finite, and waits for the losses to be
         computed. 'return' returns the losses without waiting. Under a JAX transformation such as
         `jax.vmap`, no error is raised.
@@ -91,8 +103,8 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, the last three wi
       The fitted parameters, and the loss before each update, shape (steps,).
 
     Raises:
-      InputError: steps or chunk is below 1; the leaves have unequal lengths and chunk is given; a
-        loss is not finite.
+      InputError: steps, batch or chunk is below 1; the leaves have unequal lengths and batch or
+        chunk is given; loss is not a function; a loss is not finite.
 
     Example:
       >>> from lrnn_jax import LRNN
@@ -104,28 +116,95 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, the last three wi
       >>> bool(losses[-1] < losses[0])
       True
     """
-    _check_counts(steps=steps, chunk=chunk)
-    _check_lengths(data, chunk)
+    _check_counts(steps=steps, batch=batch, chunk=chunk)
+    _check_lengths(data, batch or chunk)
+    if not callable(loss):
+        raise InputError(
+            f"loss: expected a function loss(u, data, key), got a {type(loss).__name__}; a problem "
+            "is fitted by lrnn_jax.solve(model, problem)"
+        )
+    optimizer = optax.adam(optimizer) if isinstance(optimizer, int | float) else optimizer
+    key = jax.random.key(key) if isinstance(key, int) else key
     init_key, loop_key = jax.random.split(key)
     start = model.init(init_key) if params is None else params
-    program_key = structural_key(model, loss, optimizer, steps, chunk)
-    program = _PROGRAMS.get(program_key, lambda: _program(model, loss, optimizer, steps, chunk))
-    fitted, losses = program(start, data, loop_key)
+    report = _reporter(steps, progress, callback)
+    recipe = (model, loss, optimizer, steps, batch, chunk, report is not None)
+    program = _PROGRAMS.get(structural_key(*recipe), lambda: _program(*recipe))
+    with _listening(report) as listener:
+        fitted, losses = program(start, data, loop_key, listener)
     if on_nonfinite == "raise" and not isinstance(losses, Tracer):
         _require_finite(losses, data)
     return fitted, losses
 
 
 _PROGRAMS = Programs(64)
+_REPORTS = 100  # calls of a callback in one fit
+_LISTENERS: dict[int, Callable[[int, float], Any]] = {}
+"""The callbacks of the fits that run now. Programs receive only the number of theirs, so that fits
+with different callbacks share a program."""
 
 
-def _program(model: ModelLike, loss: Loss, optimizer: Any, steps: int, chunk: int | None) -> Any:
+def _reporter(
+    steps: int, progress: bool, callback: Callable[[int, float], Any] | None
+) -> Callable[[int, float], Any] | None:
+    """The function that receives the step and the loss; None if nobody asked for them."""
+    if not progress:
+        return callback
+
+    def report(step: int, loss: float) -> None:
+        print(f"step {step}/{steps}  loss {loss:.4g}", file=sys.stderr, flush=True)
+        if callback is not None:
+            callback(step, loss)
+
+    return report
+
+
+@contextlib.contextmanager
+def _listening(report: Callable[[int, float], Any] | None) -> Iterator[np.int32]:
+    """Register a callback within the context, and yield its number."""
+    number = next(_NUMBERS)
+    if report is not None:
+        _LISTENERS[number] = report
+    try:
+        yield np.int32(number)
+    finally:
+        if report is not None:
+            jax.effects_barrier()  # the last calls may not have been made yet
+            del _LISTENERS[number]
+
+
+_NUMBERS = itertools.count()
+
+
+def _report(listener: np.ndarray, step: np.ndarray, loss: np.ndarray) -> None:
+    report = _LISTENERS.get(int(listener))
+    if report is not None:
+        report(int(step), float(loss))
+
+
+def _program(
+    model: ModelLike,
+    loss: Loss,
+    optimizer: Any,
+    steps: int,
+    batch: int | None,
+    chunk: int | None,
+    reports: bool,
+) -> Any:
     """Build the jitted loop of `fit`: a new function, freed once nothing refers to it."""
-    step = make_step(model, loss, optimizer, chunk=chunk)
+    step = make_step(model, loss, optimizer, batch=batch, chunk=chunk)
+    every = max(1, steps // _REPORTS)
 
-    def run(params: Params, data: Data, key: Key) -> tuple[Params, jax.Array]:
+    def run(params: Params, data: Data, key: Key, listener: jax.Array) -> tuple[Params, jax.Array]:
+        def report(number: jax.Array, value: jax.Array) -> None:
+            jax.debug.callback(_report, listener, number, value, ordered=False)
+
         def body(state: State, _):
+            number = state.step
             state, terms = step(state, data, key)
+            if reports:
+                due = number % every == 0
+                lax.cond(due, report, lambda *_: None, number, terms["loss"])
             return state, terms["loss"]
 
         state, losses = lax.scan(body, initial_state(params, optimizer), length=steps)
