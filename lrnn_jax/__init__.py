@@ -25,7 +25,7 @@ from lrnn_jax import (
     training,
     typing,
 )
-from lrnn_jax.errors import InputError
+from lrnn_jax.errors import InputError, elsewhere
 from lrnn_jax.fields import BoundModel, predict
 from lrnn_jax.models import (
     FFN,
@@ -131,16 +131,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("lrnn_jax.experiments"), name)
     if name == "__version__":
         return version("lrnn-jax")
-    raise AttributeError(f"module 'lrnn_jax' has no attribute {name!r}{_elsewhere(name)}")
-
-
-def _elsewhere(name: str) -> str:
-    """Where a public name is that was asked for in another spelling or package, for the message."""
     packages = {"": __all__, "pde.": pde.__all__, "inverse.": inverse.__all__}
     packages |= {"training.": training.__all__, "optimizers.": optimizers.__all__}
     packages |= {"operators.": operators.__all__, "diagnostics.": diagnostics.__all__}
-    for package, names in packages.items():
-        for known in names:
-            if known.lower() == name.lower():
-                return f"; did you mean 'lrnn_jax.{package}{known}'?"
-    return ""
+    hint = elsewhere(name, packages)
+    raise AttributeError(f"module 'lrnn_jax' has no attribute {name!r}{hint}")

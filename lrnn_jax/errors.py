@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _LIMIT = 300  # characters of a message; longer ones are hard to read in a terminal
 
@@ -29,6 +29,23 @@ def _printable_line(text: str) -> str:
     text = re.sub(r"\s*\n\s*", " ", text.strip())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) < _LIMIT else f"{text[:160]} ... {text[-130:]}"
+
+
+def elsewhere(name: str, packages: Mapping[str, Iterable[str]]) -> str:
+    """The end of a message about a missing name of `lrnn_jax`: where it is in another spelling.
+
+    Args:
+      name: the name that was asked for.
+      packages: the public names by package, such as {"pde.": ["Box", "Poisson"]}.
+
+    >>> elsewhere("poisson", {"pde.": ["Box", "Poisson"]})
+    "; did you mean 'lrnn_jax.pde.Poisson'?"
+    """
+    for package, names in packages.items():
+        for known in names:
+            if known.lower() == name.lower():
+                return f"; did you mean 'lrnn_jax.{package}{known}'?"
+    return ""
 
 
 _SYNONYMS = {

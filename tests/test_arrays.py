@@ -94,7 +94,7 @@ def test_equal_arrays_give_equal_problems_and_a_changed_copy_another():
     ("make", "message"),
     [
         (lambda: lj.Image(source=5), "source: expected a string or an array, got 5"),
-        (lambda: lj.Image(np.zeros((4, 4, 7))).load(), "expected a picture"),
+        (lambda: lj.Image(np.zeros((4, 4, 7))).load(), "expected an image"),
         (lambda: lj.Image(GREY * 2.0).load(), r"expected .*\[0, 1\]"),
         (lambda: lj.Image([[1, 2], [3]]), "expected an array"),
         (lambda: lj.Image(np.zeros((4, 4), complex)), "expected an array of numbers, got complex"),
