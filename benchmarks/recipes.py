@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import skimage
 import tomli_w
-from common import FOLDER, Results
+from common import FOLDER, Results, Row
 
 import lrnn_jax as lj
 import lrnn_jax.experiments.recipes as recipes_module
@@ -158,21 +158,6 @@ class Sweep:
         choose = min if self.kind in SMALLER else max
         return choose(self.trials, key=self.trials.__getitem__)
 
-    @property
-    def chosen(self) -> Setting:
-        """The setting of the smallest learning rate whose score is within TOLERANCE of the best.
-
-        A rate just below the one that diverges is no recipe for larger models and other signals.
-        """
-        best = self.best
-        near = [
-            setting
-            for setting, score in self.trials.items()
-            if setting.fields == best.fields
-            and abs(score - self.trials[best]) <= TOLERANCE * abs(self.trials[best])
-        ]
-        return min(near, key=lambda setting: setting.rate)
-
     def run(self) -> None:
         fields = FIELDS[self.model]
         start = tuple((name, values[0]) for name, values in fields.items())
@@ -231,7 +216,7 @@ def sweep(kind: str, models: list[str], data: Path | None) -> None:
         begun = time.perf_counter()
         pair = Sweep(kind, model, problems)
         pair.run()
-        best = pair.chosen
+        best = pair.best
         RESULTS.add(
             {
                 "stage": "sweep",
@@ -254,6 +239,21 @@ def _finite(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
 
 
+def rate_of(row: Row) -> float:
+    """The smallest learning rate whose score is within TOLERANCE of the best of a sweep.
+
+    A rate just below the one that diverges is no recipe for larger models and other signals.
+    """
+    best = row["score"]
+    return min(
+        trial["learning_rate"]
+        for trial in row["trials"]
+        if all(trial.get(name, value) == value for name, value in row["fields"].items())
+        and trial["score"] is not None
+        and abs(trial["score"] - best) <= TOLERANCE * abs(best)
+    )
+
+
 def write() -> None:
     """Write recipes.toml: its common settings as they are, its models from the stored sweeps."""
     table = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
@@ -261,7 +261,7 @@ def write() -> None:
         common_settings["models"] = {
             row["model"]: {
                 "model": row["fields"],
-                "training": {"learning_rate": row["learning_rate"]},
+                "training": {"learning_rate": rate_of(row)},
             }
             for row in RESULTS.read()
             if (row["stage"], row["problem"]) == ("sweep", kind) and row["score"] is not None
