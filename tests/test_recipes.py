@@ -26,7 +26,7 @@ def test_recipes_name_kinds_and_fields_that_exist():
 
 @pytest.mark.parametrize("model", recipes()["image"]["models"])
 def test_a_recipe_fits_an_image_that_its_sweep_did_not_see(model):
-    """The mean colour, the trivial predictor, has 15 to 20 dB; half of the steps give 10 dB more."""
+    """The mean, the trivial predictor, has 15 to 20 dB; half of the steps give 10 dB more."""
     problem = lj.Image(MOON, size=(64, 64))
     result = lj.solve(model, problem, steps=300)
     data = problem.load()
