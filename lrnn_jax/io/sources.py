@@ -33,6 +33,8 @@ class ArraySource:
             self.values = self.values.astype(str)
         if self.values.dtype.kind not in "biufU":
             raise InputError(f"expected an array of numbers, got {self.values.dtype}")
+        if not self.values.size:
+            raise InputError(f"expected an array with values, got shape {self.values.shape}")
         self.values.flags.writeable = False
 
     @functools.cached_property
