@@ -4,14 +4,13 @@
     python benchmarks/recipes.py sweep image audio                  # all models of these problems
     python benchmarks/recipes.py write                              # recipes.toml from the sweeps
     python benchmarks/recipes.py check image                        # the recipes on held-out data
-    python benchmarks/recipes.py table                              # the checks as Markdown
 
 A sweep of a pair has three rounds on two signals: the learning rates with the first value of each
 other field, then the values of each other field in turn, then the two neighbouring rates again. A
 trial is one fit with one seed; the score is the mean over the signals. Sizes, steps and batches are
-those of the recipe and are not swept. Of the rates within 1.5 % of the best score, the recipe
-has the smallest. The real sounds are not part of the repository: `--data` is
-the folder that holds gt_bach.wav and gt_counting.wav.
+those of the recipe and are not swept. Of the rates within 1.5 % of the best score, the recipe has
+the smallest. The real sounds are not part of the repository: `--data` is the folder that holds
+gt_bach.wav and gt_counting.wav.
 """
 
 import argparse
@@ -93,7 +92,11 @@ def sample(name: str) -> str:
 
 
 def signals(kind: str, held_out: bool, data: Path | None) -> dict[str, Problem]:
-    """The signals of a sweep, or of its check, by name; no signal is in both."""
+    """The signals of a sweep, or of its check, by name.
+
+    No image, part of a sound or classification table is in both. Where there is only one source,
+    the check takes another split (regression), other points (solids) or fewer frames (video).
+    """
     images = ("chelsea.png", "moon.png") if held_out else ("astronaut.png", "camera.png")
     builders: dict[str, Callable[[], dict[str, Problem]]] = {
         "image": lambda: {n: lj.Image(sample(n), size=(96, 96)) for n in images},
@@ -149,9 +152,6 @@ class Sweep:
         self.kind, self.model, self.problems = kind, model, problems
         self.worst = math.inf if kind in SMALLER else -math.inf
         self.trials: dict[Setting, float] = {}
-
-    def better(self, left: float, right: float) -> bool:
-        return left < right if self.kind in SMALLER else left > right
 
     @property
     def best(self) -> Setting:
