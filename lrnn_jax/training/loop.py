@@ -111,9 +111,8 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
       >>> x = jnp.linspace(-1, 1, 64)[:, None]
       >>> mse = lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)
       >>> model = LRNN(in_dim=1, out_dim=1, rank=4, components=2)
-      >>> key = jax.random.key(0)
-      >>> params, losses = fit(model, mse, (x, x**2), optax.adam(1e-3), key=key, steps=20)
-      >>> bool(losses[-1] < losses[0])
+      >>> params, losses = fit(model, mse, (x, x**2), optax.adam(1e-3), key=1, steps=50)
+      >>> bool(losses[-1] < losses[0] / 2)
       True
     """
     _check_counts(steps=steps, batch=batch, chunk=chunk)
