@@ -1,4 +1,8 @@
-"""Shared by the benchmarks: result rows, command line, compiled steps, interleaved timing."""
+"""Shared by the benchmarks: result rows, command line, compiled steps, interleaved timing.
+
+Every benchmark that stores rows takes `--record`. Without it, rows go to `benchmarks/local/`, so
+that a trial or a part of a benchmark never replaces a row behind a published table.
+"""
 
 import argparse
 import dataclasses
@@ -25,7 +29,12 @@ from lrnn_jax.typing import Data, Field, Key, Model
 
 Row = dict[str, Any]
 FOLDER = Path(__file__).parent / "results"
+LOCAL = Path(__file__).parent / "local"
 NUM_SLOW_ROUNDS = 3
+
+RECORDING = "--record" in sys.argv
+if RECORDING:
+    sys.argv.remove("--record")  # the same option for all parsers
 
 
 # Result rows -------------------------------------------------------------------------------------
@@ -48,11 +57,17 @@ class Results:
         return json.loads(self.path.read_text()) if self.path.exists() else []
 
     def add(self, row: Row) -> None:
-        """Store and print a row, with the machine, the JAX version and the commit added to it."""
+        """Store and print a row, with the machine, the JAX version and the commit added to it.
+
+        A row for a file of the repository goes to a file of the same name in LOCAL without
+        `--record`.
+        """
         row = json.loads(json.dumps(row | provenance()))  # tuples to lists, as in the file
-        self.path.parent.mkdir(exist_ok=True, parents=True)
-        others = [old for old in self.read() if self._key(old) != self._key(row)]
-        self.path.write_text(json.dumps([*others, row], indent=1) + "\n")
+        published = self.path.parent == FOLDER and not RECORDING
+        target = dataclasses.replace(self, path=LOCAL / self.path.name) if published else self
+        target.path.parent.mkdir(exist_ok=True, parents=True)
+        others = [old for old in target.read() if self._key(old) != self._key(row)]
+        target.path.write_text(json.dumps([*others, row], indent=1) + "\n")
         print(json.dumps(row), flush=True)
 
     def _key(self, row: Row) -> list[Any]:
@@ -109,7 +124,9 @@ def stage_parser(
 ) -> argparse.ArgumentParser:
     """A parser with the argument `stage`, which is one of `stages` or "table"."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="--record  store the rows in benchmarks/results/ instead of benchmarks/local/",
     )
     nargs = "?" if default else None
     parser.add_argument("stage", nargs=nargs, default=default, choices=(*stages, "table"))

@@ -432,6 +432,7 @@ def main() -> None:
     parser.add_argument("--replay", type=int)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--record", action="store_true", help="store the rows in --out")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -446,7 +447,7 @@ def main() -> None:
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(run, options.readers):
             findings += len(row["findings"])
-            if options.replay is None:
+            if options.record:
                 _record(options.out, row)
             else:
                 print(json.dumps(row, indent=1), flush=True)

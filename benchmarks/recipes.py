@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import skimage
 import tomli_w
@@ -31,8 +30,10 @@ from common import FOLDER, Results, Row
 import lrnn_jax as lj
 import lrnn_jax.experiments.recipes as recipes_module
 from lrnn_jax.errors import InputError
-from lrnn_jax.experiments.recipes import parameters_for, recipe, recipes, sized
+from lrnn_jax.experiments.recipes import recipe, recipes
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS, model_from
+from lrnn_jax.io import as_source
+from lrnn_jax.metrics import higher_is_better
 from lrnn_jax.typing import Problem
 
 RECIPES = Path(recipes_module.__file__).with_suffix(".toml")
@@ -74,14 +75,6 @@ FIXED: dict[str, dict[str, Any]] = {
     "spder": {"depth": 3},
     "finer": {"depth": 3},
 }
-SCORES = {
-    "audio": "snr",
-    "occupancy": "iou",
-    "signed_distance": "iou",
-    "regression": "rmse_validation",
-    "classification": "cross_entropy_validation",
-}
-SMALLER = ("regression", "classification")
 TOLERANCE = 0.015  # half a decibel of 33 dB
 FIRST_RATES = (3e-4, 1e-3, 5e-3, 2e-2)
 
@@ -97,6 +90,7 @@ def signals(kind: str, held_out: bool, data: Path | None) -> dict[str, Problem]:
     No image, part of a sound or classification table is in both. Where there is only one source,
     the check takes another split (regression), other points (solids) or fewer frames (video).
     """
+    seed = int(held_out)
     images = ("chelsea.png", "moon.png") if held_out else ("astronaut.png", "camera.png")
     builders: dict[str, Callable[[], dict[str, Problem]]] = {
         "image": lambda: {n: lj.Image(sample(n), size=(96, 96)) for n in images},
@@ -126,7 +120,21 @@ def signals(kind: str, held_out: bool, data: Path | None) -> dict[str, Problem]:
         builders[name] = lambda name=name: {
             "torus": PROBLEMS[name](points=20_000, point_seed=int(held_out))
         }
+    builders["field"] = lambda: {"franke": lj.SampledField(hold_out_seed=seed, hold_out=0.5)}
+    builders["volume"] = lambda: {"solid": lj.Volume(as_source(_bells(seed=int(held_out))))}
+    for name, cls in PROBLEMS.items():
+        if issubclass(cls, lj.pde.PDE):
+            fields = recipes()[name]["problem"] | {"point_seed": int(held_out)}
+            builders[name] = lambda name=name, cls=cls, fields=fields: {name: cls(**fields)}
     return builders[kind]()
+
+
+def _bells(seed: int) -> np.ndarray:
+    """A volume of 32^3 values: a sum of 30 random Gaussian bells."""
+    rng = np.random.default_rng(seed)
+    x = np.stack(np.meshgrid(*(np.linspace(-1, 1, 32),) * 3, indexing="ij"), axis=-1)
+    bells = zip(rng.uniform(-0.8, 0.8, (30, 3)), rng.uniform(0.08, 0.4, 30), strict=True)
+    return np.sum([np.exp(-((x - c) ** 2).sum(axis=-1) / w**2) for c, w in bells], axis=0)
 
 
 def _sounds(held_out: bool, data: Path | None) -> dict[str, Problem]:
@@ -134,15 +142,15 @@ def _sounds(held_out: bool, data: Path | None) -> dict[str, Problem]:
         raise SystemExit("audio: give the folder of the sounds with --data")
     begin = 4.0 if held_out else 1.0
     names = ("gt_bach.wav", "gt_counting.wav")
-    return {n: lj.Audio(source=str(data / n), start=begin, seconds=0.25, extent=8.0) for n in names}
+    return {n: lj.Audio(source=str(data / n), start=begin, seconds=0.25) for n in names}
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Values of the swept fields of a model, and a learning rate."""
+    """Values of the swept fields of a model, and a learning rate, if the optimizer has one."""
 
     fields: tuple[tuple[str, Any], ...]
-    rate: float
+    rate: float | None
 
 
 class Sweep:
@@ -150,24 +158,30 @@ class Sweep:
 
     def __init__(self, kind: str, model: str, problems: dict[str, Problem]) -> None:
         self.kind, self.model, self.problems = kind, model, problems
-        self.worst = math.inf if kind in SMALLER else -math.inf
+        first = next(iter(problems.values()))
+        self.score = first.validation_score or first.main_score or "loss"
+        self.larger = higher_is_better(self.score)
+        self.worst = -math.inf if self.larger else math.inf
         self.trials: dict[Setting, float] = {}
 
     @property
     def best(self) -> Setting:
-        choose = min if self.kind in SMALLER else max
+        choose = max if self.larger else min
         return choose(self.trials, key=self.trials.__getitem__)
 
     def run(self) -> None:
         fields = FIELDS[self.model]
         start = tuple((name, values[0]) for name, values in fields.items())
-        for rate in FIRST_RATES:
+        rated = recipes()[self.kind]["training"].get("optimizer", "adam") in ("adam", "soap")
+        for rate in FIRST_RATES if rated else (None,):
             self.trial(Setting(start, rate))
         for name, values in fields.items():
             for value in values[1:]:
                 best = self.best
                 changed = tuple((n, value if n == name else v) for n, v in best.fields)
                 self.trial(Setting(changed, best.rate))
+        if self.best.rate is None:
+            return
         index = RATES.index(self.best.rate)
         near = [RATES[i] for i in (index - 1, index + 1) if 0 <= i < len(RATES)]
         fields_of_best = self.best.fields
@@ -182,21 +196,20 @@ class Sweep:
             fitted(self.kind, self.model, problem, dict(setting.fields), setting.rate)
             for problem in self.problems.values()
         ]
-        values = [self.worst if s is None else s[SCORES.get(self.kind, "psnr")] for s in scores]
+        values = [self.worst if s is None else s[self.score] for s in scores]
         value = float(np.mean(values))
         self.trials[setting] = value if math.isfinite(value) else self.worst
         print(self.kind, self.model, setting, values, flush=True)
 
 
 def fitted(
-    kind: str, model: str, problem: Problem, fields: dict[str, Any], rate: float
+    kind: str, model: str, problem: Problem, fields: dict[str, Any], rate: float | None
 ) -> dict[str, float] | None:
     """The scores of one fit; None if it diverges."""
-    section = {"kind": model, "in_dim": problem.in_dim, "out_dim": problem.out_dim}
-    section |= FIXED.get(model, {}) | fields
-    spec = model_from(sized(section, parameters_for(problem, kind)))
-    training = lj.Training(**recipes()[kind]["training"], learning_rate=rate)
-    return scores_of(spec, problem, training)
+    training = {} if rate is None else {"learning_rate": rate}
+    changes = {"model": FIXED.get(model, {}) | fields, "training": training}
+    table = recipe(problem, kind, model, changes)
+    return scores_of(model_from(table["model"]), problem, lj.Training(**table["training"]))
 
 
 def scores_of(model: Any, problem: Problem, training: lj.Training) -> dict[str, float] | None:
@@ -239,12 +252,14 @@ def _finite(value: float) -> float | None:
     return round(value, 4) if math.isfinite(value) else None
 
 
-def rate_of(row: Row) -> float:
+def rate_of(row: Row) -> float | None:
     """The smallest learning rate whose score is within TOLERANCE of the best of a sweep.
 
     A rate just below the one that diverges is no recipe for larger models and other signals.
     """
     best = row["score"]
+    if row["learning_rate"] is None:
+        return None
     return min(
         trial["learning_rate"]
         for trial in row["trials"]
@@ -261,7 +276,7 @@ def write() -> None:
         common_settings["models"] = {
             row["model"]: {
                 "model": row["fields"],
-                "training": {"learning_rate": rate_of(row)},
+                "training": {} if rate_of(row) is None else {"learning_rate": rate_of(row)},
             }
             for row in RESULTS.read()
             if (row["stage"], row["problem"]) == ("sweep", kind) and row["score"] is not None
@@ -280,18 +295,11 @@ def check(kind: str, models: list[str], data: Path | None) -> None:
             table = recipe(problem, kind, model)
             spec, training = model_from(table["model"]), lj.Training(**table["training"])
             scores[name] = scores_of(spec, problem, training)
-            trivial[name] = problem.evaluate(mean_of(problem), problem.load())
+            trivial[name] = problem.trivial_scores(problem.load())
         RESULTS.add(
             {"stage": "check", "problem": kind, "model": model, "scores": scores}
             | {"trivial": trivial}
         )
-
-
-def mean_of(problem: Problem) -> Callable[[Any], Any]:
-    """The field that is the mean of the data everywhere."""
-    y = np.asarray(problem.load().y, np.float32)
-    mean = y.reshape(-1, problem.out_dim).mean(axis=0) if y.ndim > 1 else y.mean()
-    return lambda x: jnp.broadcast_to(mean, (*jnp.shape(x)[:-1], problem.out_dim))
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ PACKAGES = (
     "lrnn_jax.diagnostics",
     "lrnn_jax.domains",
     "lrnn_jax.metrics",
-    "lrnn_jax.plotting",
+    "lrnn_jax.plot",
     "lrnn_jax.flax",
     "lrnn_jax.experiments",
     "lrnn_jax.io",

@@ -52,14 +52,22 @@ from lrnn_jax.models import (
     lrnn_from_cp,
     lrnn_from_mlp,
 )
-from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video, Volume
+from lrnn_jax.signals import (
+    Audio,
+    Image,
+    Occupancy,
+    SampledField,
+    SignedDistance,
+    Video,
+    Volume,
+)
 from lrnn_jax.solving import Solution, solve
 from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training, fit
 from lrnn_jax.trees import count_parameters
 
 if TYPE_CHECKING:
-    from lrnn_jax import experiments, flax, plotting
+    from lrnn_jax import experiments, flax, plot
     from lrnn_jax.experiments import load, load_run, save
 
 __all__ = [
@@ -85,6 +93,7 @@ __all__ = [
     "Occupancy",
     "Regression",
     "ReluPE",
+    "SampledField",
     "SignedDistance",
     "Siren",
     "Solution",
@@ -112,7 +121,7 @@ __all__ = [
     "operators",
     "optimizers",
     "pde",
-    "plotting",
+    "plot",
     "predict",
     "save",
     "signals",
@@ -125,7 +134,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import on first use what takes as long as all other modules together."""
-    if name in ("experiments", "flax", "plotting"):
+    if name in ("experiments", "flax", "plot"):
         return importlib.import_module(f"lrnn_jax.{name}")
     if name in ("load", "load_run", "save"):
         return getattr(importlib.import_module("lrnn_jax.experiments"), name)

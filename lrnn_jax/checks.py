@@ -31,6 +31,23 @@ __all__ = [
 ]
 
 
+_MEANT = {
+    "num_params": "parameter_count",
+    "n_params": "parameter_count",
+    "num_parameters": "parameter_count",
+    "n_parameters": "parameter_count",
+    "forward": "apply",
+    "predict": "apply",
+    "initialize": "init",
+    "data": "load",
+    "truth": "load",
+    "score": "evaluate",
+    "metrics": "evaluate",
+    "plot": "render",
+    "export": "decode",
+}
+"""Names that other libraries use for methods and properties of models and problems, and ours."""
+
 _LARGEST_COUNT = 2**32 - 1
 _MOST_UNROLLED = 1000
 _UNROLLED = ("components", "degree", "depth", "height", "order")
@@ -67,6 +84,12 @@ class Keywords:
                     f"{cls.__name__}: its arguments are given by name: {cls.__name__}({example})"
                 )
         return super().__new__(cls)
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise an AttributeError that names the attribute of the same meaning, if there is one."""
+        meant = _MEANT.get(name, "")
+        hint = f"; did you mean '{meant}'?" if meant and hasattr(type(self), meant) else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
 
 def check_types(spec: Any, *names: str) -> None:

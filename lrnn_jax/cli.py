@@ -1,12 +1,9 @@
-"""The `lrnn-jax` command: fit, decode, list, doctor."""
+"""The `lrnn-jax` command: fit, decode, compare, list, doctor."""
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import sys
-import textwrap
-import tomllib
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -17,7 +14,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
-from lrnn_jax.errors import InputError, suggest
+from lrnn_jax.errors import InputError
 from lrnn_jax.experiments import (
     MODELS,
     PROBLEMS,
@@ -28,29 +25,60 @@ from lrnn_jax.experiments import (
     start,
     unusable,
 )
+from lrnn_jax.experiments.comparison import Comparison, Fit, fit_of_run
+from lrnn_jax.experiments.data_files import is_data_file, problem_of_file, require_readable
 from lrnn_jax.experiments.doctor import check_installation
+from lrnn_jax.experiments.options import (
+    common_help,
+    dotted_options,
+    parse_options,
+    suggest_option,
+    topic_help,
+)
 from lrnn_jax.experiments.output import tolerant_output
 from lrnn_jax.experiments.progress import display_for
-from lrnn_jax.experiments.spec import config_path, configs, field_help, merge, read_table
+from lrnn_jax.experiments.recipes import complete, sized
+from lrnn_jax.experiments.spec import (
+    ConfigTable,
+    config_path,
+    configs,
+    kind_of,
+    merge,
+    read_table,
+)
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
 from lrnn_jax.io.safetensors import load_tree
-from lrnn_jax.training import Training, precision_context
+from lrnn_jax.training import precision_context
 
 _BAD_INPUT = 2
 _FAILED = 1
 _INTERRUPTED = 130
-_TRAINING = {"training": Training}
 _DEFAULT_CONFIG = "image/quickstart"
 
 _FIT_HELP = """\
-Fit a model to a problem. Without CONFIG: a small deep LRNN to a photograph, about a minute on two
-CPU cores. Any field of the experiment can be set: --model.rank 64 --training.steps 200.
+Fit a model to a problem.
+
+WHAT is a data file (an image, a sound, a video, a volume, a mesh, a table), an experiment file, or
+a name that `lrnn-jax list` shows. Without it, a small deep LRNN is fitted to a photograph, which
+takes about a minute on two CPU cores. Any field of the experiment can be set, for example
+--model.rank 64 --training.steps 200. What is not set comes from the experiment file or, for a data
+file, from the recipe of the problem and the model.
+"""
+_TOPIC_HELP = "show this, or the fields of a TOPIC: problem.ct, model.siren, training"
+_COMPARE_HELP = """\
+Compare fits to the same data: scores, parameters, seconds, curves and error maps on one page.
+
+  lrnn-jax compare runs/image-lrnn runs/image-siren
+  lrnn-jax compare --models lrnn siren finer photo.png --budget 20000 --training.steps 500
+
+The first form compares finished runs. The second one fits each kind of model by its recipe first.
 """
 _FIT_EXAMPLES = """\
 examples:
   lrnn-jax fit
-  lrnn-jax fit --problem.source photo.png --problem.size 256 256
+  lrnn-jax fit photo.png --problem.size 256 256
+  lrnn-jax fit sound.wav --model.kind lrnn
   lrnn-jax fit image/siren --training.learning_rate 1e-3
   lrnn-jax fit my.toml --out runs/mine
   lrnn-jax fit --resume runs/mine --training.steps 2000
@@ -94,7 +122,7 @@ def _main(words: list[str]) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    changes = _changes(options)
+    changes = parse_options(vars(options))
     display = display_for(Console())
     if options.resume is not None:
         if options.config or options.out or set(changes) - {"training"}:
@@ -102,12 +130,39 @@ def _fit(options: argparse.Namespace) -> int:
         with _compilation_cache(options.compilation_cache):
             outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
     else:
-        name = _DEFAULT_CONFIG if options.config is None else options.config
-        base = read_table(config_path(name))
-        experiment = experiment_from(merge(_without_stale_fields(base, changes), changes))
+        table, origin = _completed(options.config, changes)
+        experiment = experiment_from(table)
+        problem = kind_of(type(experiment.problem), "problem", PROBLEMS)
+        model = kind_of(type(experiment.model), "model", MODELS)
+        print(f"fit       {problem} by {model}, settings: {origin}", flush=True)
         with _compilation_cache(options.compilation_cache):
             outcome = start(experiment, options.out, display)
     return _print_result(outcome)
+
+
+def _completed(name: str | None, changes: ConfigTable) -> tuple[ConfigTable, str]:
+    """The sections of the experiment that the command line asks for, and where they are from.
+
+    Args:
+      name: a data file, an experiment file, the name of a config, or None.
+      changes: the fields that are set, by section.
+    """
+    problem = changes.get("problem", {})
+    file = problem.get("source")
+    if name is not None and is_data_file(name):
+        if file is not None:
+            raise InputError(f"problem.source: {name} is the source already, got {file!r} too")
+        file, name = name, None
+        changes = merge(changes, {"problem": {"source": file}})
+    elif name is not None or not ("kind" in problem or file or "kind" in changes.get("model", {})):
+        name = name or _DEFAULT_CONFIG
+        return complete(read_table(config_path(name)), changes, name)
+    if isinstance(file, str):
+        if "kind" in problem:
+            require_readable(problem["kind"], file)
+        elif is_data_file(file):
+            changes = merge({"problem": problem_of_file(file)}, changes)
+    return complete({}, changes)
 
 
 @contextlib.contextmanager
@@ -152,6 +207,40 @@ def _decode(options: argparse.Namespace) -> int:
         name = experiment.problem.decoded_file
         print(experiment.problem.decode(field, size, options.out or folder.path / name))
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if not options.models:
+        fits = [fit_of_run(folder) for folder in options.what]
+    else:
+        kinds = [name for name in options.models if name in MODELS]
+        # `--models siren lrnn photo.png`: argparse takes the file as another model.
+        rest = [*options.what, *(name for name in options.models if name not in MODELS)]
+        if len(rest) > 1 or not kinds:
+            raise InputError(
+                f"compare: expected kinds of models and one data file or experiment, got {rest}"
+            )
+        fits = [_fit_within(options.budget, kind, rest, options) for kind in kinds]
+    comparison = Comparison(fits)
+    print(comparison)
+    print(comparison.save(options.out))
+    return 0
+
+
+def _fit_within(
+    budget: int | None, kind: str, what: Sequence[str], options: argparse.Namespace
+) -> Fit:
+    """Fit a kind of model with at most `budget` parameters by its recipe, in a new run folder."""
+    changes = merge(parse_options(vars(options)), {"model": {"kind": kind}})
+    table, origin = _completed(what[0] if what else None, changes)
+    experiment = experiment_from(table)
+    if budget is not None:
+        dimensions = {n: getattr(experiment.problem, n) for n in ("in_dim", "out_dim")}
+        table["model"] = sized(table["model"] | dimensions, budget)
+        experiment = experiment_from(table)
+    print(f"{kind}: settings: {origin}", flush=True)
+    outcome = start(experiment, None, display_for(Console()))
+    return fit_of_run(outcome.folder.path, kind)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -219,46 +308,6 @@ def _print_result(outcome: Outcome) -> int:
     return _FAILED if unusable(summary["scores"]) else 0
 
 
-# Overrides: --section.field VALUE ... -------------------------------------------------------------
-
-
-def _changes(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return the dotted options of the command line as nested dicts of TOML values."""
-    changes: dict[str, dict[str, Any]] = {}
-    for dotted, words in vars(options).items():
-        if "." in dotted:
-            section, name = dotted.split(".")
-            values = [_value(word) for word in words]
-            changes.setdefault(section, {})[name] = values[0] if len(values) == 1 else values
-    return changes
-
-
-def _value(word: str) -> Any:
-    """Parse a word as a TOML value. 'none' gives None; a word that is not TOML is a string."""
-    if word == "none":
-        return None
-    try:
-        return tomllib.loads(f"value = {word}")["value"]
-    except RecursionError as error:
-        raise InputError(f"{word[:40]}... nests lists too deeply") from error
-    except tomllib.TOMLDecodeError:
-        return word
-    except ValueError as error:  # an integer with more digits than Python's limit
-        raise InputError(f"{word[:40]}... is an integer of too many digits") from error
-
-
-def _without_stale_fields(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Remove from `base` the sections whose kind `changes` replaces; all, for a new problem."""
-
-    def replaced(section: str) -> bool:
-        kind = changes.get(section, {}).get("kind")
-        return kind is not None and kind != base.get(section, {}).get("kind")
-
-    if replaced("problem"):
-        return {}
-    return {section: {} if replaced(section) else fields for section, fields in base.items()}
-
-
 # The parser ---------------------------------------------------------------------------------------
 
 
@@ -272,35 +321,56 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         options, rest = self.parse_known_args(args, namespace)
         if rest:
-            raise InputError(f"unknown argument {rest[0]}; {suggest(rest[0], options.known)}")
+            words = list(sys.argv[1:] if args is None else args)
+            words = words[words.index(rest[0]) :] if rest[0] in words else rest
+            raise InputError(f"unknown argument {rest[0]}; {suggest_option(words, options.known)}")
         return options
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
+class _Help(argparse.Action):
+    """Print the help of `fit`: of one topic, of all fields, or the usual options."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        del namespace
+        if isinstance(values, str):
+            print(topic_help(values))
+        else:
+            parser.print_help()
+            print(topic_help("all") if option_string == "--help-all" else "", end="")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lrnn-jax", description="Fit networks whose activations are learned.")
     parser.add_argument("--version", action="version", version=version("lrnn-jax"))
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    fit = _add(verbs, "fit", _fit, _FIT_HELP)
-    fit.epilog = _FIT_EXAMPLES + _fields_text()
-    fit.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file or a name of `list`")
+    fit = _add(verbs, "fit", _fit, _FIT_HELP, add_help=False)
+    fit.epilog = f"{common_help()}\n\n{_FIT_EXAMPLES}"
+    fit.add_argument("-h", "--help", action=_Help, nargs="?", metavar="TOPIC", help=_TOPIC_HELP)
+    fit.add_argument("--help-all", action=_Help, nargs=0, help="show the fields of all kinds")
+    fit.add_argument("config", nargs="?", metavar="WHAT", help="a data file or an experiment")
     fit.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; must not exist")
     fit.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
     cache_help = "keep compiled programs in DIR and take them from there: later fits start sooner"
     fit.add_argument("--compilation-cache", type=Path, metavar="DIR", help=cache_help)
-    dotted_names = {f"{s}.{f.name}" for s, _, kind in _kinds() for f in dataclasses.fields(kind)}
-    for dotted in sorted(dotted_names | {"model.kind", "problem.kind"}):
-        fit.add_argument(
-            f"--{dotted}", dest=dotted, nargs="+", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
+    _add_dotted_options(fit)
     decode = _add(verbs, "decode", _decode, "Render a saved run at any resolution.")
     decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     size_help = "pixels, or points along each coordinate; default: those of the data"
     decode.add_argument("--size", type=int, nargs="+", metavar="N", help=size_help)
     out_help = "the file to write, .npz for an equation's values; default: RUN/decoded.*"
     decode.add_argument("--out", type=Path, help=out_help)
+    compare = _add(verbs, "compare", _compare, _COMPARE_HELP)
+    compare.add_argument("what", nargs="*", metavar="RUN", help="run folders, or the data")
+    compare.add_argument("--models", nargs="+", metavar="KIND", help="fit these kinds of models")
+    budget_help = "largest number of parameters of each model; default: those of the recipes"
+    compare.add_argument("--budget", type=int, metavar="N", help=budget_help)
+    page = Path("comparison.html")
+    compare.add_argument("--out", type=Path, default=page, help=f"the page; default: {page}")
+    _add_dotted_options(compare)
     _add(verbs, "list", _list, "Show models, problems and configs.")
     _add(verbs, "doctor", _doctor, "Show versions and devices; check that the compiler is right.")
     for verb in verbs.choices.values():
@@ -308,30 +378,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(verbs: Any, name: str, action: Any, text: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text.splitlines()[0], description=text)
+def _add_dotted_options(verb: argparse.ArgumentParser) -> None:
+    for dotted in dotted_options():
+        verb.add_argument(
+            f"--{dotted}", dest=dotted, nargs="+", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+
+
+def _add(verbs: Any, name: str, action: Any, text: str, **options: Any) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text.partition("\n")[0], description=text, **options)
     verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verb.set_defaults(action=action)
     return verb
-
-
-def _kinds() -> Iterator[tuple[str, str, type]]:
-    """Yield (section, kind, class) for all classes that an experiment can contain."""
-    for section, registry in (("problem", PROBLEMS), ("model", MODELS), ("training", _TRAINING)):
-        for name, kind in registry.items():
-            yield section, name, kind
-
-
-def _fields_text() -> str:
-    """Return the help of all fields with their defaults, by section and kind."""
-    lines = []
-    for section, name, kind in _kinds():
-        heading = section if section == "training" else f"{section}, --{section}.kind {name}"
-        lines.append(f"\n{heading}:")
-        texts = field_help(kind)
-        for field in dataclasses.fields(kind):
-            default = "none" if field.default is None else field.default
-            default = "the problem's" if default is dataclasses.MISSING else default
-            text = f"--{section}.{field.name}  {texts[field.name]} Default: {default}."
-            lines += textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent=" " * 6)
-    return "\n".join(lines)

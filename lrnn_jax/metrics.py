@@ -16,6 +16,7 @@ from jaxtyping import ArrayLike
 from lrnn_jax.errors import InputError
 
 __all__ = [
+    "higher_is_better",
     "iou",
     "mean_squared_error",
     "psnr",
@@ -25,6 +26,18 @@ __all__ = [
     "snr",
     "ssim",
 ]
+
+
+_HIGHER_IS_BETTER = ("psnr", "snr", "ssim", "iou", "accuracy", "rho_ag")
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether a larger value of a score is better; for errors and losses, a smaller one is.
+
+    >>> higher_is_better("psnr_worst"), higher_is_better("rmse_validation")
+    (True, False)
+    """
+    return name.startswith(_HIGHER_IS_BETTER)
 
 
 def mean_squared_error(value: ArrayLike, reference: ArrayLike) -> float:

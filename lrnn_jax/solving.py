@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import ArrayLike
 
+from lrnn_jax.diagnostics import fit_warnings
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import BoundModel, predict
 from lrnn_jax.training import Interval, Trainer, Training, precision_context
@@ -21,6 +22,7 @@ from lrnn_jax.typing import Data, Model, Params, Problem
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from lrnn_jax.experiments.comparison import Comparison
     from lrnn_jax.experiments.progress import Display
 
 __all__ = ["Solution", "solve"]
@@ -44,7 +46,10 @@ class Solution:
       evaluations: (step, scores) of every evaluation. The best of these scores is not a fair
         result: choosing it requires the ground truth.
       history: the loss and its terms at each step before the update, each of shape (steps,).
+      seconds: the time that the steps took.
       stop_reason: why the training ended.
+      warnings: what suggests that the fit has failed, and what to try; see
+        `lrnn_jax.diagnostics.fit_warnings`.
     """
 
     model: Model
@@ -54,7 +59,9 @@ class Solution:
     scores: dict[str, float]
     evaluations: list[tuple[int, dict[str, float]]]
     history: dict[str, np.ndarray]
+    seconds: float
     stop_reason: str
+    warnings: list[str]
 
     @property
     def field(self) -> BoundModel:
@@ -97,11 +104,35 @@ class Solution:
 
     def plot(self) -> "Figure":
         """A matplotlib figure: the loss over the steps, and the images that `render` writes."""
-        from lrnn_jax.plotting import show_result
+        from lrnn_jax.plot import show_result
 
         with tempfile.TemporaryDirectory() as folder:
             images = [path for path in self.render(folder) if path.suffix == ".png"]
             return show_result(self.losses, images, self._title())
+
+    def compare(self, *others: "Solution") -> "Comparison":
+        """This and other solutions of the same problem: a table, curves, and a page to save.
+
+        Raises:
+          InputError: the problems differ.
+        """
+        from lrnn_jax.experiments.comparison import Comparison, Fit
+
+        return Comparison(
+            [
+                Fit(
+                    name=type(solution.model).__name__,
+                    problem=solution.problem,
+                    field=solution.field,
+                    scores=solution.scores,
+                    steps=list(range(len(solution.losses))),
+                    losses=solution.losses,
+                    seconds=solution.seconds,
+                    warnings=solution.warnings,
+                )
+                for solution in (self, *others)
+            ]
+        )
 
     def _data(self) -> Data:
         return self.problem.load()
@@ -111,7 +142,8 @@ class Solution:
         return f"{type(self.model).__name__}: {scores}"
 
     def __repr__(self) -> str:
-        return f"<Solution of {type(self.problem).__name__} by {self._title()}>"
+        lines = [f"<Solution of {type(self.problem).__name__} by {self._title()}>"]
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
 
     def _repr_html_(self) -> str:
         """Scores and images, for notebooks."""
@@ -122,7 +154,8 @@ class Solution:
             f'<img src="data:image/png;base64,{source}" style="max-height: 20em">'
             for source in sources
         )
-        return f"<p>{html.escape(self._title())}</p>{shown}"
+        lines = [self._title(), *(f"Warning: {warning}" for warning in self.warnings)]
+        return "".join(f"<p>{html.escape(line)}</p>" for line in lines) + shown
 
 
 def solve(
@@ -181,15 +214,19 @@ def solve(
             evaluations.append((trainer.step, trainer.evaluate()))
         step, params = trainer.best
         terms = [interval.history for interval in intervals]
+        history = {name: np.concatenate([part[name] for part in terms]) for name in terms[0]}
+        scores = dict(evaluations)[step]
         return Solution(
             model=model,
             problem=problem,
             training=training,
             params=params,
-            scores=dict(evaluations)[step],
+            scores=scores,
             evaluations=evaluations,
-            history={name: np.concatenate([part[name] for part in terms]) for name in terms[0]},
+            history=history,
+            seconds=sum(interval.seconds for interval in intervals),
             stop_reason=trainer.stop_reason(),
+            warnings=fit_warnings(problem, trainer.data, scores, history["loss"]),
         )
 
 
@@ -232,7 +269,7 @@ def _with_recipe(
     if isinstance(model, str) or training is None:
         from lrnn_jax.experiments.recipes import recipe_for
 
-        recipe = recipe_for(problem, model)
+        recipe = recipe_for(problem, model, steps)
         model, training = recipe.model, recipe.training if training is None else training
     changes: dict[str, Any] = {} if steps is None else {"steps": steps}
     return model, dataclasses.replace(training, **changes)

@@ -15,7 +15,7 @@ import io
 import operator
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,11 @@ from lrnn_jax.fields import predict
 from lrnn_jax.io import (
     ArraySource,
     Source,
+    TableData,
     as_source,
+    make_folder,
     read_table_file,
+    require_suffix,
     to_number,
     write_bytes,
 )
@@ -82,9 +85,11 @@ class Tabular(Keywords, Problem, abc.ABC):
     Args:
       source: a data set of scikit-learn ('breast_cancer', 'diabetes', 'digits', 'iris', 'wine'), or
         the path of a CSV with a header or of an NPZ with x (n, f) and y (n,), or an array of
-        features (n, f).
-      target: name of the target column of a CSV, by default the last one; for an array of features,
-        the array of targets (n,).
+        features (n, f), or a pandas frame. A column of text becomes indicators of its categories.
+      target: name of the target column of a CSV or a frame, by default the last one; for an array
+        of features, the array of targets (n,).
+      missing: 'refuse' refuses empty cells and NaN in the features; 'mean' replaces them by the
+        mean of their column over the training part.
       validation: fraction of the rows for early stopping, in (0, 1).
       test: fraction of the rows for the scores, in (0, 1); validation + test must be below 1.
       split_seed: seed of the random split, >= 0.
@@ -98,6 +103,7 @@ class Tabular(Keywords, Problem, abc.ABC):
 
     source: Source = dataclasses.field(kw_only=False)
     target: Source | None = dataclasses.field(default=None, kw_only=False)
+    missing: Literal["refuse", "mean"] = "refuse"
     validation: float = 0.2
     test: float = 0.2
     split_seed: int = 0
@@ -126,7 +132,11 @@ class Tabular(Keywords, Problem, abc.ABC):
     @property
     def in_dim(self) -> int:
         """Number of features; reads the file."""
-        return read_table_file(self.source, self.target).x.shape[1]
+        return self._table().x.shape[1]
+
+    def _table(self) -> TableData:
+        allow_missing = self.missing == "mean"
+        return read_table_file(self.source, self.target, allow_missing=allow_missing)
 
     def load(self) -> Rows:
         """The training part."""
@@ -136,10 +146,17 @@ class Tabular(Keywords, Problem, abc.ABC):
     def predictions(self, values: np.ndarray, split: Split) -> np.ndarray:
         """Predictions from values of the field: numbers in the target's unit, or class labels."""
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
         """Writes a CSV with the number, part, target and prediction of each row."""
+        path = path or self.decoded_file
         if size is not None:
             raise InputError("size: a table has none; leave it out")
+        path = require_suffix(path, ".csv")
         split = self.split()
         lines: list[tuple[Any, ...]] = []
         for name, part in split.parts.items():
@@ -170,6 +187,7 @@ class Tabular(Keywords, Problem, abc.ABC):
         for name, numbers in rows.items():
             if not len(numbers):
                 raise InputError(f"{self.source} has {len(y)} rows: none is left for {name}")
+        x = _imputed(x, rows["training"], self.source)
         scaled, _, _ = _standardised(x, rows["training"], f"{self.source}: features")
         parts = {name: Rows(scaled[numbers], y[numbers]) for name, numbers in rows.items()}
         return Split(parts, rows, 0.0, 1.0, ())
@@ -186,6 +204,7 @@ def _cached_split(problem: Tabular, state: Hashable, dtype: np.dtype) -> Split:
 class Regression(Pointwise, Tabular):
     """Regression on tabular data: minimise the mean squared error of the standardised target."""
 
+    main_score: ClassVar[str | None] = "rmse"
     validation_score: ClassVar[str | None] = "rmse_validation"
 
     source: Source = dataclasses.field(default="diabetes", kw_only=False)
@@ -197,7 +216,7 @@ class Regression(Pointwise, Tabular):
 
     def read(self) -> Split:
         """Reads the file and splits the table at random."""
-        table = read_table_file(self.source, self.target)
+        table = self._table()
         y = _numbers(table.y, self.source)
         split = self._divided(table.x, y[:, None], np.zeros(len(y)))
         train = np.asarray(split.parts["training"].y)
@@ -211,7 +230,7 @@ class Regression(Pointwise, Tabular):
         parts = {name: Rows(part.x, scaled[split.rows[name]]) for name, part in split.parts.items()}
         return split._replace(parts=parts, centre=float(centre[0]), width=float(width[0]))
 
-    def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
+    def evaluate(self, field: Field, data: Rows | None = None) -> dict[str, float]:
         """Root mean squared error of each part in the target's unit; `rmse` is the test part."""
         del data
         split = self.split()
@@ -221,11 +240,14 @@ class Regression(Pointwise, Tabular):
         }
         return _named("rmse", errors)
 
-    def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
+    def render(
+        self, field: Field, data: Rows | None = None, folder: str | Path = "."
+    ) -> list[Path]:
         """`predictions.png`: predictions against targets for the test part."""
-        from lrnn_jax.plotting import write_predictions
+        from lrnn_jax.plot import write_predictions
 
         del data
+        folder = make_folder(folder)
         split = self.split()
         part = split.parts["test"]
         predicted = self.predictions(predict(field, part.x), split)
@@ -244,6 +266,7 @@ class Regression(Pointwise, Tabular):
 class Classification(Tabular):
     """Classify tabular data: minimise the cross-entropy of softmax u(features), in nats."""
 
+    main_score: ClassVar[str | None] = "accuracy"
     validation_score: ClassVar[str | None] = "cross_entropy_validation"
 
     source: Source = dataclasses.field(default="digits", kw_only=False)
@@ -251,11 +274,11 @@ class Classification(Tabular):
     @property
     def out_dim(self) -> int:
         """Number of classes; reads the file."""
-        return len(np.unique(read_table_file(self.source, self.target).y))
+        return len(np.unique(self._table().y))
 
     def read(self) -> Split:
         """Reads the file and splits the table at random, stratified by class."""
-        table = read_table_file(self.source, self.target)
+        table = self._table()
         classes, index, counts = np.unique(table.y, return_inverse=True, return_counts=True)
         if len(classes) < 2:
             raise InputError(f"{self.source} has one class only: expected 2 or more")
@@ -279,7 +302,14 @@ class Classification(Tabular):
         )
         return jnp.mean(entropy), {}
 
-    def evaluate(self, field: Field, data: Rows) -> dict[str, float]:
+    def trivial_scores(self, data: Rows | None = None) -> dict[str, float]:
+        """Accuracy on the test part of the most frequent class of the training part."""
+        data = self.loaded(data)
+        test, count = self.split().parts["test"], self.out_dim
+        common = np.bincount(np.asarray(data.y)[:, 0], minlength=count).argmax()
+        return {"accuracy": float(np.mean(np.asarray(test.y)[:, 0] == common))}
+
+    def evaluate(self, field: Field, data: Rows | None = None) -> dict[str, float]:
         """Accuracy and cross-entropy of each part; names without a suffix are the test part."""
         del data
         right, entropy = {}, {}
@@ -291,11 +321,14 @@ class Classification(Tabular):
             entropy[name] = float(-np.mean(chances[np.arange(len(y)), y]))
         return _named("accuracy", right) | _named("cross_entropy", entropy)
 
-    def render(self, field: Field, data: Rows, folder: Path) -> list[Path]:
+    def render(
+        self, field: Field, data: Rows | None = None, folder: str | Path = "."
+    ) -> list[Path]:
         """`confusion.png`: the confusion matrix of the test part."""
-        from lrnn_jax.plotting import write_confusion
+        from lrnn_jax.plot import write_confusion
 
         del data
+        folder = make_folder(folder)
         split = self.split()
         part, count = split.parts["test"], len(split.classes)
         predicted, true = _double(predict(field, part.x)).argmax(axis=1), np.asarray(part.y)[:, 0]
@@ -317,6 +350,23 @@ def _rms(values: np.ndarray) -> float:
 
 def _double(values: ArrayLike) -> np.ndarray:
     return np.asarray(values, np.float64)
+
+
+def _imputed(
+    x: Float[np.ndarray, "n f"], training: np.ndarray, source: Source
+) -> Float[np.ndarray, "n f"]:
+    """Replaces NaN by the mean of its column over the rows `training`.
+
+    Raises:
+      InputError: a column has no value there.
+    """
+    known = ~np.isnan(x)
+    counts = known[training].sum(axis=0)
+    if not counts.all():
+        column = int(np.argmin(counts)) + 1
+        raise InputError(f"{source}: feature column {column} has no value in the training part")
+    means = np.where(known, x, 0)[training].sum(axis=0) / counts
+    return np.where(known, x, means)
 
 
 def _standardised(

@@ -7,9 +7,10 @@ rank, `k` components, `h` hidden units of a component function.
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from lrnn_jax.errors import InputError
@@ -24,6 +25,7 @@ __all__ = [
     "ModelLike",
     "Params",
     "Problem",
+    "Section",
     "Terms",
 ]
 
@@ -36,6 +38,8 @@ Params = Any
 Data = Any
 """A pytree of arrays; `chunk` and `batch` of the training split each leaf along its first axis."""
 
+_Data = TypeVar("_Data")
+
 Terms = dict[str, jax.Array]
 """Named scalars, each a mean over points."""
 
@@ -47,6 +51,18 @@ Activation = str | Callable[[jax.Array], jax.Array]
 
 Loss = Callable[[Field, Data, Key], jax.Array | tuple[jax.Array, Terms]]
 """loss(u, data, key) -> a scalar, or a scalar and named terms to record in addition to it."""
+
+
+class Section(NamedTuple):
+    """A part of a signal or a solution that is small enough to be looked at.
+
+    Attributes:
+      truth: a curve (n,), a map (h, w), or an image (h, w, c) in [0, 1]; None if it is unknown.
+      value: the same part of a field, an array of the same shape.
+    """
+
+    truth: np.ndarray | None
+    value: np.ndarray
 
 
 @runtime_checkable
@@ -111,6 +127,9 @@ class Problem(Protocol):
     validation_score: ClassVar[str | None] = None
     """The name of the score that early stopping uses, lower is better; None: no validation data."""
 
+    main_score: ClassVar[str | None] = None
+    """The name of the score by which fits are compared; None if there is no such score."""
+
     decoded_file: ClassVar[str] = "decoded.png"
     """The name of the file that `lrnn-jax decode` writes to the run folder by default."""
 
@@ -142,16 +161,46 @@ class Problem(Protocol):
         del terms
         return {}
 
-    def evaluate(self, field: Field, data: Data) -> dict[str, float]:
+    def loaded(self, data: _Data | None) -> _Data:
+        """`data`, or the result of `load` if it is None."""
+        return self.load() if data is None else data
+
+    def evaluate(self, field: Field, data: Data | None = None) -> dict[str, float]:
         """The scores of the fitted field, computed on the host in float64."""
         ...
 
-    def render(self, field: Field, data: Data, folder: Path) -> list[Path]:
+    def trivial_scores(self, data: Data | None = None) -> dict[str, float]:
+        """The main score of a predictor that every fit should beat; {} if there is none.
+
+        It is the mean of the data, or a classical method that needs no network.
+        """
+        del data
+        return {}
+
+    def section(self, field: Field, data: Data | None = None) -> Section | None:
+        """What comparisons show of the truth and of a field; None: nothing but scores."""
+        del field, data
+        return None
+
+    def render(
+        self, field: Field, data: Data | None = None, folder: str | Path = "."
+    ) -> list[Path]:
         """Write images, audio or meshes of the fitted field, and return the files."""
         del field, data, folder
         return []
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Write the field at a given resolution (None: the resolution of the data)."""
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
+        """Write the field at a given resolution.
+
+        Args:
+          field: the field.
+          size: the resolution; None takes that of the data.
+          path: the file, in the format of its suffix; None takes `decoded_file`.
+        """
         del field, size, path
         raise InputError(f"{type(self).__name__} has no file form: it cannot be decoded")

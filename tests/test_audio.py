@@ -35,7 +35,8 @@ def stored(tmp_path):
 
 def lookup(data):
     """The field that is the samples at their times."""
-    y, extent = np.asarray(data.y), 100.0
+    y, x = np.asarray(data.y), np.asarray(data.x, np.float64)
+    extent = len(x) * (x[1, 0] - x[0, 0]) / 2
 
     def field(t):
         return y[np.floor((np.asarray(t)[..., 0] / extent + 1) / 2 * len(y)).astype(int)]
@@ -156,7 +157,7 @@ def test_times_are_centres_and_amplitudes_are_over_the_largest(stored):
     problem = lj.Audio(source=stored(subtype="DOUBLE"))
     data = problem.load()
     assert (problem.in_dim, problem.out_dim) == (1, 2)
-    expected = -100 + (2 * np.arange(300) + 1) / 300 * 100
+    expected = -0.1 + (2 * np.arange(300) + 1) / 300 * 0.1  # one unit for 3,000 samples
     np.testing.assert_allclose(data.x[:, 0], expected, rtol=1e-6)
     np.testing.assert_allclose(data.y, STEREO / np.abs(STEREO).max(), atol=1e-7)
     assert data.largest == pytest.approx(np.abs(STEREO).max())

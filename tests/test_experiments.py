@@ -156,7 +156,7 @@ def test_a_run_leaves_what_it_promises(tiny, tmp_path):
     }
     assert RunFolder.open(folder).experiment() == tiny
     lines = outcome.folder.metrics.read()
-    assert [line["step"] for line in lines] == [0, 5, 10, 15, 20, 25]
+    assert [line["step"] for line in lines] == [0, 5, 10, 15, 20, 25, 30]
     assert lines[-1]["loss"] < lines[0]["loss"]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "finished"

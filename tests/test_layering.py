@@ -13,7 +13,7 @@ FLOORS = (
     ("checks", "typing"),
     ("trees",),
     ("domains", "fields", "io", "kernels"),
-    ("metrics", "models", "operators", "plotting", "pointwise", "residuals"),
+    ("metrics", "models", "operators", "plot", "pointwise", "residuals"),
     ("diagnostics", "optimizers", "pde", "signals", "tabular"),
     ("inverse", "training"),
     ("experiments", "flax"),
@@ -22,7 +22,7 @@ FLOORS = (
 )
 # Imported where it is used, because that takes 0.1 s or more and few need it.
 LAZY = {"imagecodecs", "imageio", "matplotlib", "PIL", "scipy", "skimage", "tifffile"}
-LAZY |= {"lrnn_jax.plotting", "lrnn_jax.kernels.pallas", "lrnn_jax.experiments", "rich"}
+LAZY |= {"lrnn_jax.plot", "lrnn_jax.kernels.pallas", "lrnn_jax.experiments", "rich"}
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
@@ -79,19 +79,19 @@ def test_imports_stand_at_the_top_unless_they_are_lazy(path):
         if isinstance(function, ast.FunctionDef):
             inner = [name for node in ast.walk(function) for name in modules_of(node)]
             assert all(map(is_lazy, inner)), f"{path}: {function.name} imports {inner}"
-    if room_of(path) not in ("plotting", "experiments", "cli") and path.name != "mat_script.py":
+    if room_of(path) not in ("plot", "experiments", "cli") and path.name != "mat_script.py":
         eager = [name for node in tree.body for name in modules_of(node) if is_lazy(name)]
         assert not eager, f"{path} imports {eager} at the top: import it where it is used"
 
 
-def test_matplotlib_is_imported_by_plotting_alone():
+def test_matplotlib_is_imported_by_plot_alone():
     users = {
         room_of(path)
         for path in FILES
         for node in ast.walk(_Runtime().visit(ast.parse(path.read_text())))
         if any(name.split(".")[0] == "matplotlib" for name in modules_of(node))
     }
-    assert users == {"plotting"}
+    assert users == {"plot"}
 
 
 def test_every_init_only_re_exports():

@@ -21,6 +21,7 @@ EXAMPLES: dict[str, Problem] = {
     "image": lj.Image(**SMALL),
     "audio": lj.Audio(seconds=0.01),
     "video": lj.Video(frames=3, size=(6, 5)),
+    "field": lj.SampledField(),
     "volume": lj.Volume(np.random.default_rng(0).random((4, 5, 6))),
     "occupancy": lj.Occupancy(resolution=12),
     "signed_distance": lj.SignedDistance(resolution=12),

@@ -7,7 +7,7 @@ import pytest
 import skimage
 
 import lrnn_jax as lj
-from lrnn_jax.experiments.recipes import recipe_for, recipes, sized
+from lrnn_jax.experiments.recipes import has_recipe, recipe_for, recipes, sized
 from lrnn_jax.experiments.spec import MODELS, PROBLEMS, model_from
 
 MOON = str(Path(skimage.data_dir) / "moon.png")  # not among the signals of the sweeps
@@ -57,10 +57,12 @@ def test_what_the_user_gives_wins():
     assert lj.solve("siren", problem, training).training == training
 
 
-def test_a_pair_without_a_recipe_is_refused_with_those_that_have_one():
-    with pytest.raises(lj.InputError, match=r"no recipe of 'siren' for 'poisson' \(known: none\)"):
-        recipe_for(lj.pde.Poisson(), "siren")
-    with pytest.raises(
-        lj.InputError, match=r"no recipe of 'nonsense' for 'image' \(known: .*siren"
-    ):
-        lj.solve("nonsense", lj.Image(MOON, size=(16, 16)))
+def test_a_pair_without_a_recipe_has_the_defaults_of_the_model_and_of_the_problem():
+    problem = lj.Image(MOON, size=(16, 16))
+    assert not has_recipe("image", "spinn")
+    model, training = recipe_for(problem, "spinn")
+    assert model == lj.Spinn(in_dim=2, out_dim=1, width=model.width)
+    assert model.parameter_count <= 1000
+    assert training == lj.Training(steps=600, schedule="cosine")
+    with pytest.raises(lj.InputError, match="unknown model 'sirens'; did you mean 'siren'"):
+        lj.solve("sirens", problem)

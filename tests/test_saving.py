@@ -105,7 +105,7 @@ def test_a_run_is_loaded_with_its_scores(tmp_path, precision):
     scores = run.problem.evaluate(run.field, run.problem.load())
     assert scores == pytest.approx(outcome.summary["scores"], rel=1e-6)
     assert run.summary == json.loads(outcome.folder.summary.read_text())
-    assert run.history["step"].tolist() == [0, 10, 20]
+    assert run.history["step"].tolist() == [0, 10, 20, 30]
     assert {leaf.dtype.name for leaf in jax.tree.leaves(run.params)} == {precision}
     model, params = lj.load(outcome.folder.params)
     assert model == MODEL and jax.tree.all(jax.tree.map(np.array_equal, params, run.params))

@@ -13,7 +13,7 @@ from lrnn_jax import InputError
 from lrnn_jax.cli import main
 from lrnn_jax.experiments import Experiment, RunFolder, resume, start
 from lrnn_jax.io import BUNDLED, read_picture, read_table_file
-from lrnn_jax.plotting import write_confusion
+from lrnn_jax.plot import write_confusion
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3)) * [1.0, 10.0, 0.1] + [0.0, 5.0, 2.0]
@@ -88,7 +88,10 @@ BAD_CSV = {
     "a,b\n١,2\n": "line 2, column 'a': expected a finite number",
     "a,b\ninfinity,2\n": "line 2, column 'a': expected a finite number, got 'infinity'",
     "a,b\n,2\n": "line 2, column 'a': expected a finite number, got ''",
-    "a;b\n1;2\n": "has one column, 'a;b': expected several, separated by commas",
+    "a|b\n1|2\n": r"has one column, 'a\|b': expected several, separated by commas, semicolons",
+    "a,b\n1,2\n,3\n": "column 'a': expected a finite number, got '' .an empty cell; problem.m",
+    "a,b\nx,2\n,3\n": "line 3, column 'a': an empty cell; problem.missing = 'mean' takes the mean",
+    "a,b\n" + "".join(f"x{i},1\n" for i in range(101)): "101 different texts, expected at most 100",
     "a,b\n1,2\n\n3,\n": "line 4: the target 'b' is missing",
     "a,b\n1\n": "line 2: 1 fields, expected 2 as in the header",
     "a,b\n": "has 1 lines: expected a header and rows",
@@ -102,6 +105,67 @@ def test_unusable_csvs_are_refused(tmp_path, text, message):
     (tmp_path / "bad.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_table_file(str(tmp_path / "bad.csv"), None)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_is_recognised_and_text_is_a_category(tmp_path, separator):
+    rows = [("size", "colour", "kind", "y"), (1.5, "red", "a", 3), (2, "blue", "b", 4)]
+    rows += [(0.5, "green", "a", 5)]
+    text = "\n".join(separator.join(map(str, row)) for row in rows)
+    (tmp_path / "table.csv").write_text(text)
+    table = read_table_file(str(tmp_path / "table.csv"), None)
+    assert table.names == ("size", "colour=blue", "colour=green", "colour=red", "kind=b")
+    expected = [[1.5, 0, 0, 1, 0], [2, 1, 0, 0, 1], [0.5, 0, 1, 0, 0]]
+    np.testing.assert_array_equal(table.x, expected)
+
+
+def test_decimal_commas_are_read_between_semicolons(tmp_path):
+    (tmp_path / "table.csv").write_text("a;b\n1,5;-2,25\n2;1e3\n")
+    table = read_table_file(str(tmp_path / "table.csv"), None)
+    np.testing.assert_array_equal(table.x, [[1.5], [2]])
+    np.testing.assert_array_equal(table.y.astype(float), [-2.25, 1000])
+
+
+def test_missing_values_are_the_mean_of_the_training_part(tmp_path):
+    """NaN in arrays and empty cells in files, with the same result."""
+    x = RNG.normal(size=(60, 2))
+    x[::7, 1] = np.nan
+    y = x[:, 0]
+    with pytest.raises(InputError, match=r"x\[0, 1\] is not finite"):
+        lj.Regression(x, y).load()
+    problem = lj.Regression(x, y, missing="mean")
+    split = problem.split()
+    train = split.rows["training"]
+    empty = np.isnan(x[train, 1])
+    assert empty.any()
+    np.testing.assert_allclose(np.asarray(split.parts["training"].x)[empty, 1], 0, atol=1e-6)
+    lines = [f"{a!r},{'' if np.isnan(b) else repr(b)},{a!r}" for a, b in x.tolist()]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,c", *lines]))
+    same = lj.Regression(str(tmp_path / "table.csv"), missing="mean")
+    np.testing.assert_allclose(same.load().x, problem.load().x, rtol=1e-6)
+    gone = np.where(np.isin(np.arange(60), train)[:, None] & [False, True], np.nan, x)
+    with pytest.raises(InputError, match="feature column 2 has no value in the training part"):
+        lj.Regression(gone, y, missing="mean").load()
+
+
+def test_a_frame_of_pandas_is_its_csv(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": X[:, 0], "colour": np.where(X[:, 1] > 0, "red", "blue")})
+    frame["y"] = NUMBERS
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    frame.loc[3, "a"] = np.nan
+    with pytest.raises(InputError, match="source, row 3, column 'a': expected a finite number"):
+        lj.Regression(frame).load()
+    frame.loc[3, "a"] = X[3, 0]
+    for own, other in ((frame, "table.csv"), (frame[["y", "a", "colour"]], "table.csv")):
+        left = lj.Regression(own, "y")
+        right = lj.Regression(str(tmp_path / other), "y")
+        assert left.in_dim == right.in_dim == 2
+        np.testing.assert_array_equal(left.load().x, right.load().x)
+    assert lj.Regression(frame) == lj.Regression(frame.copy())
+    assert lj.Regression(frame) != lj.Regression(frame.rename(columns={"a": "b"}))
+    features = lj.Regression(frame[["a"]], frame["y"])
+    assert features.in_dim == 1
 
 
 def test_an_unknown_target_is_named_with_the_nearest(stored):

@@ -20,6 +20,7 @@ from lrnn_jax.diagnostics.products import (
     effective_rank_of,
     neuron_spectrum,
 )
+from lrnn_jax.diagnostics.quality import fit_warnings
 from lrnn_jax.diagnostics.report import report
 from lrnn_jax.diagnostics.variance import LayerVariance, layer_outputs, variance_by_layer
 
@@ -31,6 +32,7 @@ __all__ = [
     "component_relevance",
     "effective_rank",
     "effective_rank_of",
+    "fit_warnings",
     "input_quantiles",
     "layer_outputs",
     "learned_activations",

@@ -57,8 +57,8 @@ def report(
     """
     if not isinstance(model, Network):
         return {"warnings": []}
-    from lrnn_jax.plotting import save_figure
-    from lrnn_jax.plotting.diagnostics import draw_variance, make_panels
+    from lrnn_jax.plot import save_figure
+    from lrnn_jax.plot.diagnostics import draw_variance, make_panels
 
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (_POINTS, model.in_dim)))
     stages = {"initial": initial, "final": params}
@@ -124,7 +124,7 @@ def _layer_names(params: Params, count: int) -> list[str]:
 
 
 def _lrnn_results(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]) -> dict[str, Any]:
-    from lrnn_jax.plotting.diagnostics import draw_effective_rank, draw_relevance, draw_spectrum
+    from lrnn_jax.plot.diagnostics import draw_effective_rank, draw_relevance, draw_spectrum
 
     shares = component_relevance(model, params, x)
     ranks = effective_rank(model, params, x)
@@ -169,7 +169,7 @@ def _strongest_neuron(params: Params) -> int:
 def _nestnet_results(
     model: NestNet, params: Params, x: jax.Array, axes: Sequence[Any], initial: Params | None
 ) -> dict[str, Any]:
-    from lrnn_jax.plotting.diagnostics import draw_activations
+    from lrnn_jax.plot.diagnostics import draw_activations
 
     inputs = input_quantiles(model, params, x)
     learned = learned_activations(model, params)

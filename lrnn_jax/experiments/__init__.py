@@ -1,5 +1,6 @@
 """Experiments: TOML files that are decoded to typed objects, and the functions that run them."""
 
+from lrnn_jax.experiments.comparison import Comparison
 from lrnn_jax.experiments.folder import RunFolder
 from lrnn_jax.experiments.run import Outcome, resume, start
 from lrnn_jax.experiments.saving import Run, load, load_run, save
@@ -9,6 +10,7 @@ from lrnn_jax.experiments.summary import unusable
 __all__ = [
     "MODELS",
     "PROBLEMS",
+    "Comparison",
     "Experiment",
     "Outcome",
     "Run",

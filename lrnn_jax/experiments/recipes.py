@@ -12,16 +12,25 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lrnn_jax.errors import InputError
-from lrnn_jax.experiments.spec import MODELS, PROBLEMS, ConfigTable, kind_of, model_from
+from lrnn_jax.experiments.spec import (
+    MODELS,
+    PROBLEMS,
+    ConfigTable,
+    kind_name,
+    kind_of,
+    merge,
+    model_from,
+    problem_from,
+)
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
 
 __all__ = [
     "SIZE_FIELDS",
     "Recipe",
+    "complete",
     "default_model",
-    "parameters_for",
+    "has_recipe",
     "recipe",
     "recipe_for",
     "recipes",
@@ -43,32 +52,47 @@ def default_model(problem_kind: str) -> str:
     return recipes().get(problem_kind, {}).get("default", "lrnn")
 
 
-def recipe(problem: Problem, problem_kind: str, model_kind: str) -> ConfigTable:
+def has_recipe(problem_kind: str, model_kind: str) -> bool:
+    """Whether a sweep has chosen settings for this pair; the defaults are used for other pairs."""
+    return model_kind in recipes().get(problem_kind, {}).get("models", {})
+
+
+def recipe(
+    problem: Problem, problem_kind: str, model_kind: str, changes: ConfigTable | None = None
+) -> ConfigTable:
     """The sections [model] and [training] of the recipe for a problem and a model.
 
-    The size of the model follows the number of values to fit.
+    The size of the model follows the number of values to fit. A batch as large as the data is left
+    out, and the first validation is at the last step at the latest. A pair without a recipe has the
+    defaults of the model and those of the problem.
 
     Args:
-      problem: the problem, whose data are read if the size of the model depends on them.
-      problem_kind: a key of PROBLEMS.
-      model_kind: a key of MODELS.
+      problem: the problem, whose data are read.
+      problem_kind: the `kind` of the problem.
+      model_kind: the `kind` of the model.
+      changes: fields of the two sections that the user sets, which replace those of the recipe.
+        They are never adapted to the data.
 
     Raises:
-      InputError: there is no such recipe, or the data cannot be read.
+      InputError: a field is invalid, or the data cannot be read.
     """
     common = recipes().get(problem_kind, {})
-    entry = common.get("models", {}).get(model_kind)
-    if entry is None:
-        known = ", ".join(common.get("models", {})) or "none"
-        raise InputError(
-            f"model.kind: no recipe of {model_kind!r} for {problem_kind!r} (known: {known}); set "
-            "the fields of [model] and [training] in a file"
-        )
+    entry = common.get("models", {}).get(model_kind, {})
     model = {"kind": model_kind, "in_dim": problem.in_dim, "out_dim": problem.out_dim}
-    return {
-        "model": sized(model | entry["model"], parameters_for(problem, problem_kind)),
-        "training": common["training"] | entry["training"],
-    }
+    given = {"model": {}, "training": {}} | (changes or {})
+    model |= merge(entry.get("model", {}), given["model"])
+    training = common.get("training", {}) | entry.get("training", {})
+    rule = common.get("parameters")
+    if rule is not None:
+        data = problem.load()
+        if model_kind in MODELS and _size_field(model_kind) not in model:
+            model = sized(model, parameters_for(data, rule))
+        if training.get("batch", 0) >= len(jax.tree.leaves(data)[0]):
+            training = {name: value for name, value in training.items() if name != "batch"}
+    if "validate_every" in training:
+        steps = given["training"].get("steps", training["steps"])
+        training |= {"validate_every": min(training["validate_every"], steps)}
+    return {"model": model, "training": merge(training, given["training"])}
 
 
 class Recipe(NamedTuple):
@@ -78,16 +102,19 @@ class Recipe(NamedTuple):
     training: Training
 
 
-def recipe_for(problem: Problem, model: str | Model | None = None) -> Recipe:
+def recipe_for(
+    problem: Problem, model: str | Model | None = None, steps: int | None = None
+) -> Recipe:
     """The recipe for a problem.
 
     Args:
       problem: a problem of this package.
       model: the kind of the model, such as 'siren', or a model, which is kept as it is; None takes
         the problem's default.
+      steps: number of steps, in place of that of the recipe.
 
     Raises:
-      InputError: there is no recipe.
+      InputError: there is no such kind of model, or the data cannot be read.
 
     Example:
       >>> import lrnn_jax as lj
@@ -99,18 +126,63 @@ def recipe_for(problem: Problem, model: str | Model | None = None) -> Recipe:
     kind = default_model(problem_kind) if model is None else model
     if not isinstance(kind, str):
         kind = kind_of(type(kind), "model", MODELS)
-    tables = recipe(problem, problem_kind, kind)
+    changes = {} if steps is None else {"training": {"steps": steps}}
+    tables = recipe(problem, problem_kind, kind, changes)
     found = model_from(tables["model"]) if model is None or isinstance(model, str) else model
     return Recipe(found, Training(**tables["training"]))
 
 
-def parameters_for(problem: Problem, problem_kind: str) -> int:
-    """The largest number of parameters for a problem: a share of its values, within bounds."""
-    rule = recipes()[problem_kind]["parameters"]
-    data = problem.load()
+def complete(base: ConfigTable, changes: ConfigTable, name: str = "") -> tuple[ConfigTable, str]:
+    """The sections of an experiment: those of a file with the user's changes, and a recipe.
+
+    A section that is in the file and whose kind does not change is taken from the file. Other
+    sections come from the recipe of the problem and the model, [training] also if the model is
+    another one.
+
+    Args:
+      base: the sections of a file; {} without one.
+      changes: fields that the user sets; None stands for the default of a class.
+      name: the name of the file.
+
+    Returns:
+      The sections, and in words where the fields that the user did not set are from.
+
+    Raises:
+      InputError: a field is invalid, or the data that the recipe depends on cannot be read.
+    """
+
+    def changed(section: str) -> bool:
+        kind = changes.get(section, {}).get("kind")
+        return kind is not None and kind != base.get(section, {}).get("kind")
+
+    if changed("problem"):
+        base = {}
+    elif changed("model"):
+        base = {name: fields for name, fields in base.items() if name == "problem"}
+    table = merge(base, changes)
+    if {"model", "training"} <= base.keys():
+        return table, name
+    problem_kind = kind_name("problem", table, "image")
+    model_kind = kind_name("model", table, default_model(problem_kind))
+    if "problem" not in base:
+        own = recipes().get(problem_kind, {}).get("problem", {})
+        table["problem"] = merge({"kind": problem_kind} | own, table.get("problem", {}))
+    found = recipe(problem_from(table), problem_kind, model_kind, changes)
+    table |= {section: fields for section, fields in found.items() if section not in base}
+    if has_recipe(problem_kind, model_kind):
+        return table, "the recipe of the pair"
+    return table, f"defaults, because there is no recipe of {model_kind!r} for {problem_kind!r}"
+
+
+def parameters_for(data: Any, rule: dict[str, float]) -> int:
+    """The largest number of parameters for data: a share of their values, within bounds."""
     arrays = [data.y] if hasattr(data, "y") else jax.tree.leaves(data)
     share = rule["per_value"] * sum(map(np.size, arrays))
     return int(min(max(share, rule["least"]), rule["most"]))
+
+
+def _size_field(model_kind: str) -> str:
+    return SIZE_FIELDS.get(model_kind, "width")
 
 
 def sized(fields: ConfigTable, parameters: int) -> ConfigTable:
@@ -120,11 +192,11 @@ def sized(fields: ConfigTable, parameters: int) -> ConfigTable:
       fields: the [model] section with `kind`, `in_dim` and `out_dim`.
       parameters: upper bound of the number of parameters; the smallest model has a size of 2.
     """
-    kind, values = MODELS[fields["kind"]], {n: v for n, v in fields.items() if n != "kind"}
-    name = SIZE_FIELDS.get(fields["kind"], "width")
+    name = _size_field(fields["kind"])
 
     def count(size: int) -> int:
-        return kind(**values | {name: size}).parameter_count
+        model: Any = model_from(fields | {name: size})
+        return model.parameter_count
 
     low, high = 2, 4
     while count(high) <= parameters:

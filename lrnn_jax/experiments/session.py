@@ -50,7 +50,10 @@ def train(
                 display.update(interval.step, lines[-1], (interval.step - first) / spent)
                 if interval.step % every == 0:
                     _save(trainer, checkpoints)
-            _save(trainer, checkpoints)
+            terms = _save(trainer, checkpoints)
+            if trainer.ended and terms:
+                line = {"step": trainer.step} | terms | trainer.problem.progress(terms)
+                metrics.append([line | {"seconds": round(before + spent, 3)}])
     except NonFiniteLossError as error:
         raise InputError(
             f"the loss became {error.value} at step {error.step}; the last good checkpoint, "
@@ -62,13 +65,14 @@ def train(
     return {"steps_per_second": rate, "train_seconds": before + spent}
 
 
-def _save(trainer: Trainer, checkpoints: Checkpoints) -> None:
-    """Save a checkpoint, after checking that the loss of its parameters is finite.
+def _save(trainer: Trainer, checkpoints: Checkpoints) -> dict[str, float]:
+    """Save a checkpoint, after checking that the loss of its parameters is finite; return terms.
 
     The losses recorded so far were computed before the last update.
     """
-    trainer.require_finite_loss()
+    terms = trainer.terms()
     checkpoints.save(trainer.state)
+    return terms
 
 
 def _lines(trainer: Trainer, interval: Interval, seconds: float) -> list[dict[str, float]]:

@@ -18,7 +18,15 @@ import lrnn_jax.pde as pde
 from lrnn_jax.checks import missing_members
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, read_bytes, write_bytes
-from lrnn_jax.signals import Audio, Image, Occupancy, SignedDistance, Video, Volume
+from lrnn_jax.signals import (
+    Audio,
+    Image,
+    Occupancy,
+    SampledField,
+    SignedDistance,
+    Video,
+    Volume,
+)
 from lrnn_jax.tabular import Classification, Regression
 from lrnn_jax.training import Training
 from lrnn_jax.typing import Model, Problem
@@ -53,6 +61,7 @@ PROBLEMS: dict[str, type] = {
     "audio": Audio,
     "video": Video,
     "volume": Volume,
+    "field": SampledField,
     "occupancy": Occupancy,
     "signed_distance": SignedDistance,
     "denoising": inverse.Denoising,
@@ -97,8 +106,7 @@ def experiment_from(table: ConfigTable) -> Experiment:
       InputError: a section or a field is unknown, or a value has the wrong type or is out of range.
         The message contains the dotted name of the field.
     """
-    _check_sections(table)
-    problem = _decode("problem", table.get("problem", {}), _kind("problem", table, PROBLEMS))
+    problem = problem_from(table)
     training = _decode("training", table.get("training", {}), Training)
     fields = table.get("model", {})
     fields = fields | {n: getattr(problem, n) for n in ("in_dim", "out_dim") if n not in fields}
@@ -134,6 +142,16 @@ def model_from(table: ConfigTable) -> Model:
       InputError: as `experiment_from`.
     """
     return _decode("model", table, _kind("model", {"model": table}, MODELS))
+
+
+def problem_from(table: ConfigTable) -> Problem:
+    """Decode the [problem] section of an experiment.
+
+    Raises:
+      InputError: as `experiment_from`.
+    """
+    _check_sections(table)
+    return _decode("problem", table.get("problem", {}), _kind("problem", table, PROBLEMS))
 
 
 def read_table(path: Path) -> ConfigTable:
@@ -236,6 +254,18 @@ def _check_sections(table: ConfigTable) -> None:
             raise InputError(f"unknown section [{name}]; {suggest(name, sections)}")
         if not isinstance(section, dict):
             raise InputError(f"{name}: expected a section [{name}], got {section!r}")
+
+
+def kind_name(section: str, table: ConfigTable, default: str) -> str:
+    """Return the `kind` of a section, or the default; check that there is such a kind.
+
+    Raises:
+      InputError: there is no such kind.
+    """
+    registry = {"model": MODELS, "problem": PROBLEMS}[section]
+    fields = {"kind": default} | table.get(section, {})
+    _kind(section, {section: fields}, registry)
+    return fields["kind"]
 
 
 def _kind(section: str, table: ConfigTable, registry: dict[str, type]) -> type:

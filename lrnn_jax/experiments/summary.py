@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from lrnn_jax.diagnostics import fit_warnings
 from lrnn_jax.diagnostics import report as diagnose
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.folder import RunFolder
@@ -64,6 +66,10 @@ def summarize(trainer: Trainer, folder: RunFolder, costs: dict[str, float]) -> d
             f"{name} is not finite: the field or the data overflow where it is computed"
             for name in unusable(summary["scores"])
         ]
+        losses = np.array([line["loss"] for line in folder.metrics.read()])
+        if len(losses):
+            failed = fit_warnings(problem, trainer.data, summary["scores"], losses)
+            summary["diagnostics"]["warnings"] += failed
     write_bytes(folder.summary, json_text(summary, indent=2).encode())
     return summary
 
@@ -138,7 +144,7 @@ def _draw_curves(folder: RunFolder) -> dict[str, float]:
     If there are no logged lines, for example because the metrics of an earlier session were
     deleted, write nothing and return {}.
     """
-    from lrnn_jax.plotting import write_curves
+    from lrnn_jax.plot import write_curves
 
     lines = folder.metrics.read()
     if not lines:

@@ -29,7 +29,7 @@ from lrnn_jax.checks import (
 )
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
-from lrnn_jax.io import Source, as_source, read_picture, write_png
+from lrnn_jax.io import Source, as_source, make_folder, read_picture, write_png
 from lrnn_jax.metrics import psnr, psnr_from_mse, ssim
 from lrnn_jax.signals.picture import PictureProblem, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Terms
@@ -90,7 +90,7 @@ class Restoration(PictureProblem, abc.ABC):
         """PSNR in dB with respect to the measurements, not the truth."""
         return {"psnr_measured": psnr_from_mse(terms["loss"], peak=2.0)}
 
-    def evaluate(self, field: Field, data: Measurements) -> dict[str, float]:
+    def evaluate(self, field: Field, data: Measurements | None = None) -> dict[str, float]:
         """PSNR in dB and SSIM of the field and, as `psnr_given` and `ssim_given`, of `baseline`."""
         del data
         truth = self.picture().pixels
@@ -98,9 +98,18 @@ class Restoration(PictureProblem, abc.ABC):
         scores = {"psnr_given": psnr(baseline, truth), "ssim_given": ssim(baseline, truth)}
         return self.scores(field, truth) | scores
 
-    def render(self, field: Field, data: Measurements, folder: Path) -> list[Path]:
+    def trivial_scores(self, data: Measurements | None = None) -> dict[str, float]:
+        """PSNR of `baseline`."""
+        del data
+        truth = self.picture().pixels
+        return {"psnr": psnr(self.baseline(truth), truth)}
+
+    def render(
+        self, field: Field, data: Measurements | None = None, folder: str | Path = "."
+    ) -> list[Path]:
         """`reconstruction.png`, `error.png` and `given.png`."""
         del data
+        folder = make_folder(folder)
         picture = self.picture()
         baseline = write_png(folder / "given.png", self.baseline(picture.pixels), picture.bits)
         return [*self.pictures(field, picture.pixels, picture.bits, folder), baseline]

@@ -18,10 +18,18 @@ from lrnn_jax.fields import predict
 from lrnn_jax.inverse.classical import gradient
 from lrnn_jax.inverse.radon import filtered_back_projection, radon, view_angles
 from lrnn_jax.inverse.restoration import require_noise, with_noise
-from lrnn_jax.io import Source, as_source, read_picture, resize, write_png
+from lrnn_jax.io import (
+    Source,
+    as_source,
+    make_folder,
+    read_picture,
+    resize,
+    write_picture,
+    write_png,
+)
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.signals.picture import decoded_shape, grey, pixel_centres
-from lrnn_jax.typing import Field, Key, Problem, Terms
+from lrnn_jax.typing import Field, Key, Problem, Section, Terms
 
 __all__ = ["CT", "Sinogram"]
 
@@ -77,6 +85,7 @@ class CT(Keywords, Problem):
     """
 
     full_batch_only: ClassVar[bool] = True
+    main_score: ClassVar[str | None] = "psnr"
     """Every projection depends on all pixels, so the loss cannot be split into mini-batches."""
 
     source: Source = dataclasses.field(default="phantom", kw_only=False)
@@ -144,12 +153,13 @@ class CT(Keywords, Problem):
             loss += self.tv_weight * _variation(u) / self.size
         return loss, {}
 
-    def evaluate(self, field: Field, data: Sinogram) -> dict[str, float]:
+    def evaluate(self, field: Field, data: Sinogram | None = None) -> dict[str, float]:
         """PSNR in dB and SSIM (peak 1) of the slice and of filtered back-projection.
 
         The scores cover the full square. Filtered back-projection is 0 outside the inscribed
         circle.
         """
+        data = self.loaded(data)
         truth = self.slice()
         baseline = self.back_projection(data)
         return {
@@ -157,24 +167,44 @@ class CT(Keywords, Problem):
             **{f"{name}_fbp": score for name, score in _scores(baseline, truth).items()},
         }
 
-    def render(self, field: Field, data: Sinogram, folder: Path) -> list[Path]:
-        """`reconstruction.png`, `error.png`, `sinogram.png` and `back_projection.png`."""
-        from lrnn_jax.plotting import write_error_map
+    def trivial_scores(self, data: Sinogram | None = None) -> dict[str, float]:
+        """PSNR of filtered back-projection."""
+        return {"psnr": psnr(self.back_projection(self.loaded(data)), self.slice())}
 
+    def section(self, field: Field, data: Sinogram | None = None) -> Section:
+        """The slice."""
+        del data
+        return Section(self.slice(), self.pixels(field, self.size))
+
+    def render(
+        self, field: Field, data: Sinogram | None = None, folder: str | Path = "."
+    ) -> list[Path]:
+        """`reconstruction.png`, `error.png`, `sinogram.png` and `back_projection.png`."""
+        from lrnn_jax.plot import write_error_map
+
+        data = self.loaded(data)
+        folder = make_folder(folder)
         truth, value = self.slice(), self.pixels(field, self.size)
         rows = np.asarray(data.y, np.float64)
+        decibels = f"{psnr(value, truth):.2f} dB"
         return [
             write_png(folder / "reconstruction.png", value[..., None]),
-            write_error_map(folder / "error.png", value - truth, f"{psnr(value, truth):.2f} dB"),
+            write_error_map(folder / "error.png", truth[..., None], value[..., None], decibels),
             write_png(folder / "sinogram.png", (rows / max(rows.max(), 1e-30))[..., None]),
             write_png(folder / "back_projection.png", self.back_projection(data)[..., None]),
         ]
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the slice as an 8-bit PNG of `size` (width, height); None: size of the data."""
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
+        """Writes an 8-bit PNG or TIFF of `size` (width, height); None: the size of the data."""
+        path = path or self.decoded_file
         height, width = (self.size, self.size) if size is None else decoded_shape(size)
         value = predict(field, pixel_centres((height, width))).astype(np.float64)
-        return write_png(path, value.reshape(height, width, 1))
+        return write_picture(path, value.reshape(height, width, 1))
 
     def back_projection(self, data: Sinogram) -> Float[np.ndarray, "m m"]:
         """Filtered back-projection of the data, clipped to [0, 1]."""

@@ -48,6 +48,19 @@ def exists(path: Path) -> bool:
         return path.exists()
 
 
+def require_suffix(path: str | Path, *suffixes: str) -> Path:
+    """Return the path; check that its suffix is one of those for which there is a format.
+
+    Raises:
+      InputError: it is another suffix.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        expected = " or ".join(suffixes)
+        raise InputError(f"{path}: expected a name that ends in {expected}")
+    return path
+
+
 def read_bytes(path: Path) -> bytes:
     """Return the content of a regular file.
 
@@ -104,6 +117,18 @@ def _synchronise_folder(path: Path) -> None:
         # read permission cannot be opened. The file itself is complete.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Create a folder and its parents unless they exist, and return its path.
+
+    Raises:
+      InputError: it cannot be created.
+    """
+    folder = Path(folder)
+    with io_errors(folder, "make the folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

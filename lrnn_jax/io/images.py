@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lrnn_jax.errors import InputError
-from lrnn_jax.io.files import decoding, read_bytes, write_bytes
+from lrnn_jax.io.files import decoding, read_bytes, require_suffix, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 from lrnn_jax.io.sources import ArraySource, Source
@@ -236,14 +236,39 @@ def write_png(
     Raises:
       InputError: the file cannot be written, or a value is not finite.
     """
+    counts = _counts(path, pixels, bits)
+    import imagecodecs
+
+    return write_bytes(path, bytes(imagecodecs.png_encode(counts)))
+
+
+def write_picture(
+    path: str | Path, pixels: Float[np.ndarray, "height width channels"], bits: int = 8
+) -> Path:
+    """Write pixels in [0, 1], clipped and rounded, in the format of the suffix: PNG or TIFF.
+
+    Raises:
+      InputError: the suffix is another, the file cannot be written, or a value is not finite.
+    """
+    path = require_suffix(path, ".png", ".tif", ".tiff")
+    if path.suffix.lower() == ".png":
+        return write_png(path, pixels, bits)
+    counts = _counts(path, pixels, bits)
+    import tifffile
+
+    buffer = io.BytesIO()
+    colours = "minisblack" if counts.ndim == 2 or counts.shape[-1] < 3 else "rgb"
+    tifffile.imwrite(buffer, counts, photometric=colours)
+    return write_bytes(path, buffer.getvalue())
+
+
+def _counts(path: Path, pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Pixels in [0, 1] as integers, without a single channel."""
     if not np.isfinite(pixels).all():
         raise InputError(f"cannot write {path}: it would hold values that are not finite")
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     counts = np.round(np.clip(pixels, 0, 1) * np.iinfo(dtype).max).astype(dtype)
-    counts = counts[..., 0] if counts.shape[-1] == 1 else counts
-    import imagecodecs
-
-    return write_bytes(path, bytes(imagecodecs.png_encode(np.ascontiguousarray(counts))))
+    return np.ascontiguousarray(counts[..., 0] if counts.shape[-1] == 1 else counts)
 
 
 def resize(

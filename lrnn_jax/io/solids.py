@@ -10,16 +10,17 @@ from jaxtyping import Bool, Float, Int
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.arrays import read_npy, read_npz, read_volume_of_mat
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import decoding, read_bytes, write_bytes
+from lrnn_jax.io.files import decoding, read_bytes, require_suffix, write_bytes
 from lrnn_jax.io.memory import require_memory
+from lrnn_jax.io.nifti import read_nifti
 from lrnn_jax.io.quiet import quiet
 from lrnn_jax.io.sources import ArraySource, Source
 
 MARSCHNER_LOBB = "marschner_lobb"
 """Name of a synthetic volume: 40^3 values of the test signal of Marschner and Lobb (1994)."""
 
-VOLUMES = (".npy", ".npz", ".mat")
-"""File suffixes of volumes; all other files are meshes."""
+VOLUMES = (".npy", ".npz", ".mat", ".nii", ".gz")
+"""File suffixes of volumes (.gz: .nii.gz); all other files are meshes."""
 
 MESHES = ("stl", "obj", "ply", "off", "glb")
 """Mesh formats, by file suffix: those that store a surface in a single file."""
@@ -28,7 +29,7 @@ _MESH_BYTES = 64  # memory that trimesh needs for each byte of a binary file, at
 
 
 def read_volume(source: Source, threshold: float | None = None) -> Bool[np.ndarray, "a b c"]:
-    """Read a NumPy or MATLAB volume, or an array, as a mask of the voxels above a threshold.
+    """Read a volume from a file or an array as a mask of the voxels above a threshold.
 
     The threshold is half of the largest value by default. The mask is cropped to the bounding box
     of these voxels. A file with several arrays must have exactly one with three axes.
@@ -55,7 +56,7 @@ def read_volume(source: Source, threshold: float | None = None) -> Bool[np.ndarr
 
 
 def read_voxels(source: Source) -> np.ndarray:
-    """Read the values of a NumPy or MATLAB volume, of an array with three axes, or a sample.
+    """Read the values of a NumPy, MATLAB or NIfTI volume, of an array, or of a sample.
 
     Raises:
       InputError: the file is missing, damaged or too large, or does not have exactly one array with
@@ -71,6 +72,17 @@ def read_voxels(source: Source) -> np.ndarray:
     return _volume(read_bytes(path), path.suffix.lower(), source)
 
 
+def read_array(source: Source) -> np.ndarray:
+    """Read an array from an NPY file, or return the given one.
+
+    Raises:
+      InputError: the file is missing, damaged or too large.
+    """
+    if isinstance(source, ArraySource):
+        return source.values
+    return read_npy(read_bytes(require_suffix(source, ".npy")), source)
+
+
 def _marschner_lobb(side: int) -> Float[np.ndarray, "a b c"]:
     """(1 - sin(pi z / 2) + (1 + cos(12 pi cos(pi r / 2))) / 4) / 2.5 in [0, 1], r^2 = x^2 + y^2."""
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, side),) * 3, indexing="ij")
@@ -78,16 +90,18 @@ def _marschner_lobb(side: int) -> Float[np.ndarray, "a b c"]:
     return (1 - np.sin(np.pi / 2 * z) + ripples / 4) / 2.5
 
 
-def write_npy(path: Path, values: np.ndarray) -> Path:
-    """Write an array as an NPY file.
+def write_array(path: str | Path, values: np.ndarray) -> Path:
+    """Write an array as NPY, or in an NPZ as `values`.
 
     Raises:
-      InputError: the file cannot be written, or its suffix is not .npy.
+      InputError: the file cannot be written, or its suffix is another.
     """
-    if path.suffix != ".npy":
-        raise InputError(f"{path}: expected a name that ends in .npy")
+    path = require_suffix(path, ".npy", ".npz")
     buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
+    if path.suffix.lower() == ".npy":
+        np.save(buffer, values, allow_pickle=False)
+    else:
+        np.savez(buffer, values=values)
     return write_bytes(path, buffer.getvalue())
 
 
@@ -170,11 +184,30 @@ def write_ply(
     return write_bytes(path, header.encode() + points.tobytes() + rows.tobytes())
 
 
+def write_mesh(
+    path: str | Path, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> Path:
+    """Write triangles in the format of the suffix: PLY, or OBJ or STL by trimesh.
+
+    Raises:
+      InputError: the suffix is another, the file cannot be written, or trimesh is not installed.
+    """
+    path = require_suffix(path, ".ply", ".obj", ".stl")
+    if path.suffix.lower() == ".ply":
+        return write_ply(path, vertices, faces)
+    mesh = extra("trimesh", "mesh").Trimesh(vertices, faces, process=False)
+    content = mesh.export(file_type=path.suffix[1:].lower())
+    return write_bytes(path, content.encode() if isinstance(content, str) else content)
+
+
 def _volume(content: bytes, suffix: str, source: str) -> np.ndarray:
     """Return the only array with three axes of a NumPy or MATLAB file."""
     if suffix == ".mat":
         return read_volume_of_mat(content, source)
-    arrays = {"": read_npy(content, source)} if suffix == ".npy" else read_npz(content, source)
+    if suffix == ".npz":
+        arrays = read_npz(content, source)
+    else:
+        arrays = {"": (read_npy if suffix == ".npy" else read_nifti)(content, source)}
     volumes = [array for array in arrays.values() if array.ndim == 3]
     if len(volumes) != 1:
         contents = ", ".join(f"{name or 'array'} {array.shape}" for name, array in arrays.items())

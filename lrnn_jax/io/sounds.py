@@ -10,7 +10,7 @@ from jaxtyping import Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.containers import require_complete
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import read_bytes, write_bytes
+from lrnn_jax.io.files import read_bytes, require_suffix, write_bytes
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.sources import ArraySource, Source
 
@@ -77,6 +77,19 @@ def _from_array(source: ArraySource, rate: int | None) -> Sound:
     return Sound(samples, rate, "FLOAT")
 
 
+def write_sound(path: str | Path, sound: Sound) -> Path:
+    """Write a sound in the format of the suffix: WAV, or FLAC with at most 24 bits.
+
+    Raises:
+      InputError: the suffix is another, the file cannot be written, or a value is not finite.
+    """
+    path = require_suffix(path, ".wav", ".flac")
+    if path.suffix.lower() == ".wav":
+        return write_wav(path, sound)
+    subtype = "PCM_16" if sound.subtype in ("PCM_16", "PCM_S8", "PCM_U8") else "PCM_24"
+    return _write(path, sound, "FLAC", subtype)
+
+
 def write_wav(path: Path, sound: Sound) -> Path:
     """Write a WAV file in the subtype of `sound`, or 16 bits if WAV does not support it.
 
@@ -85,11 +98,15 @@ def write_wav(path: Path, sound: Sound) -> Path:
     Raises:
       InputError: the file cannot be written, or a value is not finite.
     """
+    subtype = sound.subtype if sound.subtype in _WAV_FORMATS else "PCM_16"
+    return _write(path, sound, "WAV", subtype)
+
+
+def _write(path: Path, sound: Sound, format_name: str, subtype: str) -> Path:
     if not np.isfinite(sound.samples).all():
         raise InputError(f"cannot write {path}: it would hold values that are not finite")
-    subtype = sound.subtype if sound.subtype in _WAV_FORMATS else "PCM_16"
     buffer, soundfile = io.BytesIO(), extra("soundfile", "audio")
-    soundfile.write(buffer, sound.samples, sound.rate, format="WAV", subtype=subtype)
+    soundfile.write(buffer, sound.samples, sound.rate, format=format_name, subtype=subtype)
     return write_bytes(path, buffer.getvalue())
 
 

@@ -17,6 +17,7 @@ class ArraySource:
 
     Args:
       values: an array of numbers, flags or text; it is copied and made read-only.
+      columns: names of the columns of a table; () for other arrays.
 
     Raises:
       InputError: it is no such array.
@@ -24,7 +25,7 @@ class ArraySource:
 
     description: ClassVar[str] = "an array"
 
-    def __init__(self, values: Any) -> None:
+    def __init__(self, values: Any, columns: tuple[str, ...] = ()) -> None:
         try:
             self.values = np.array(values)
         except ValueError as error:  # rows of different lengths
@@ -36,10 +37,11 @@ class ArraySource:
         if not self.values.size:
             raise InputError(f"expected an array with values, got shape {self.values.shape}")
         self.values.flags.writeable = False
+        self.columns = columns
 
     @functools.cached_property
     def _digest(self) -> str:
-        about = f"{self.values.dtype} {self.values.shape}".encode()
+        about = f"{self.values.dtype} {self.values.shape} {self.columns}".encode()
         return hashlib.sha256(about + self.values.tobytes()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -59,9 +61,11 @@ Source = str | ArraySource
 
 
 def as_source(value: Any) -> Any:
-    """`value` as a source: a path as text, an array as an ArraySource, all else unchanged."""
+    """`value` as a source: paths as text, arrays and frames as an ArraySource, others unchanged."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if hasattr(value, "__array__") and hasattr(value, "columns"):  # a frame of pandas or polars
+        return ArraySource(value, tuple(map(str, value.columns)))
     if hasattr(value, "__array__") or isinstance(value, list):
         return ArraySource(value)
     return value

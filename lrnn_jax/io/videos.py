@@ -13,7 +13,7 @@ from jaxtyping import Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.io.containers import require_container
 from lrnn_jax.io.extras import extra
-from lrnn_jax.io.files import atomic, decoding, io_errors, read_bytes
+from lrnn_jax.io.files import atomic, decoding, io_errors, read_bytes, require_suffix
 from lrnn_jax.io.images import read_picture
 from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.sources import ArraySource, Source
@@ -74,7 +74,7 @@ def read_video(source: Source, count: int | None = None, rate: float | None = No
     return video
 
 
-def write_video(path: Path, video: Clip) -> Path:
+def write_video(path: str | Path, video: Clip) -> Path:
     """Write frames, clipped and rounded to 8 bits, as a GIF or, for another suffix, as H.264 video.
 
     H.264 video has no transparency and needs even sides: an odd last row or column is repeated.
@@ -82,6 +82,7 @@ def write_video(path: Path, video: Clip) -> Path:
     Raises:
       InputError: the file cannot be written, or a value is not finite.
     """
+    path = require_suffix(path, ".gif", ".mp4", ".mkv", ".mov")
     if not np.isfinite(video.frames).all():
         raise InputError(f"cannot write {path}: it would hold values that are not finite")
     import imageio.v3 as imageio

@@ -20,7 +20,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ from lrnn_jax.checks import (
 from lrnn_jax.domains import Box, sample_box
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
+from lrnn_jax.io import make_folder
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
 from lrnn_jax.pde.conditions import (
@@ -48,10 +49,10 @@ from lrnn_jax.pde.conditions import (
     require_weight,
 )
 from lrnn_jax.residuals import Part, residual_rows, sum_of_parts
-from lrnn_jax.typing import Field, Key, Problem, Terms
+from lrnn_jax.typing import Field, Key, Problem, Section, Terms
 
 if TYPE_CHECKING:
-    from lrnn_jax.plotting.solutions import SolutionGrid
+    from lrnn_jax.plot.solutions import SolutionGrid
 
 __all__ = ["PDE", "PDESolution", "TestPoints", "place_test_points"]
 
@@ -81,6 +82,8 @@ class Declarations(Keywords, Problem):
       test_grid: number of test points along each axis; empty: 10,000 random points.
       exact: the exact solution, a function of points (*n, d) -> (*n, o); None if it is unknown.
     """
+
+    main_score: ClassVar[str | None] = "relative_l2"
 
     domain: Box
     time: bool = False
@@ -271,11 +274,31 @@ class PDE(Declarations):
             "mse": float(np.mean(error**2)),
         }
 
-    def render(self, field: Field, data: Any, folder: Path) -> list[Path]:
+    def trivial_scores(self, data: Any = None) -> dict[str, float]:
+        """`relative_l2` of the mean of the truth over the test points; {} if it is unknown."""
+        del data
+        truth = _truth(self)
+        if truth is None:
+            return {}
+        mean = np.broadcast_to(truth.mean(axis=0), truth.shape)
+        return {"relative_l2": relative_l2(mean, truth)}
+
+    def section(self, field: Field, data: Any = None) -> Section | None:
+        """The first component on the test grid; a plane of it if there are more coordinates."""
+        del data
+        points = self.test_points()
+        if points.shape is None:
+            return None
+        grid, truth = self._on_grid(field, points.x, points.shape), _truth(self)
+        known = None if truth is None else grid.planes(truth[:, 0])
+        return Section(known, grid.planes(grid.value[:, 0]))
+
+    def render(self, field: Field, data: Any = None, folder: str | Path = ".") -> list[Path]:
         """`solution.png`: solution, truth, error, residual; `solution.gif` if there is time."""
-        from lrnn_jax.plotting.solutions import write_solution
+        from lrnn_jax.plot.solutions import write_solution
 
         del data
+        folder = make_folder(folder)
         x, shape = self.test_points()
         if shape is None:
             return []
@@ -283,10 +306,16 @@ class PDE(Declarations):
         grid = dataclasses.replace(grid, truth=_truth(self), residual=self.residual_at(field, x))
         return write_solution(grid, folder)
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
         """Writes the solution on a grid of `size` points per axis: a `.npz` file or an image."""
-        from lrnn_jax.plotting.solutions import write_values
+        from lrnn_jax.plot.solutions import write_values
 
+        path = path or self.decoded_file
         counts = self.test_points().shape if size is None else size
         if counts is None or len(counts) != self.domain.dim or min(counts) < 2:
             raise InputError(f"size: expected {self.domain.dim} numbers of points >= 2, got {size}")
@@ -313,7 +342,7 @@ class PDE(Declarations):
 
     def _on_grid(self, field: Field, x: np.ndarray, shape: tuple[int, ...]) -> "SolutionGrid":
         """The solution at the points x (m, d) of a grid, in float64."""
-        from lrnn_jax.plotting.solutions import SolutionGrid
+        from lrnn_jax.plot.solutions import SolutionGrid
 
         return SolutionGrid(
             domain=self.domain,

@@ -2,6 +2,7 @@
 
 from lrnn_jax.signals.audio import Audio, AudioData
 from lrnn_jax.signals.image import Image, ImageData
+from lrnn_jax.signals.sampled_field import FieldSamples, SampledField
 from lrnn_jax.signals.shape import Occupancy, ShapeData, SignedDistance
 from lrnn_jax.signals.video import Video, VideoData
 from lrnn_jax.signals.volume import Volume, VolumeData
@@ -9,9 +10,11 @@ from lrnn_jax.signals.volume import Volume, VolumeData
 __all__ = [
     "Audio",
     "AudioData",
+    "FieldSamples",
     "Image",
     "ImageData",
     "Occupancy",
+    "SampledField",
     "ShapeData",
     "SignedDistance",
     "Video",

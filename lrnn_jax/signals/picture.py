@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from einops import rearrange
@@ -11,9 +12,9 @@ from lrnn_jax.checks import Keywords, check_types, require_at_least
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import Picture, Source, as_source, read_picture, resize, write_png
+from lrnn_jax.io import Picture, Source, as_source, read_picture, resize, write_picture, write_png
 from lrnn_jax.metrics import psnr, ssim
-from lrnn_jax.typing import Field, Problem
+from lrnn_jax.typing import Data, Field, Problem, Section
 
 __all__ = ["PictureProblem", "decoded_shape", "grey", "pixel_centres"]
 
@@ -33,6 +34,8 @@ class PictureProblem(Keywords, Problem):
       InputError: the image is missing or unusable, the crop exceeds it, or a field is out of its
         range; holds for all image problems.
     """
+
+    main_score: ClassVar[str | None] = "psnr"
 
     source: Source = dataclasses.field(default="astronaut", kw_only=False)
     crop: tuple[int, int, int, int] | None = None
@@ -72,21 +75,32 @@ class PictureProblem(Keywords, Problem):
         value = self.pixels(field, truth.shape[:2])
         return {"psnr": psnr(value, truth), "ssim": ssim(value, truth)}
 
+    def section(self, field: Field, data: Data | None = None) -> Section:
+        """All pixels."""
+        del data
+        truth = self.picture().pixels
+        return Section(truth, self.pixels(field, truth.shape[:2]))
+
     def pictures(self, field: Field, truth: np.ndarray, bits: int, folder: Path) -> list[Path]:
-        """`reconstruction.png` and `error.png`."""
-        from lrnn_jax.plotting import write_error_map
+        """`reconstruction.png`, and `error.png` with truth, reconstruction and error."""
+        from lrnn_jax.plot import write_error_map
 
         value = self.pixels(field, truth.shape[:2])
-        error = np.mean(np.abs(value - truth), axis=-1)
         return [
             write_png(folder / "reconstruction.png", value, bits),
-            write_error_map(folder / "error.png", error, f"{psnr(value, truth):.2f} dB"),
+            write_error_map(folder / "error.png", truth, value, f"{psnr(value, truth):.2f} dB"),
         ]
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the field as an 8-bit PNG of `size` (width, height); None: size of the source."""
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
+        """Writes an 8-bit PNG or TIFF of `size` (width, height); None: the size of the source."""
+        path = path or self.decoded_file
         height, width = self.picture().pixels.shape[:2] if size is None else decoded_shape(size)
-        return write_png(path, self.pixels(field, (height, width)))
+        return write_picture(path, self.pixels(field, (height, width)))
 
     def pixels(self, field: Field, shape: tuple[int, int]) -> Float[np.ndarray, "height width c"]:
         """The field at pixel centres, mapped from [-1, 1] to [0, 1], in float64."""

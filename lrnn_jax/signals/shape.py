@@ -29,14 +29,16 @@ from lrnn_jax.io import (
     Source,
     as_source,
     level_set,
+    make_folder,
     read_mesh,
     read_volume,
     require_memory,
+    write_mesh,
     write_ply,
 )
 from lrnn_jax.metrics import iou
 from lrnn_jax.pointwise import Pointwise
-from lrnn_jax.typing import Field, Key, Problem, Terms
+from lrnn_jax.typing import Field, Key, Problem, Section, Terms
 
 __all__ = ["Occupancy", "ShapeData", "SignedDistance"]
 
@@ -76,6 +78,7 @@ class Shape(Keywords, Problem):
         shape problems. A volume has no distances.
     """
 
+    main_score: ClassVar[str | None] = "iou"
     decoded_file: ClassVar[str] = "decoded.ply"
     level: ClassVar[float]
     outside: ClassVar[float]
@@ -118,26 +121,48 @@ class Shape(Keywords, Problem):
         truth = self.truth()
         return iou(self.is_inside(_values(field, truth.shape)), truth)
 
-    def render(self, field: Field, data: ShapeData, folder: Path) -> list[Path]:
+    def trivial_scores(self, data: ShapeData | None = None) -> dict[str, float]:
+        """Intersection over union of a field that is inside everywhere."""
+        del data
+        return {"iou": float(np.mean(self.truth()))}
+
+    def section(self, field: Field, data: ShapeData | None = None) -> Section:
+        """The inside (1) and the outside (0) on the central plane across the last axis."""
+        del data
+        truth = self.truth()
+        value = self.is_inside(_values(field, truth.shape))
+        middle = truth.shape[2] // 2
+        return Section(truth[..., middle].astype(float), value[..., middle].astype(float))
+
+    def render(
+        self, field: Field, data: ShapeData | None = None, folder: str | Path = "."
+    ) -> list[Path]:
         """`slices.png`, and `mesh.ply` if the field has a surface."""
-        from lrnn_jax.plotting import write_slices
+        from lrnn_jax.plot import write_slices
 
         del data
+        folder = make_folder(folder)
         truth = self.truth()
         values = _values(field, truth.shape)
         slices = write_slices(folder / "slices.png", truth, self.is_inside(values))
         surface = level_set(values, self.level, self.outside)
         return [slices] if surface is None else [slices, write_ply(folder / "mesh.ply", *surface)]
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the surface as a PLY from a grid of `size` voxels; None: the scoring grid."""
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
+        """Writes the surface as PLY, OBJ or STL from `size` voxels; None: the scoring grid."""
+        path = path or self.decoded_file
         shape = self.truth().shape if size is None else size
         if size is not None and (len(size) != 3 or min(size) < 2):
             raise InputError(f"size: expected three numbers of voxels >= 2, got {size}")
         surface = level_set(_values(field, shape), self.level, self.outside)
         if surface is None:
             raise InputError(f"the field has no surface: it never crosses {self.level:g}")
-        return write_ply(path, *surface)
+        return write_mesh(path, *surface)
 
     @property
     def _is_volume(self) -> bool:
@@ -184,7 +209,7 @@ class Shape(Keywords, Problem):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Occupancy(Pointwise, Shape):
+class Occupancy(Shape, Pointwise):
     """Fit the occupancy of a solid: minimise mean (u(x) - y)^2, y = 1 inside and 0 outside.
 
     A point is inside if u > 1/2. Each axis of a volume spans [-1, 1].
@@ -212,7 +237,7 @@ class Occupancy(Pointwise, Shape):
         x = self._drawn()
         return ShapeData(in_precision(x), _column(self._solid_at(x)))
 
-    def evaluate(self, field: Field, data: ShapeData) -> dict[str, float]:
+    def evaluate(self, field: Field, data: ShapeData | None = None) -> dict[str, float]:
         """Intersection over union on all voxels."""
         del data
         return {"iou": self.iou(field)}
@@ -269,8 +294,9 @@ class SignedDistance(Shape):
         eikonal = jnp.mean((slope - 1) ** 2)
         return distance + self.eikonal * eikonal, {"distance": distance, "eikonal": eikonal}
 
-    def evaluate(self, field: Field, data: ShapeData) -> dict[str, float]:
+    def evaluate(self, field: Field, data: ShapeData | None = None) -> dict[str, float]:
         """Mean absolute error of the distance at the sample points, and intersection over union."""
+        data = self.loaded(data)
         error = np.abs(predict(field, data.x).astype(np.float64) - np.asarray(data.y, np.float64))
         return {"distance_error": float(error.mean()), "iou": self.iou(field)}
 

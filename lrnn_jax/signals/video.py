@@ -13,10 +13,10 @@ from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import PAN, Clip, Source, as_source, read_video, resize, write_video
+from lrnn_jax.io import PAN, Clip, Source, as_source, make_folder, read_video, resize, write_video
 from lrnn_jax.metrics import psnr, psnr_from_mse
 from lrnn_jax.pointwise import Pointwise
-from lrnn_jax.typing import Field
+from lrnn_jax.typing import Field, Section
 
 __all__ = ["Video", "VideoData"]
 
@@ -57,6 +57,7 @@ class Video(Pointwise):
       InputError: the video is missing or unusable, or a field is out of its range.
     """
 
+    main_score: ClassVar[str | None] = "psnr"
     decoded_file: ClassVar[str] = "decoded.gif"
 
     source: Source = dataclasses.field(default=PAN, kw_only=False)
@@ -99,26 +100,44 @@ class Video(Pointwise):
         """PSNR in dB (peak 2), computed from the loss."""
         return {"psnr": psnr_from_mse(terms["loss"], peak=2.0)}
 
-    def evaluate(self, field: Field, data: VideoData) -> dict[str, float]:
+    def evaluate(self, field: Field, data: VideoData | None = None) -> dict[str, float]:
         """PSNR in dB (peak 1) of the full video and of its worst frame, not rounded."""
+        data = self.loaded(data)
         value, truth = _frames(predict(field, data.x), data.shape), _frames(data.y, data.shape)
         return {"psnr": psnr(value, truth), "psnr_worst": min(_by_frame(value, truth))}
 
-    def render(self, field: Field, data: VideoData, folder: Path) -> list[Path]:
-        """`reconstruction.gif`, and `frames.png` with the PSNR of each frame."""
-        from lrnn_jax.plotting import write_frame_scores
+    def section(self, field: Field, data: VideoData | None = None) -> Section:
+        """The middle frame."""
+        data = self.loaded(data)
+        middle = data.shape[0] // 2
+        value = _frames(predict(field, data.x), data.shape)
+        return Section(_frames(data.y, data.shape)[middle], value[middle])
 
+    def render(
+        self, field: Field, data: VideoData | None = None, folder: str | Path = "."
+    ) -> list[Path]:
+        """`reconstruction.gif`, and `frames.png` with the PSNR of each frame."""
+        from lrnn_jax.plot import write_frame_scores
+
+        data = self.loaded(data)
+        folder = make_folder(folder)
         value, truth = _frames(predict(field, data.x), data.shape), _frames(data.y, data.shape)
         return [
             write_video(folder / "reconstruction.gif", Clip(value, data.rate)),
             write_frame_scores(folder / "frames.png", _by_frame(value, truth)),
         ]
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
         """Writes a video of `size` (frames, width, height); None: the size of the source.
 
         The duration is that of the source.
         """
+        path = path or self.decoded_file
         data = self.load()
         if size is None:
             shape = data.shape

@@ -13,10 +13,10 @@ from lrnn_jax.checks import check_types
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import MARSCHNER_LOBB, Source, as_source, read_voxels, write_npy
+from lrnn_jax.io import MARSCHNER_LOBB, Source, as_source, make_folder, read_voxels, write_array
 from lrnn_jax.metrics import psnr, psnr_from_mse
 from lrnn_jax.pointwise import Pointwise
-from lrnn_jax.typing import Field
+from lrnn_jax.typing import Field, Section
 
 __all__ = ["Volume", "VolumeData"]
 
@@ -59,6 +59,7 @@ class Volume(Pointwise):
     IEEE Visualization 1994, for the synthetic volume.
     """
 
+    main_score: ClassVar[str | None] = "psnr"
     decoded_file: ClassVar[str] = "decoded.npy"
 
     source: Source = dataclasses.field(default=MARSCHNER_LOBB, kw_only=False)
@@ -104,31 +105,49 @@ class Volume(Pointwise):
         """PSNR in dB (peak 2), computed from the loss."""
         return {"psnr": psnr_from_mse(terms["loss"], peak=2.0)}
 
-    def evaluate(self, field: Field, data: VolumeData) -> dict[str, float]:
+    def evaluate(self, field: Field, data: VolumeData | None = None) -> dict[str, float]:
         """PSNR in dB with the range of the values as peak, and RMSE in their unit."""
+        data = self.loaded(data)
         value, truth = _values(predict(field, data.x), data), _values(data.y, data)
         rmse = float(np.sqrt(np.mean((value - truth) ** 2)))
         return {"psnr": psnr(value, truth, peak=data.high - data.low), "rmse": rmse}
 
-    def render(self, field: Field, data: VolumeData, folder: Path) -> list[Path]:
-        """`slices.png`: the three central slices of volume, field and error; `volume.npy`."""
-        from lrnn_jax.plotting import write_volume_slices
+    def section(self, field: Field, data: VolumeData | None = None) -> Section:
+        """The central slice across the first axis."""
+        data = self.loaded(data)
+        middle = data.shape[0] // 2
+        value = _values(predict(field, data.x), data)
+        return Section(_values(data.y, data)[middle], value[middle])
 
+    def render(
+        self, field: Field, data: VolumeData | None = None, folder: str | Path = "."
+    ) -> list[Path]:
+        """`slices.png`: the three central slices of volume, field and error; `volume.npy`."""
+        from lrnn_jax.plot import write_volume_slices
+
+        data = self.loaded(data)
+        folder = make_folder(folder)
         value, truth = _values(predict(field, data.x), data), _values(data.y, data)
         return [
             write_volume_slices(folder / "slices.png", truth, value),
-            write_npy(folder / "volume.npy", value.astype(np.float32)),
+            write_array(folder / "volume.npy", value.astype(np.float32)),
         ]
 
-    def decode(self, field: Field, size: tuple[int, ...] | None, path: Path) -> Path:
-        """Writes the values on a grid of `size` voxels as NPY; None: the grid of the source."""
+    def decode(
+        self,
+        field: Field,
+        size: tuple[int, ...] | None = None,
+        path: str | Path | None = None,
+    ) -> Path:
+        """Writes the values on a grid of `size` voxels as NPY or NPZ; None: the source's."""
+        path = path or self.decoded_file
         if size is not None and (len(size) != 3 or min(size) < 2):
             raise InputError(f"size: expected three numbers of voxels >= 2, got {size}")
         data = self.load()
         shape = data.shape if size is None else size
         values = (predict(field, _centres(shape)).astype(np.float64) + 1) / 2
         values = data.low + (data.high - data.low) * values.reshape(shape)
-        return write_npy(path, values.astype(np.float32))
+        return write_array(path, values.astype(np.float32))
 
 
 def _centres(shape: tuple[int, ...]) -> Float[np.ndarray, "n 3"]:

@@ -221,16 +221,22 @@ class Trainer:
             done = self.step - step
             count = _CAPACITY if seconds is None else max(1, round(seconds / took * done))
 
-    def require_finite_loss(self) -> None:
-        """Compute the loss of the current parameters without an update, and check it.
+    def terms(self) -> dict[str, float]:
+        """Compute the loss and the terms of the current parameters without an update.
+
+        Returns:
+          The values, empty if the optimizer has stopped.
 
         Raises:
           NonFiniteLossError: the loss is not finite.
         """
-        if self.result is Result.RUNNING:
-            copy = jax.tree.map(jnp.copy, self.state)  # the program donates its argument
-            history = self._program(copy, self.data, self._loop_key, np.int32(1))[1]
-            self._require_finite(self.step, np.asarray(history["loss"])[:1])
+        if self.result is not Result.RUNNING:
+            return {}
+        copy = jax.tree.map(jnp.copy, self.state)  # the program donates its argument
+        history = self._program(copy, self.data, self._loop_key, np.int32(1))[1]
+        terms = {name: np.asarray(values)[:1] for name, values in history.items()}
+        self._require_finite(self.step, terms["loss"])
+        return {name: float(values[0]) for name, values in terms.items()}
 
     def stop_reason(self) -> str:
         """Return one sentence: why training ended, and which parameters were kept."""

@@ -8,6 +8,7 @@ program, and its results are equal bit for bit.
 
 import contextlib
 import functools
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -58,10 +59,10 @@ The first entry of the terms is "loss".
 def fit(  # noqa: PLR0913 - the ingredients of a training run, most with defaults
     model: ModelLike,
     loss: Loss,
-    data: Data,
+    data: Data = None,
     optimizer: optax.GradientTransformation | float = 1e-3,
     *,
-    steps: int,
+    steps: int = 1000,
     key: Key | int = 0,
     params: Params = None,
     batch: int | None = None,
@@ -82,7 +83,7 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     Args:
       model: any hashable object with `init(key)` and `apply(params, x)`.
       loss: loss(u, data, key) -> a scalar, or a scalar and a dict of named terms.
-      data: a pytree of arrays.
+      data: a pytree of arrays; None for a loss that needs none.
       optimizer: an optax transformation, or a number: the learning rate of Adam.
       steps: number of updates, >= 1.
       key: random key, or its seed, for the initial parameters, for batches and for losses that draw
@@ -117,11 +118,7 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     """
     _check_counts(steps=steps, batch=batch, chunk=chunk)
     _check_lengths(data, batch or chunk)
-    if not callable(loss):
-        raise InputError(
-            f"loss: expected a function loss(u, data, key), got a {type(loss).__name__}; a problem "
-            "is fitted by lrnn_jax.solve(model, problem)"
-        )
+    _check_ingredients(loss, optimizer)
     optimizer = optax.adam(optimizer) if isinstance(optimizer, int | float) else optimizer
     key = jax.random.key(key) if isinstance(key, int) else key
     init_key, loop_key = jax.random.split(key)
@@ -134,6 +131,33 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     if on_nonfinite == "raise" and not isinstance(losses, Tracer):
         _require_finite(losses, data)
     return fitted, losses
+
+
+def _check_ingredients(loss: Any, optimizer: Any) -> None:
+    """Check that the loss is a function of three arguments, and what the optimizer is.
+
+    Raises:
+      InputError: it is something else; the message says how such a call is written.
+    """
+    if not callable(loss):
+        raise InputError(
+            f"loss: expected a function loss(u, data, key), got a {type(loss).__name__}; for "
+            "example lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2); a problem is "
+            "fitted by lrnn_jax.solve(model, problem)"
+        )
+    try:
+        inspect.signature(loss).bind(None, None, None)
+    except TypeError as error:
+        raise InputError(
+            f"loss: expected a function of (u, data, key), got one of {inspect.signature(loss)}; "
+            "for example lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)"
+        ) from error
+    is_rate = isinstance(optimizer, int | float)
+    if not (is_rate or hasattr(optimizer, "update")):
+        raise InputError(
+            f"optimizer: expected a learning rate or an optax optimizer, got a "
+            f"{type(optimizer).__name__}; data of several arrays are one tuple (x, y)"
+        )
 
 
 _PROGRAMS = Programs(64)
@@ -175,7 +199,7 @@ def _listening(report: Callable[[int, float], Any] | None) -> Iterator[np.int32]
 _NUMBERS = itertools.count()
 
 
-def _report(listener: np.ndarray, step: np.ndarray, loss: np.ndarray) -> None:
+def _report(listener: Any, step: Any, loss: Any) -> None:
     report = _LISTENERS.get(int(listener))
     if report is not None:
         report(int(step), float(loss))

@@ -15,8 +15,8 @@ from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
 from lrnn_jax.domains import Box
-from lrnn_jax.io import atomic
-from lrnn_jax.plotting.figures import save_figure
+from lrnn_jax.io import atomic, require_suffix
+from lrnn_jax.plot.figures import save_figure
 
 _SIGNED, _SIZES = "RdBu_r", "magma"  # colour maps of signed values and of magnitudes
 _PROFILES, _FRAMES = 4, 50  # number of profiles; maximum number of animation frames
@@ -75,8 +75,9 @@ def write_solution(solution: SolutionGrid, folder: Path) -> list[Path]:
     return files
 
 
-def write_values(solution: SolutionGrid, path: Path, x: np.ndarray) -> Path:
+def write_values(solution: SolutionGrid, path: str | Path, x: np.ndarray) -> Path:
     """Writes a `.npz` with the arrays `x` and `u`, or an image of the solution."""
+    path = require_suffix(path, ".npz", ".png", ".pdf", ".svg")
     if path.suffix == ".npz":
         with atomic(path) as temporary:
             np.savez(temporary, x=x, u=solution.value)
@@ -119,10 +120,20 @@ def _panels(solution: SolutionGrid, i: int) -> list[Panel]:
 
 
 def _tops(panels: list[Panel]) -> dict[str, float]:
-    """Upper limit of the colour scale of each panel; solution and truth share one."""
-    tops = {title: max(float(np.abs(plane).max()), 1e-300) for title, plane, _ in panels}
-    shared = max(tops[title] for title, _, colours in panels if colours == _SIGNED)
+    """Upper limit of the colour scale of each panel; solution and truth share one.
+
+    It is the 99.9th percentile of the finite values, so that outliers do not hide the rest, and
+    that of the truth where it is known.
+    """
+    tops = {title: _top(plane) for title, plane, _ in panels}
+    signed = [title for title, _, colours in panels if colours == _SIGNED]
+    shared = tops[signed[-1]]
     return tops | {title: shared for title, _, colours in panels if colours == _SIGNED}
+
+
+def _top(plane: np.ndarray) -> float:
+    sizes = np.abs(plane[np.isfinite(plane)])
+    return max(float(np.percentile(sizes, 99.9)), 1e-300) if sizes.size else 1.0
 
 
 def _draw_plane(axes: Any, solution: SolutionGrid, panel: Panel, top: float) -> None:

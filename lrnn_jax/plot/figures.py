@@ -27,21 +27,39 @@ def _printable(text: str, longest: int = _LONGEST_TITLE) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def write_error_map(path: Path, error: Float[np.ndarray, "height width"], title: str) -> Path:
-    """Writes |error| of an image as a heat map in 8-bit levels (0 to 255), with a colour bar.
+def write_error_map(
+    path: Path,
+    truth: Float[np.ndarray, "height width c"],
+    value: Float[np.ndarray, "height width c"],
+    title: str,
+) -> Path:
+    """Writes an image, its reconstruction, and the absolute error as a heat map, side by side.
 
-    The colour scale ends at the 99.9th percentile, so that outliers do not darken the rest.
+    The error is the mean over the channels, in 8-bit levels (0 to 255). Its colour scale ends at
+    the 99.9th percentile, so that outliers do not darken the rest.
+
+    Args:
+      path: a PNG file.
+      truth: the image; values in [0, 1].
+      value: the reconstruction.
+      title: title of the reconstruction.
     """
-    levels = 255 * np.abs(error)
+    levels = 255 * np.abs(value - truth).mean(axis=-1)
     height, width = levels.shape
-    side = 6 / max(height, width)
-    figure = Figure(figsize=(max(2.5, side * width) + 1.2, max(2.5, side * height) + 0.6), dpi=120)
-    axes = figure.subplots()
+    side = 4.5 / max(height, width)
+    size = (3 * max(2.0, side * width) + 1.3, max(1.6, side * height) + 0.5)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, pixels in zip(panels, (truth, value), strict=False):
+        shown = np.clip(pixels[..., 0] if pixels.shape[-1] < 3 else pixels, 0, 1)
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     top = max(float(np.percentile(levels, 99.9)), 1e-12)
-    image = axes.imshow(levels, cmap="inferno", vmin=0, vmax=top, interpolation="nearest")
-    axes.set_title(_printable(title), **_PLAIN)
-    axes.set(xticks=[], yticks=[])
-    figure.colorbar(image, ax=axes, label="absolute error (levels of 255)", extend="max")
+    error = panels[2].imshow(levels, cmap="inferno", vmin=0, vmax=top, interpolation="nearest")
+    figure.colorbar(error, ax=panels[2], label="levels of 255", extend="max")
+    titles = ("truth", f"reconstruction, {title}", "absolute error")
+    for axes, text in zip(panels, titles, strict=True):
+        axes.set_title(_printable(text), fontsize=10, **_PLAIN)
+        axes.set(xticks=[], yticks=[])
     return save_figure(figure, path)
 
 
@@ -70,17 +88,26 @@ def write_curves(
 def write_sound_error(
     path: Path, value: Float[np.ndarray, "n c"], truth: Float[np.ndarray, "n c"], rate: int
 ) -> Path:
-    """Writes an audio signal and its reconstruction error over time and over frequency.
+    """Writes a sound and the error of its reconstruction over time and over frequency."""
+    signals = {"sound": ("0.6", truth), "error": ("tab:red", value - truth)}
+    return save_figure(sound_figure(signals, rate), path)
 
-    All channels are combined. Time panel: the envelope, from the minimum to the maximum sample of
-    each of 1,000 segments. Frequency panel: the level of each of 200 logarithmically spaced bands,
-    in dB relative to the loudest band.
+
+def sound_figure(signals: Mapping[str, tuple[str, Float[np.ndarray, "n c"]]], rate: int) -> Figure:
+    """Signals over time and over frequency; all channels are combined.
+
+    Time panel: the envelope, from the minimum to the maximum sample of each of 1,000 segments.
+    Frequency panel: the level of each of 200 logarithmically spaced bands, in dB relative to the
+    loudest band of the first signal.
+
+    Args:
+      signals: colour and samples by name.
+      rate: samples per second.
     """
     figure = Figure(figsize=(7.2, 5.6), dpi=120, layout="constrained")
     above, below = figure.subplots(2)
-    levels = {"sound": ("0.6", truth), "error": ("tab:red", value - truth)}
-    loudest = max(_bands(truth, rate)[1].max(), 1e-300)
-    for name, (colour, samples) in levels.items():
+    loudest = max(_bands(next(iter(signals.values()))[1], rate)[1].max(), 1e-300)
+    for name, (colour, samples) in signals.items():
         times, low, high = _envelope(samples, rate)
         above.fill_between(times, low, high, color=colour, linewidth=0.3, label=name)
         frequencies, power = _bands(samples, rate)
@@ -90,7 +117,7 @@ def write_sound_error(
     above.legend(loc="upper right", ncols=2)
     below.set(xscale="log", xlabel="frequency (Hz)", ylabel="level (dB)")
     below.grid(alpha=0.3, which="both")
-    return save_figure(figure, path)
+    return figure
 
 
 def write_slices(

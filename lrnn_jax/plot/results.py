@@ -19,12 +19,14 @@ def show_result(losses: Float[np.ndarray, "n"], images: Sequence[Path], title: s
       images: PNG files.
       title: title of the figure.
     """
-    figure = Figure(figsize=(4.5 * (1 + len(images)), 4), layout="constrained")
-    curve, *panels = np.atleast_1d(figure.subplots(1, 1 + len(images)))
+    shown = [matplotlib.image.imread(path) for path in images]
+    widths = [1.1, *(pixels.shape[1] / pixels.shape[0] for pixels in shown)]
+    figure = Figure(figsize=(4 * sum(widths), 4), layout="constrained")
+    panels = figure.subplots(1, 1 + len(images), width_ratios=widths, squeeze=False)[0]
+    curve, *panels = panels
     curve.semilogy(np.arange(len(losses)), losses, linewidth=1)
     curve.set(xlabel="step", ylabel="loss")
-    for axes, path in zip(panels, images, strict=True):
-        pixels = matplotlib.image.imread(path)
+    for axes, path, pixels in zip(panels, images, shown, strict=True):
         axes.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
         axes.set_title(path.stem, parse_math=False)
         axes.axis("off")

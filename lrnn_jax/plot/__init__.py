@@ -4,7 +4,8 @@ This is the only package that imports matplotlib. Other modules import it inside
 draw, because the import takes about half a second.
 """
 
-from lrnn_jax.plotting.figures import (
+from lrnn_jax.plot.comparison import draw_losses, draw_sections
+from lrnn_jax.plot.figures import (
     save_figure,
     write_confusion,
     write_curves,
@@ -14,12 +15,20 @@ from lrnn_jax.plotting.figures import (
     write_slices,
     write_sound_error,
 )
-from lrnn_jax.plotting.results import show_result
-from lrnn_jax.plotting.volumes import write_volume_slices
+from lrnn_jax.plot.quick import activations, image, sections, sound, spectrum
+from lrnn_jax.plot.results import show_result
+from lrnn_jax.plot.volumes import write_volume_slices
 
 __all__ = [
+    "activations",
+    "draw_losses",
+    "draw_sections",
+    "image",
     "save_figure",
+    "sections",
     "show_result",
+    "sound",
+    "spectrum",
     "write_confusion",
     "write_curves",
     "write_error_map",

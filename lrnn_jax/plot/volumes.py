@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from lrnn_jax.plotting.figures import save_figure
+from lrnn_jax.plot.figures import save_figure
 
 __all__ = ["write_volume_slices"]
 
