@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from filelock import FileLock
 
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.training import compiler_options, initial_state, make_step
@@ -66,8 +67,9 @@ class Results:
         published = self.path.parent == FOLDER and not RECORDING
         target = dataclasses.replace(self, path=LOCAL / self.path.name) if published else self
         target.path.parent.mkdir(exist_ok=True, parents=True)
-        others = [old for old in target.read() if self._key(old) != self._key(row)]
-        target.path.write_text(json.dumps([*others, row], indent=1) + "\n")
+        with FileLock(target.path.with_suffix(".lock")):  # several processes store rows
+            others = [old for old in target.read() if self._key(old) != self._key(row)]
+            target.path.write_text(json.dumps([*others, row], indent=1) + "\n")
         print(json.dumps(row), flush=True)
 
     def _key(self, row: Row) -> list[Any]:

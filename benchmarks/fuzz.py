@@ -132,6 +132,17 @@ def _volumes() -> Files:
     }
 
 
+def _niftis() -> Files:
+    import gzip
+
+    import nibabel
+
+    values = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    plain = nibabel.Nifti1Image(values, np.eye(4)).to_bytes()
+    second = nibabel.Nifti2Image(values.astype(np.int16), np.eye(4)).to_bytes()
+    return {"one.nii": plain, "zipped.gz": gzip.compress(plain, mtime=0), "two.nii": second}
+
+
 def _tables() -> Files:
     lines = b"a,b,kind\n1,2.5,red\n3,-1e3,blue\n0.5,7,red\n2,2,blue\n"
     return {"csv": lines, "npz": _written(np.savez, x=np.eye(4), y=np.arange(4))}
@@ -191,6 +202,7 @@ def _readers() -> dict[str, Callable[[Path], Any]]:
         "video": lambda path: readers.read_video(str(path)),
         "mesh": lambda path: readers.read_mesh(str(path)),
         "volume": lambda path: readers.read_volume(str(path)),
+        "nifti": lambda path: readers.read_voxels(str(path)),
         "table": lambda path: readers.read_table_file(str(path), None),
         "parameters": lambda path: load_tree(path, _TREE),
         "experiment": _read_experiment,
@@ -207,6 +219,7 @@ SEEDS: dict[str, Callable[[], Files]] = {
     "video": _videos,
     "mesh": _meshes,
     "volume": _volumes,
+    "nifti": _niftis,
     "table": _tables,
     "parameters": _parameters,
     "experiment": _experiments,

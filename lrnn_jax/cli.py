@@ -37,7 +37,7 @@ from lrnn_jax.experiments.options import (
 )
 from lrnn_jax.experiments.output import tolerant_output
 from lrnn_jax.experiments.progress import display_for
-from lrnn_jax.experiments.recipes import complete, sized
+from lrnn_jax.experiments.recipes import complete, describe_recipes, recipes, sized
 from lrnn_jax.experiments.spec import (
     ConfigTable,
     config_path,
@@ -132,11 +132,11 @@ def _fit(options: argparse.Namespace) -> int:
     else:
         table, origin = _completed(options.config, changes)
         experiment = experiment_from(table)
-        problem = kind_of(type(experiment.problem), "problem", PROBLEMS)
-        model = kind_of(type(experiment.model), "model", MODELS)
-        print(f"fit       {problem} by {model}, settings: {origin}", flush=True)
         with _compilation_cache(options.compilation_cache):
             outcome = start(experiment, options.out, display)
+        problem = kind_of(type(experiment.problem), "problem", PROBLEMS)
+        model = kind_of(type(experiment.model), "model", MODELS)
+        print(f"fitted    {problem} by {model}, settings: {origin}")
     return _print_result(outcome)
 
 
@@ -155,7 +155,7 @@ def _completed(name: str | None, changes: ConfigTable) -> tuple[ConfigTable, str
         file, name = name, None
         changes = merge(changes, {"problem": {"source": file}})
     elif name is not None or not ("kind" in problem or file or "kind" in changes.get("model", {})):
-        name = name or _DEFAULT_CONFIG
+        name = _DEFAULT_CONFIG if name is None else name
         return complete(read_table(config_path(name)), changes, name)
     if isinstance(file, str):
         if "kind" in problem:
@@ -244,11 +244,16 @@ def _fit_within(
 
 
 def _list(options: argparse.Namespace) -> int:
-    del options
+    if options.problem is not None:
+        print("\n".join(describe_recipes(options.problem)))
+        return 0
     texts = {
         "models": {name: _summary(kind) for name, kind in MODELS.items()},
         "problems": {name: _summary(kind) for name, kind in PROBLEMS.items()},
         "configs": {name: _first_comment(path) for name, path in configs().items()},
+        "recipes (list PROBLEM shows them)": {
+            name: ", ".join(common["models"]) or "defaults" for name, common in recipes().items()
+        },
     }
     width = max(len(name) for lines in texts.values() for name in lines)
     for title, lines in texts.items():
@@ -371,7 +376,9 @@ def _parser() -> argparse.ArgumentParser:
     page = Path("comparison.html")
     compare.add_argument("--out", type=Path, default=page, help=f"the page; default: {page}")
     _add_dotted_options(compare)
-    _add(verbs, "list", _list, "Show models, problems and configs.")
+    lists = _add(verbs, "list", _list, "Show models, problems, configs and recipes.")
+    list_help = "a kind of problem: show its recipes, one line for each model"
+    lists.add_argument("problem", nargs="?", metavar="PROBLEM", help=list_help)
     _add(verbs, "doctor", _doctor, "Show versions and devices; check that the compiler is right.")
     for verb in verbs.choices.values():
         verb.set_defaults(known=[option for a in verb._actions for option in a.option_strings])

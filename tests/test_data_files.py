@@ -66,7 +66,7 @@ def test_a_file_is_fitted_by_its_name_alone(files, name, tmp_path, capsys):
     kind, path = files[name]
     assert main(["fit", str(path), "--training.steps", "3", "--out", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"fit       {kind} by ")
+    assert f"\nfitted    {kind} by " in shown
     assert (tmp_path / "run" / "summary.json").stat().st_size > 0
 
 

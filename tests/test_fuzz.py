@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-for _package in ("soundfile", "av", "trimesh", "rtree"):
+for _package in ("soundfile", "av", "trimesh", "rtree", "nibabel"):
     pytest.importorskip(_package)
 if sys.platform == "win32":
     pytest.skip("no resource limits", allow_module_level=True)

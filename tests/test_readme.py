@@ -10,6 +10,7 @@ import pytest
 
 import lrnn_jax
 from lrnn_jax.cli import main
+from lrnn_jax.experiments.options import dotted_options
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -19,31 +20,55 @@ BLOCKS = [
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 SHELL = "".join(
-    re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    part
+    for page in PAGES
+    for part in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(), re.DOTALL)
 )
+COMMANDS = sorted({line.split("#")[0].strip() for line in SHELL.splitlines()})
 MODULES = [m.name for m in pkgutil.walk_packages(lrnn_jax.__path__, "lrnn_jax.")] + ["lrnn_jax"]
 
 
+# What the text says of the result of a block, or lets expect.
+QUALITY = {
+    "README.md-0": "lj.metrics.psnr(model.apply(params, x), y, peak=2) > 25",
+    "README.md-1": "result.scores['psnr'] > 30 and not result.warnings",
+    "README.md-2": "abs(float(found(jnp.array([[1.0]]))[0, 0]) + 0.2230) < 1e-3",
+    "experiments.md-0": "outcome.status == 'finished'",
+    "experiments.md-1": "min(row['psnr'] for row in comparison.rows) > 20",
+    "pde.md-0": "found.scores['relative_l2'] < 1e-3 and not found.warnings",
+    "signals.md-0": "found.scores['psnr'] > found.scores['psnr_given'] + 10",
+    "signals.md-1": "found.scores['accuracy'] > 0.9",
+    "signals.md-3": "result.scores['relative_l2'] < 0.05 and result.scores['rmse_held_out'] < 0.02",
+}
+
+
 @pytest.mark.parametrize("code", BLOCKS)
-def test_python_blocks_run(code, tmp_path, monkeypatch):
+def test_python_blocks_run_and_are_as_good_as_the_text_says(code, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README", "exec"), {})
+    names = {}
+    exec(compile(code, "README", "exec"), names)
+    assert eval(QUALITY.get(request.node.callspec.id, "True"), names)
+
+
+def test_every_statement_of_quality_is_about_a_block():
+    assert set(QUALITY) <= {block.id for block in BLOCKS}
 
 
 def test_there_are_blocks():
     assert len(BLOCKS) >= 1
 
 
-@pytest.mark.parametrize("line", [n for n in SHELL.splitlines() if n.startswith("lrnn-jax ")])
-def test_commands_of_the_readme_exist(line, capsys):
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("lrnn-jax ")])
+def test_commands_of_the_pages_exist(line, capsys):
     """Each command's verb and options are known; the fits themselves are tested elsewhere."""
-    words = line.split("#")[0].split()[1:]
+    words = line.split()[1:]
     with pytest.raises(SystemExit) as stop:
         main([*words, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for option in (word for word in words if word.startswith("--")):
-        assert option in text, f"{option} is not in the help"
+        known = option[2:] in dotted_options() or option in text
+        assert known, f"{option} is not in the help"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -71,6 +96,7 @@ TABLES = {
     "pinn": ("pinn", "table", "pde.md"),
     "signals": ("signals", "table", "signals.md"),
     "operators": ("operators", "table", "performance.md"),
+    "recipes": ("recipes", "table", "recipes.md"),
 }
 
 
@@ -83,5 +109,8 @@ def test_the_tables_of_the_docs_are_those_of_the_results(name, monkeypatch):
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     text = (ROOT / "docs" / page).read_text()
+    if f"<!-- {name} -->" not in text:  # the whole page
+        assert text == getattr(benchmark, function)(benchmark.RESULTS.read()) + "\n"
+        return
     table = text.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
     assert table == getattr(benchmark, function)(benchmark.RESULTS.read())

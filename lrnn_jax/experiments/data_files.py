@@ -63,7 +63,7 @@ def is_data_file(name: str) -> bool:
     """Whether a name stands for data and not for an experiment: a file, a folder, or a URL."""
     path = Path(name)
     other = exists(path) and (path.is_dir() or path.suffix not in ("", ".toml"))
-    return other or path.suffix.lower() in _KIND_OF or "://" in name
+    return bool(name) and (other or path.suffix.lower() in _KIND_OF or "://" in name)
 
 
 def problem_of_file(source: str) -> ConfigTable:

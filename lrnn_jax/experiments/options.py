@@ -20,7 +20,7 @@ _REGISTRIES: dict[str, dict[str, type]] = {
 }
 _EXPONENT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE]\+?[0-9]{1,2}")
 _COMMON = {
-    "problem.kind": "the problem, if the file does not say it: image, denoising, ct, poisson, ...",
+    "problem.kind": "the problem, unless the file says it: denoising, ct, poisson, ...",
     "problem.source": "the data: a file or a sample",
     "problem.size": "width and height to which an image is resized",
     "model.kind": "the model: lrnn, nestnet, siren, wire, kan, ...",
@@ -102,7 +102,7 @@ def suggest_option(words: Sequence[str], known: Sequence[str]) -> str:
 
 def common_help() -> str:
     """The options that most fits need."""
-    lines = [f"  --{dotted:<24}{text}" for dotted, text in _COMMON.items()]
+    lines = [f"  --{dotted:<24}  {text}" for dotted, text in _COMMON.items()]
     return "\n".join(["the usual fields:", *lines])
 
 

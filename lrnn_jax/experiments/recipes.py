@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.spec import (
     MODELS,
     PROBLEMS,
@@ -30,6 +31,7 @@ __all__ = [
     "Recipe",
     "complete",
     "default_model",
+    "describe_recipes",
     "has_recipe",
     "recipe",
     "recipe_for",
@@ -172,6 +174,34 @@ def complete(base: ConfigTable, changes: ConfigTable, name: str = "") -> tuple[C
     if has_recipe(problem_kind, model_kind):
         return table, "the recipe of the pair"
     return table, f"defaults, because there is no recipe of {model_kind!r} for {problem_kind!r}"
+
+
+def describe_recipes(problem_kind: str) -> list[str]:
+    """The recipes of a kind of problem in words: what all models share, and a line for each.
+
+    Raises:
+      InputError: there is no such kind of problem, or none of its models has a recipe.
+    """
+    kind_name("problem", {"problem": {"kind": problem_kind}}, problem_kind)
+    common = recipes().get(problem_kind, {})
+    if not common.get("models"):
+        raise InputError(f"{problem_kind}: no recipes; its models take their defaults")
+    rule = common["parameters"]
+    size = f"at most {rule['per_value']:g} parameters for each value of the data"
+    size += f", between {rule['least']} and {rule['most']}"
+    width = max(map(len, common["models"]))
+    shared = [_fields(common[section]) for section in ("problem", "training") if section in common]
+    return [
+        f"{problem_kind}, by default with {common['default']}: {'; '.join([*shared, size])}",
+        *(
+            f"  {name:<{width}}  {_fields(entry['model'] | entry['training'])}"
+            for name, entry in common["models"].items()
+        ),
+    ]
+
+
+def _fields(values: ConfigTable) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def parameters_for(data: Any, rule: dict[str, float]) -> int:

@@ -9,6 +9,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import decoding
 from lrnn_jax.io.memory import available_memory, require_memory
+from lrnn_jax.io.quiet import quiet
 
 _GZIP = b"\x1f\x8b"
 _NIFTI_2 = (540).to_bytes(4, "little"), (540).to_bytes(4, "big")  # the size of its header
@@ -24,11 +25,11 @@ def read_nifti(content: bytes, source: str) -> np.ndarray:
     if content.startswith(_GZIP):
         content = _unzipped(content, source)
     kind = nibabel.Nifti2Image if content[:4] in _NIFTI_2 else nibabel.Nifti1Image
-    with decoding(source, "NIfTI"):
+    with decoding(source, "NIfTI"), quiet("nibabel"):
         image = kind.from_bytes(content)
         shape = image.shape
     require_memory(source, 2 * 8 * math.prod(shape))  # the values, scaled in float64
-    with decoding(source, "NIfTI"):
+    with decoding(source, "NIfTI"), quiet("nibabel"):
         values = np.asanyarray(image.dataobj)
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
