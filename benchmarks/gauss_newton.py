@@ -7,7 +7,7 @@ of two sizes. Compared are the loss after the same number of updates and the sec
 run, which does not compile. optimistix differentiates in forward mode, with one pass over all
 points per parameter (reverse mode would need one per residual), since it cannot know that a
 residual depends on one point only. It solves by QR, its default, or by a Cholesky factorisation of
-the normal equations. Rows are added to benchmarks/results/pinn.json.
+the normal equations. With `--record`, rows are added to benchmarks/results/pinn.json.
 """
 
 import sys

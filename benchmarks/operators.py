@@ -17,8 +17,7 @@ The stage `headline` compares training steps at d = 2: (a) the trace of the Hess
 form, full batch; (b) that of the lean form, at its fastest chunk; (c) the default method of
 `laplacian`, in chunks of 256 points and of other sizes. A ratio is the median of the rounds'
 ratios. Memory is XLA's temporary memory of the gradient's program; compile seconds are those of
-tracing, lowering and compiling it. Rows are added to benchmarks/results/operators.json as they are
-measured.
+tracing, lowering and compiling it.
 """
 
 import argparse

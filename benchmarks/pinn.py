@@ -8,8 +8,8 @@
 
 Convection is set up as published (initial condition at 256 points, 256 x 100 grid for the error).
 Every row states what we chose ourselves: representation, weights, number of points, fixed or
-resampled points. Sweeps are decided by the final error of seed 0. Rows are added to
-benchmarks/results/pinn.json as they are measured; `--only` and `--seeds` run a part of a stage.
+resampled points. Sweeps are decided by the final error of seed 0. With `--record`, rows are added
+to benchmarks/results/pinn.json as they are measured; `--only` and `--seeds` run a part of a stage.
 """
 
 import dataclasses

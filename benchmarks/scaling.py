@@ -10,7 +10,7 @@ chunk of `Training`: 512 points on a CPU, 65,536 on an accelerator. Sizes are th
 width or a rank allows, as in zoo.py. Times are medians of interleaved runs in one process:
 `--rounds` of them, a third as many from 100,000 points on and 2 from 1,000,000 on. Memory is XLA's
 temporary memory, of that step and of a step on all points at once, which is compiled but not run.
-Rows are added to benchmarks/results/scaling.json as they are measured.
+With `--record`, rows are added to benchmarks/results/scaling.json as they are measured.
 """
 
 import argparse

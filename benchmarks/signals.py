@@ -24,8 +24,8 @@ the baselines, and for images on the same part, with more trials for NestNet tha
 baselines. LRNN needs learning rates of 5e-3 to 1e-2, not its authors' 1e-3. The weight of total
 variation is the one that is best for the ground truth (an oracle), which is unknown in practice.
 
-Rows are added to benchmarks/results/signals.json as they are measured; `--only` and `--seeds` run a
-part of a stage.
+With `--record`, rows are added to benchmarks/results/signals.json as they are measured; `--only`
+and `--seeds` run a part of a stage.
 """
 
 import argparse

@@ -18,8 +18,8 @@ device: the bytes of the full-batch program, in which XLA counts a CPU's loop ov
 once, and its operations.
 
 The stage `peers` needs an idle machine: if another process occupies a core, PyTorch's threads wait
-for each other far longer than XLA's. Rows are added to benchmarks/results/speed.json as they are
-measured.
+for each other far longer than XLA's. With `--record`, rows are added to
+benchmarks/results/speed.json as they are measured.
 """
 
 import argparse

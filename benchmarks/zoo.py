@@ -7,9 +7,10 @@
 The image is scikit-image's astronaut at 64 x 64, RGB. All models have the same optimiser (Adam, the
 learning rate decays to 0 along a cosine), chunk of points and sweep of learning rates. The sweep is
 decided by the final PSNR after 250 steps; the best rate is then run for 1000 steps. To save time,
-networks of 200k parameters are swept over the three lower rates only; grids and tensors over all.
-A size is the nearest that a model's width, rank or resolution allows. Step times are medians of
-interleaved runs in one process. Rows are added to benchmarks/results/zoo.json as they are measured.
+networks of 200k parameters are swept over the three lower rates only; grids and tensors over all. A
+size is the nearest that a model's width, rank or resolution allows. Step times are medians of
+interleaved runs in one process. With `--record`, rows are added to benchmarks/results/zoo.json as
+they are measured.
 """
 
 import functools

@@ -145,19 +145,23 @@ def _check_ingredients(loss: Any, optimizer: Any) -> None:
             "example lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2); a problem is "
             "fitted by lrnn_jax.solve(model, problem)"
         )
-    try:
-        inspect.signature(loss).bind(None, None, None)
-    except TypeError as error:
-        raise InputError(
-            f"loss: expected a function of (u, data, key), got one of {inspect.signature(loss)}; "
-            "for example lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)"
-        ) from error
     is_rate = isinstance(optimizer, int | float)
     if not (is_rate or hasattr(optimizer, "update")):
         raise InputError(
             f"optimizer: expected a learning rate or an optax optimizer, got a "
             f"{type(optimizer).__name__}; data of several arrays are one tuple (x, y)"
         )
+    try:
+        signature = inspect.signature(loss)
+    except ValueError:  # a function of C has no signature
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise InputError(
+            f"loss: expected a function of (u, data, key), got one of {signature}; for example "
+            "lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)"
+        ) from error
 
 
 _PROGRAMS = Programs(64)
