@@ -214,10 +214,11 @@ def table(rows: list[Row]) -> str:
     for machine, group in common.by_machine(rows).items():
         where = f"{machine}, jax {group[-1]['jax']}"
         lines = [_headline_line(row) for row in group if row["stage"] == "headline"]
-        parts += [
-            f"Training steps at d = 2, 1,024 points; {where}:",
-            common.markdown(HEADLINE, lines),
-        ]
+        if lines:
+            parts += [
+                f"Training steps at d = 2, 1,024 points; {where}:",
+                common.markdown(HEADLINE, lines),
+            ]
         chosen = [row for row in group if row["stage"] == "methods"]
         lines = [_method_line(row, method) for row in chosen for method in row["gradient_ms"]]
         parts += [f"Methods, in ms, 1,024 points; {where}:", common.markdown(COMPARISON, lines)]

@@ -17,6 +17,7 @@ gt_bach.wav and gt_counting.wav.
 import argparse
 import dataclasses
 import math
+import re
 import time
 import tomllib
 from collections.abc import Callable
@@ -44,17 +45,17 @@ HEAD = """# Recipes: what a model is fitted with unless the user sets it. The sw
 """
 RESULTS = Results(FOLDER / "recipes.json", ("stage", "problem", "model"))
 RATES = (1e-4, 3e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)
-# The first value of each field is where the sweep of the learning rates takes place.
+# The sweep of the learning rates takes place at the first value of each field, or at FIRST.
 FIELDS: dict[str, dict[str, list[Any]]] = {
     "lrnn": {
-        "omega0": [30.0, 15.0, 8.0, 4.0, 1.0],
+        "omega0": [30.0, 15.0, 8.0, 3.0, 1.0],
         "projection_init": ["siren", "fan_in"],
         "sigma_g": [0.5, 2.0],
     },
     "nestnet": {"frequencies": [8, 4, 2, 16], "depth": [2, 3]},
-    "siren": {"omega0": [30.0, 15.0, 8.0, 4.0, 1.0, 60.0]},
-    "spder": {"omega0": [30.0, 15.0, 8.0, 4.0, 1.0]},
-    "finer": {"omega0": [30.0, 15.0, 8.0, 4.0, 1.0]},
+    "siren": {"omega0": [30.0, 15.0, 8.0, 3.0, 1.0, 60.0]},
+    "spder": {"omega0": [30.0, 15.0, 8.0, 3.0, 1.0]},
+    "finer": {"omega0": [30.0, 15.0, 8.0, 3.0, 1.0]},
     "gauss": {"scale": [10.0, 30.0, 5.0, 2.0, 1.0]},
     "wire": {"omega0": [10.0, 20.0, 5.0], "sigma0": [10.0, 5.0, 2.0]},
     "wire2d": {"omega0": [10.0, 20.0, 5.0], "sigma0": [10.0, 5.0, 2.0]},
@@ -62,7 +63,7 @@ FIELDS: dict[str, dict[str, list[Any]]] = {
     "gabor_net": {"input_scale": [64.0, 256.0, 16.0, 4.0]},
     "relu_pe": {"frequencies": [6, 8, 4, 2]},
     "ffn": {"sigma": [5.0, 10.0, 2.0, 1.0, 0.3], "features": [32]},
-    "mlp": {"activation": ["tanh", "relu", "gelu"], "depth": [3, 2, 1]},
+    "mlp": {"activation": ["tanh", "relu", "sin"], "depth": [3, 2, 1]},
     "kan": {"intervals": [20, 10, 5]},
     "cheby_kan": {"degree": [8, 4, 16]},
     "grid": {},
@@ -70,6 +71,17 @@ FIELDS: dict[str, dict[str, list[Any]]] = {
     "cp": {},
     "tucker": {},
 }
+_SMOOTH = {"omega0": 3.0, "sigma0": 2.0, "scale": 2.0, "input_scale": 4.0, "sigma": 1.0}
+FIRST: dict[str, dict[str, Any]] = {
+    "regression": _SMOOTH | {"omega0": 1.0},
+    "classification": _SMOOTH | {"omega0": 1.0},
+    **{name: _SMOOTH for name, kind in PROBLEMS.items() if issubclass(kind, lj.pde.PDE)},
+    **{
+        name: {"omega0": 8.0}
+        for name in ("denoising", "ct", "occupancy", "signed_distance", "volume", "field")
+    },
+}
+"""The values where the sweep of the learning rates takes place, if they are not the first ones."""
 FIXED: dict[str, dict[str, Any]] = {
     "lrnn": {"components": 8},
     "siren": {"depth": 3},
@@ -172,12 +184,13 @@ class Sweep:
 
     def run(self) -> None:
         fields = FIELDS[self.model]
-        start = tuple((name, values[0]) for name, values in fields.items())
+        first = FIRST.get(self.kind, {})
+        start = tuple((name, first.get(name, values[0])) for name, values in fields.items())
         rated = recipes()[self.kind]["training"].get("optimizer", "adam") in ("adam", "soap")
         for rate in FIRST_RATES if rated else (None,):
             self.trial(Setting(start, rate))
         for name, values in fields.items():
-            for value in values[1:]:
+            for value in values:
                 best = self.best
                 changed = tuple((n, value if n == name else v) for n, v in best.fields)
                 self.trial(Setting(changed, best.rate))
@@ -203,22 +216,28 @@ class Sweep:
         print(self.kind, self.model, setting, values, flush=True)
 
 
+def fixed(kind: str, model: str) -> dict[str, Any]:
+    """The fields of a model that are not swept."""
+    table = kind in ("regression", "classification")
+    return FIXED.get(model, {}) | ({"depth": 1} if table and model in FIXED else {})
+
+
 def fitted(
     kind: str, model: str, problem: Problem, fields: dict[str, Any], rate: float | None
 ) -> dict[str, float] | None:
     """The scores of one fit; None if it diverges."""
     training = {} if rate is None else {"learning_rate": rate}
-    changes = {"model": FIXED.get(model, {}) | fields, "training": training}
+    changes = {"model": fixed(kind, model) | fields, "training": training}
     table = recipe(problem, kind, model, changes)
     return scores_of(model_from(table["model"]), problem, lj.Training(**table["training"]))
 
 
 def scores_of(model: Any, problem: Problem, training: lj.Training) -> dict[str, float] | None:
-    """The scores of one fit; None if it diverges."""
+    """The scores of one fit; None if it diverges, or if the model is not smooth enough."""
     try:
         return lj.solve(model, problem, training).scores
     except InputError as error:
-        if "the loss became" not in str(error):
+        if not re.search("the loss became|continuous derivatives", str(error)):
             raise
         return None
 
@@ -237,7 +256,7 @@ def sweep(kind: str, models: list[str], data: Path | None) -> None:
                 "problem": kind,
                 "model": model,
                 "signals": list(problems),
-                "fields": FIXED.get(model, {}) | dict(best.fields),
+                "fields": fixed(kind, model) | dict(best.fields),
                 "learning_rate": best.rate,
                 "score": _finite(pair.trials[best]),
                 "trials": [
@@ -250,7 +269,7 @@ def sweep(kind: str, models: list[str], data: Path | None) -> None:
 
 
 def _finite(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def rate_of(row: Row) -> float | None:
@@ -271,9 +290,21 @@ def rate_of(row: Row) -> float | None:
 
 
 def write() -> None:
-    """Write recipes.toml: its common settings as they are, its models from the stored sweeps."""
+    """Write recipes.toml: its common settings as they are, its models from the stored sweeps.
+
+    The default model of a problem is the one with the best score.
+    """
     table = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
     for kind, common_settings in table.items():
+        scores = {
+            row["model"]: row["score"]
+            for row in RESULTS.read()
+            if (row["stage"], row["problem"]) == ("sweep", kind) and row["score"] is not None
+        }
+        if scores:
+            score = PROBLEMS[kind].validation_score or PROBLEMS[kind].main_score
+            best = max if higher_is_better(score) else min
+            common_settings["default"] = best(scores, key=scores.__getitem__)
         common_settings["models"] = {
             row["model"]: {
                 "model": row["fields"],
@@ -310,8 +341,9 @@ Every trial fits the signals of the sweep with one seed. The score of the sweep 
 these signals, with the best setting; that of the check is the mean over signals that the sweep
 did not use. The last column is the mean score of a trivial predictor on the signals of the check:
 the mean of the data, the most frequent class, the noisy or enlarged image, or filtered back-
-projection. Of the learning rates within 1.5 % of the best score, the recipe has the smallest. The
-size of a model follows the number of values of the data, and is not swept.
+projection. The default model of a problem is the one with the best score of its sweep. Of the
+learning rates within 1.5 % of the best score, the recipe has the smallest. The size of a model
+follows the number of values of the data, and is not swept.
 """
 
 

@@ -61,12 +61,12 @@ STEPS = (
         "Fit a photograph",
         "The file chooses the problem; model and settings come from the recipe.",
         "fit photo.png",
-        "runs/image-lrnn/error.png",
+        "runs/image-siren/error.png",
     ),
     Step(
         "Fit another model",
-        "SIREN gets the learning rate that suits it, not that of the first model.",
-        "fit photo.png --model.kind siren",
+        "An LRNN gets the settings that suit it, not those of the first model.",
+        "fit photo.png --model.kind lrnn",
     ),
     Step(
         "Compare the two runs",
@@ -83,7 +83,7 @@ STEPS = (
     Step(
         "Enlarge the photograph",
         "A field has no pixels: decode it at any size.",
-        "decode runs/image-lrnn --size 480 320 --out large.png",
+        "decode runs/image-siren --size 480 320 --out large.png",
         "large.png",
     ),
     Step(

@@ -126,7 +126,7 @@ def _fit(options: argparse.Namespace) -> int:
     display = display_for(Console())
     if options.resume is not None:
         if options.config or options.out or set(changes) - {"training"}:
-            raise InputError("--resume takes no CONFIG, no --out and only --training fields")
+            raise InputError("--resume takes no WHAT, no --out and only --training fields")
         with _compilation_cache(options.compilation_cache):
             outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
     else:
@@ -153,7 +153,7 @@ def _completed(name: str | None, changes: ConfigTable) -> tuple[ConfigTable, str
         if file is not None:
             raise InputError(f"problem.source: {name} is the source already, got {file!r} too")
         file, name = name, None
-        changes = merge(changes, {"problem": {"source": file}})
+        problem = problem | {"source": file}
     elif name is not None or not ("kind" in problem or file or "kind" in changes.get("model", {})):
         name = _DEFAULT_CONFIG if name is None else name
         return complete(read_table(config_path(name)), changes, name)
@@ -161,8 +161,9 @@ def _completed(name: str | None, changes: ConfigTable) -> tuple[ConfigTable, str
         if "kind" in problem:
             require_readable(problem["kind"], file)
         elif is_data_file(file):
-            changes = merge({"problem": problem_of_file(file)}, changes)
-    return complete({}, changes)
+            problem = problem_of_file(file, problem.get("target")) | problem
+    # Not `merge`, which drops the fields that are set to none.
+    return complete({}, changes | {"problem": problem})
 
 
 @contextlib.contextmanager

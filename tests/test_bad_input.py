@@ -538,10 +538,10 @@ RESUME = {
     "fit --resume run --training.steps 0": f"training.steps: {INTEGER} 0",
     "fit --resume run --training.learning_rate true": "training.learning_rate: expected a number",
     "fit --resume run --training.schedule sine": "training.schedule: expected one of",
-    "fit --resume run --model.width 5": "--resume takes no CONFIG",
-    "fit --resume run --problem.source one.png": "--resume takes no CONFIG",
-    "fit --resume run --out other": "--resume takes no CONFIG, no --out",
-    "fit image/siren --resume run": "--resume takes no CONFIG",
+    "fit --resume run --model.width 5": "--resume takes no WHAT",
+    "fit --resume run --problem.source one.png": "--resume takes no WHAT",
+    "fit --resume run --out other": "--resume takes no WHAT, no --out",
+    "fit image/siren --resume run": "--resume takes no WHAT",
 }
 
 

@@ -7,7 +7,7 @@ from lrnn_jax import InputError
 from lrnn_jax.cli import main
 from lrnn_jax.experiments import experiment_from
 from lrnn_jax.experiments.data_files import is_data_file, problem_of_file, require_readable
-from lrnn_jax.experiments.recipes import complete
+from lrnn_jax.experiments.recipes import complete, default_model
 from lrnn_jax.io import Clip, Sound, write_mesh, write_png, write_video, write_wav
 
 RNG = np.random.default_rng(0)
@@ -68,6 +68,14 @@ def test_a_file_is_fitted_by_its_name_alone(files, name, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert f"\nfitted    {kind} by " in shown
     assert (tmp_path / "run" / "summary.json").stat().st_size > 0
+
+
+def test_another_target_is_another_problem_and_none_is_kept(files, tmp_path):
+    _, path = files["text"]
+    words = f"--problem.target a --training.steps 3 --training.patience none --out {tmp_path}/run"
+    assert main(["fit", str(path), *words.split()]) == 0
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert 'kind = "regression"' in config and "patience" not in config
 
 
 def test_a_folder_of_images_is_a_video(tmp_path):
@@ -137,7 +145,7 @@ def test_another_model_never_takes_the_settings_of_the_first():
 def test_another_problem_takes_nothing_from_the_file():
     found, _ = complete(FILE, {"problem": {"kind": "regression"}})
     assert found["problem"] == {"kind": "regression"}
-    assert found["model"]["kind"] == "mlp"
+    assert found["model"]["kind"] == default_model("regression")
     assert found["training"]["learning_rate" if "learning_rate" in found["training"] else "steps"]
 
 

@@ -66,13 +66,14 @@ def is_data_file(name: str) -> bool:
     return bool(name) and (other or path.suffix.lower() in _KIND_OF or "://" in name)
 
 
-def problem_of_file(source: str) -> ConfigTable:
+def problem_of_file(source: str, target: str | None = None) -> ConfigTable:
     """The [problem] section for a data file: the kind by its suffix, for tables by its target.
 
-    A table is a classification if its last column is text, or an integer of few values.
+    A table is a classification if its target is text, or an integer of few values.
 
     Args:
       source: the path of a file, or of a folder of images, which is a video.
+      target: the name of the target column of a table; None for the last one.
 
     Raises:
       InputError: no problem reads such a file, or the file is missing or damaged.
@@ -91,7 +92,7 @@ def problem_of_file(source: str) -> ConfigTable:
         kind = "field"
     elif kind == "volume" and read_voxels(source).dtype == bool:
         kind = "occupancy"
-    if kind == "regression" and _is_class(read_table_file(source, None, allow_missing=True).y):
+    if kind == "regression" and _is_class(read_table_file(source, target, allow_missing=True).y):
         kind = "classification"
     return {"kind": kind, "source": source}
 
