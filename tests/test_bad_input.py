@@ -28,6 +28,7 @@ from lrnn_jax.training import Checkpoints, Training
 
 ROOT = os.geteuid() == 0
 TINY = "--problem.source tiny.png --training.steps 3 --training.log_every 1 "
+LRNN = TINY + "--model.kind lrnn "
 SIREN = TINY + "--model.kind siren --model.width 4 --model.depth 1 "
 HUGE = 10**16  # of anything: more bytes than a 64-bit machine can address
 
@@ -267,7 +268,7 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("words", IMPOSSIBLE)
 def test_impossible_values_are_named_with_what_would_be_right(refused, words):
-    says(refused(f"fit {TINY} {words}"), IMPOSSIBLE[words])
+    says(refused(f"fit {LRNN} {words}"), IMPOSSIBLE[words])
 
 
 NESTNET = "--model.kind nestnet --problem.source tiny.png"
@@ -779,7 +780,7 @@ def test_a_disk_that_fills_up_on_the_way(command, meddle, small_disk, finished, 
 
 
 def test_debug_shows_the_traceback_and_the_line(command):
-    code, _, errors = command(f"fit {TINY} --model.rank 0 --debug")
+    code, _, errors = command(f"fit {LRNN} --model.rank 0 --debug")
     assert code == 2
     assert errors[0] == "Traceback (most recent call last):"
     assert errors[-1] == "lrnn-jax: model.rank: expected an integer >= 1, got 0"

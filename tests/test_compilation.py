@@ -93,7 +93,7 @@ def test_the_state_is_donated():
 
 def test_a_second_process_takes_the_loop_from_the_cache(tmp_path):
     code = "import sys; from lrnn_jax.cli import main; sys.exit(main(sys.argv[1:]))"
-    fit = "fit --problem.source camera --problem.size 8 8 --training.steps 2 --model.rank 4"
+    fit = "fit --problem.source camera --problem.size 8 8 --training.steps 2 --model.width 4"
     kept = []
     for number in range(2):
         words = [*fit.split(), "--out", f"run-{number}", "--compilation-cache", "kept/programs"]

@@ -552,6 +552,7 @@ def test_the_last_lines_of_a_fit_state_the_warnings(tmp_path, monkeypatch, capsy
         "lrnn_jax.experiments.summary.diagnose",
         lambda *_: {"warnings": ["layer_0: one", "layer_1: two"]},
     )
+    monkeypatch.setattr("lrnn_jax.experiments.summary.fit_warnings", lambda *_, **__: [])
     write_png(tmp_path / "ramp.png", np.linspace(0, 1, 100).reshape(10, 10, 1))
     words = f"fit image/siren --problem.source {tmp_path}/ramp.png --problem.size 8 8"
     words += f" --model.width 4 --training.steps 1 --out {tmp_path}/run"

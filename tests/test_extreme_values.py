@@ -288,7 +288,7 @@ def test_a_problem_that_does_not_fit_is_refused_before_training(
         "--model.rank 100000",
         "--model.kind siren --model.width 300000",
         "--model.kind grid --model.resolution 1000000",
-        "--model.kind relu_pe --model.frequencies 10000000",
+        "--model.kind relu_pe --model.width 64 --model.frequencies 100000000",
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_before_it_is_drawn(capsys, monkeypatch, words):

@@ -272,11 +272,11 @@ def test_single_precision_is_single_where_double_is_on(x64):
 
 def test_an_ended_run_says_why_it_cannot_go_on(tmp_path, capsys):
     command = [
-        "fit", "--problem.kind", "convection", "--problem.beta", "1.0", "--problem.points", "20",
-        "--problem.residual_weight", "0.0", "--problem.boundary_weight", "0.0", "--model.kind",
-        "siren", "--model.width", "4", "--model.depth", "1", "--model.omega0", "3.0",
-        "--training.optimizer", "levenberg_marquardt", "--training.precision", "float64",
-        "--training.steps", "20000", "--out", str(tmp_path / "run"),
+        "fit", "--problem.kind", "poisson", "--problem.dim", "1", "--problem.points", "10",
+        "--model.kind", "siren", "--model.width", "4", "--model.depth", "1",
+        "--model.omega0", "3.0", "--training.optimizer", "levenberg_marquardt",
+        "--training.precision", "float64", "--training.steps", "20000",
+        "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     assert main(command) == 0
     said = capsys.readouterr().out
@@ -288,7 +288,9 @@ def test_an_ended_run_says_why_it_cannot_go_on(tmp_path, capsys):
 BAD = {
     "LRNN has 1 continuous derivatives and Heat takes 2": ["--model.kind", "lrnn"],
     "NestNet has 0 continuous derivatives": ["--model.kind", "nestnet"],
-    "batch: Heat draws its own points": ["--training.batch", "10"],
+    "batch: Heat draws its own points": [
+        "--training.batch", "10", "--training.optimizer", "adam",
+    ],
     "model.in_dim is 3 but the problem has 2": ["--model.in_dim", "3"],
     "training.batch: 'lbfgs' needs all points": [
         "--training.batch", "10", "--training.optimizer", "lbfgs",

@@ -79,5 +79,7 @@ def _about_test(scores: dict[str, float]) -> str:
 
 
 def _beats(name: str, value: float, other: float) -> bool:
-    """Whether a score is better than another; no NaN is."""
-    return value > other if higher_is_better(name) else value < other
+    """Whether a score is better than another, or perfect; no NaN is."""
+    if higher_is_better(name):
+        return value > other or value == np.inf
+    return value < other or value == 0
