@@ -29,7 +29,9 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
 from lrnn_jax.io import (
     ArraySource,
+    OptionalSourceField,
     Source,
+    SourceField,
     TableData,
     as_source,
     make_folder,
@@ -101,8 +103,8 @@ class Tabular(Keywords, Problem, abc.ABC):
 
     decoded_file: ClassVar[str] = "predictions.csv"
 
-    source: Source = dataclasses.field(kw_only=False)
-    target: Source | None = dataclasses.field(default=None, kw_only=False)
+    source: SourceField = dataclasses.field(kw_only=False)
+    target: OptionalSourceField = dataclasses.field(default=as_source(None), kw_only=False)
     missing: Literal["refuse", "mean"] = "refuse"
     validation: float = 0.2
     test: float = 0.2
@@ -207,7 +209,7 @@ class Regression(Pointwise, Tabular):
     main_score: ClassVar[str | None] = "rmse"
     validation_score: ClassVar[str | None] = "rmse_validation"
 
-    source: Source = dataclasses.field(default="diabetes", kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source("diabetes"), kw_only=False)
 
     @property
     def out_dim(self) -> int:
@@ -269,7 +271,7 @@ class Classification(Tabular):
     main_score: ClassVar[str | None] = "accuracy"
     validation_score: ClassVar[str | None] = "cross_entropy_validation"
 
-    source: Source = dataclasses.field(default="digits", kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source("digits"), kw_only=False)
 
     @property
     def out_dim(self) -> int:

@@ -29,7 +29,7 @@ from lrnn_jax.checks import (
 )
 from lrnn_jax.domains import in_precision
 from lrnn_jax.errors import InputError
-from lrnn_jax.io import Source, as_source, make_folder, read_picture, write_png
+from lrnn_jax.io import OptionalSourceField, as_source, make_folder, read_picture, write_png
 from lrnn_jax.metrics import psnr, psnr_from_mse, ssim
 from lrnn_jax.signals.picture import PictureProblem, grey, pixel_centres
 from lrnn_jax.typing import Field, Key, Terms
@@ -158,7 +158,7 @@ class Inpainting(Restoration):
     """
 
     known: float = 0.2
-    mask: Source | None = None
+    mask: OptionalSourceField = dataclasses.field(default=as_source(None))
     mask_seed: int = 0
 
     def __post_init__(self) -> None:

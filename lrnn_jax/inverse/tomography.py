@@ -19,7 +19,7 @@ from lrnn_jax.inverse.classical import gradient
 from lrnn_jax.inverse.radon import filtered_back_projection, radon, view_angles
 from lrnn_jax.inverse.restoration import require_noise, with_noise
 from lrnn_jax.io import (
-    Source,
+    SourceField,
     as_source,
     make_folder,
     read_picture,
@@ -88,7 +88,7 @@ class CT(Keywords, Problem):
     main_score: ClassVar[str | None] = "psnr"
     """Every projection depends on all pixels, so the loss cannot be split into mini-batches."""
 
-    source: Source = dataclasses.field(default="phantom", kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source("phantom"), kw_only=False)
     size: int = 256
     views: int = 100
     endpoint: bool = False

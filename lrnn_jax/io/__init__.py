@@ -25,7 +25,13 @@ from lrnn_jax.io.solids import (
     write_ply,
 )
 from lrnn_jax.io.sounds import CHORD, Sound, read_sound, write_sound, write_wav
-from lrnn_jax.io.sources import ArraySource, Source, as_source
+from lrnn_jax.io.sources import (
+    ArraySource,
+    OptionalSourceField,
+    Source,
+    SourceField,
+    as_source,
+)
 from lrnn_jax.io.tables import BUNDLED, TableData, read_columns, read_table_file, to_number
 from lrnn_jax.io.videos import PAN, Clip, read_video, write_video
 
@@ -38,9 +44,11 @@ __all__ = [
     "VOLUMES",
     "ArraySource",
     "Clip",
+    "OptionalSourceField",
     "Picture",
     "Sound",
     "Source",
+    "SourceField",
     "TableData",
     "as_source",
     "atomic",

@@ -3,13 +3,13 @@
 import functools
 import hashlib
 import os
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from lrnn_jax.errors import InputError
 
-__all__ = ["ArraySource", "Source", "as_source"]
+__all__ = ["ArraySource", "OptionalSourceField", "Source", "SourceField", "as_source"]
 
 
 class ArraySource:
@@ -58,6 +58,28 @@ class ArraySource:
 
 Source = str | ArraySource
 """The path of a file, the name of a sample, or an array."""
+
+if TYPE_CHECKING:
+
+    class _HasArray(Protocol):
+        def __array__(self) -> np.ndarray: ...
+
+    _Given = str | os.PathLike[str] | ArraySource | _HasArray | list[Any]
+
+    class SourceField:
+        """The type of a field that is set to a path or an array, and holds a `Source`."""
+
+        def __get__(self, instance: Any, owner: Any) -> Source: ...
+        def __set__(self, instance: Any, value: _Given) -> None: ...
+
+    class OptionalSourceField:
+        """The same for a field that may be None."""
+
+        def __get__(self, instance: Any, owner: Any) -> Source | None: ...
+        def __set__(self, instance: Any, value: _Given | None) -> None: ...
+
+else:
+    SourceField, OptionalSourceField = Source, Source | None
 
 
 def as_source(value: Any) -> Any:

@@ -20,7 +20,7 @@ from lrnn_jax.fields import predict
 from lrnn_jax.io import (
     CHORD,
     Sound,
-    Source,
+    SourceField,
     as_source,
     make_folder,
     read_sound,
@@ -82,7 +82,7 @@ class Audio(Pointwise):
     main_score: ClassVar[str | None] = "snr"
     decoded_file: ClassVar[str] = "decoded.wav"
 
-    source: Source = dataclasses.field(default=CHORD, kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source(CHORD), kw_only=False)
     rate: int | None = dataclasses.field(default=None, kw_only=False)
     start: float = 0.0
     seconds: float | None = None

@@ -12,7 +12,15 @@ from lrnn_jax.checks import Keywords, check_types, require_at_least
 from lrnn_jax.domains import grid
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import Picture, Source, as_source, read_picture, resize, write_picture, write_png
+from lrnn_jax.io import (
+    Picture,
+    SourceField,
+    as_source,
+    read_picture,
+    resize,
+    write_picture,
+    write_png,
+)
 from lrnn_jax.metrics import psnr, ssim
 from lrnn_jax.typing import Data, Field, Problem, Section
 
@@ -37,7 +45,7 @@ class PictureProblem(Keywords, Problem):
 
     main_score: ClassVar[str | None] = "psnr"
 
-    source: Source = dataclasses.field(default="astronaut", kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source("astronaut"), kw_only=False)
     crop: tuple[int, int, int, int] | None = None
     size: tuple[int, int] | None = None
 

@@ -14,7 +14,8 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
 from lrnn_jax.io import (
     ArraySource,
-    Source,
+    OptionalSourceField,
+    SourceField,
     as_source,
     make_folder,
     read_array,
@@ -88,8 +89,8 @@ class SampledField(Pointwise):
     main_score: ClassVar[str | None] = "relative_l2"
     decoded_file: ClassVar[str] = "decoded.npy"
 
-    source: Source = dataclasses.field(default=_FRANKE, kw_only=False)
-    values: Source | None = dataclasses.field(default=None, kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source(_FRANKE), kw_only=False)
+    values: OptionalSourceField = dataclasses.field(default=as_source(None), kw_only=False)
     hold_out: float = 0.0
     hold_out_seed: int = 0
 

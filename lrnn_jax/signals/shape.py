@@ -26,7 +26,7 @@ from lrnn_jax.fields import predict
 from lrnn_jax.io import (
     VOLUMES,
     ArraySource,
-    Source,
+    SourceField,
     as_source,
     level_set,
     make_folder,
@@ -83,7 +83,7 @@ class Shape(Keywords, Problem):
     level: ClassVar[float]
     outside: ClassVar[float]
 
-    source: Source = dataclasses.field(default="torus", kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source("torus"), kw_only=False)
     points: int = 50_000
     spread: float = 0.05
     resolution: int = 64

@@ -13,7 +13,16 @@ from lrnn_jax.checks import check_types, require_at_least, require_positive
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import PAN, Clip, Source, as_source, make_folder, read_video, resize, write_video
+from lrnn_jax.io import (
+    PAN,
+    Clip,
+    SourceField,
+    as_source,
+    make_folder,
+    read_video,
+    resize,
+    write_video,
+)
 from lrnn_jax.metrics import psnr, psnr_from_mse
 from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field, Section
@@ -60,7 +69,7 @@ class Video(Pointwise):
     main_score: ClassVar[str | None] = "psnr"
     decoded_file: ClassVar[str] = "decoded.gif"
 
-    source: Source = dataclasses.field(default=PAN, kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source(PAN), kw_only=False)
     fps: float | None = None
     frames: int | None = None
     size: tuple[int, int] | None = None

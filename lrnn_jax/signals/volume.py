@@ -13,7 +13,14 @@ from lrnn_jax.checks import check_types
 from lrnn_jax.domains import grid, in_precision
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import predict
-from lrnn_jax.io import MARSCHNER_LOBB, Source, as_source, make_folder, read_voxels, write_array
+from lrnn_jax.io import (
+    MARSCHNER_LOBB,
+    SourceField,
+    as_source,
+    make_folder,
+    read_voxels,
+    write_array,
+)
 from lrnn_jax.metrics import psnr, psnr_from_mse
 from lrnn_jax.pointwise import Pointwise
 from lrnn_jax.typing import Field, Section
@@ -62,7 +69,7 @@ class Volume(Pointwise):
     main_score: ClassVar[str | None] = "psnr"
     decoded_file: ClassVar[str] = "decoded.npy"
 
-    source: Source = dataclasses.field(default=MARSCHNER_LOBB, kw_only=False)
+    source: SourceField = dataclasses.field(default=as_source(MARSCHNER_LOBB), kw_only=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", as_source(self.source))
