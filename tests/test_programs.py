@@ -45,18 +45,22 @@ def loops(names):
 def test_equal_losses_and_optimisers_compile_once_and_give_the_same_bits():
     shared = made(rate=1.1e-3)
     expected = [np.asarray(fitted(*shared, seed=seed)[1]) for seed in range(3)]
+    before = lj.training.compilations()
     with compilations() as names:
         found = [np.asarray(fitted(*made(rate=1.1e-3), seed=seed)[1]) for seed in range(3)]
     assert names == []
+    assert lj.training.compilations() == before
     np.testing.assert_array_equal(found, expected)
 
 
 def test_a_loss_or_an_optimiser_that_differs_is_compiled_anew():
     _, expected = fitted(*made(rate=1.2e-3))
     for rate, factor in ((1.3e-3, 1.0), (1.2e-3, 3.0), (1.2e-3, 3)):
+        before = lj.training.compilations()
         with compilations() as names:
             _, losses = fitted(*made(rate, factor))
         assert loops(names) == 1, (rate, factor, names)
+        assert lj.training.compilations() == before + 1
         assert float(losses[0]) == pytest.approx(factor * float(expected[0]), rel=1e-6)
 
 

@@ -19,6 +19,7 @@ from lrnn_jax.training.loop import (
     make_advance,
     make_step,
 )
+from lrnn_jax.training.programs import compilations
 from lrnn_jax.training.settings import Training, scale_subnetworks
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Trainer",
     "Training",
     "check_compatible",
+    "compilations",
     "compiler_options",
     "fit",
     "initial_state",

@@ -35,7 +35,7 @@ from lrnn_jax.training.loop import (
     make_advance,
     make_step,
 )
-from lrnn_jax.training.programs import Programs, structural_key
+from lrnn_jax.training.programs import Programs, count_compilation, structural_key
 from lrnn_jax.training.settings import Training
 from lrnn_jax.typing import Model, Params, Problem
 
@@ -175,6 +175,7 @@ class Trainer:
         key = structural_key(*program, structure, leaves, _jax_settings())
 
         def compiled() -> Any:
+            count_compilation("solve")
             advance = make_advance(make_problem_step(*program), _CAPACITY)
             return advance.lower(*types, np.int32(1)).compile(compiler_options())
 

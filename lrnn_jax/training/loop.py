@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from lrnn_jax.errors import InputError
 from lrnn_jax.optimizers import Result, result_of
 from lrnn_jax.training.early_stopping import Best
-from lrnn_jax.training.programs import Programs, structural_key
+from lrnn_jax.training.programs import Programs, count_compilation, structural_key
 from lrnn_jax.typing import Data, Field, Key, Loss, ModelLike, Params, Terms
 
 
@@ -78,7 +78,7 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     Calls with equal models, losses and optimizers, and data of equal shapes, compile once. This
     holds even if the loss and the optimizer are new objects in each call: functions are compared by
     their code and by the values that they read (`training.programs.structural_key`). The 64 most
-    recently used programs are kept.
+    recently used programs are kept, and `lrnn_jax.training.compilations()` counts them.
 
     Args:
       model: any hashable object with `init(key)` and `apply(params, x)`.
@@ -223,6 +223,8 @@ def _program(
     every = max(1, steps // _REPORTS)
 
     def run(params: Params, data: Data, key: Key, listener: jax.Array) -> tuple[Params, jax.Array]:
+        count_compilation("fit")
+
         def report(number: jax.Array, value: jax.Array) -> None:
             jax.debug.callback(_report, listener, number, value, ordered=False)
 

@@ -25,6 +25,29 @@ from jax.core import Tracer
 
 _MOST_NODES = 10_000  # largest number of values that are visited for one key
 _DIGESTED = 2**20  # largest JAX array in bytes that is copied to the host and compared by content
+_LOOPS: collections.Counter[str] = collections.Counter()  # that were compiled
+
+
+def compilations() -> int:
+    """Return how many training loops this process has compiled: in `fit`, `solve` and runs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import lrnn_jax as lj
+      >>> x = jnp.linspace(-1, 1, 8)[:, None]
+      >>> model = lj.Siren(in_dim=1, out_dim=1, width=4, depth=1)
+      >>> before = compilations()
+      >>> for seed in range(3):
+      ...     params, losses = lj.fit(model, lambda u, x, key: jnp.mean(u(x) ** 2), x, key=seed)
+      >>> compilations() - before
+      1
+    """
+    return _LOOPS.total()
+
+
+def count_compilation(name: str) -> None:
+    """Count a training loop. It is called where the loop is traced."""
+    _LOOPS[name] += 1
 
 
 class Programs:
