@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 import traceback
+import webbrowser
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -224,8 +225,17 @@ def _compare(options: argparse.Namespace) -> int:
         fits = [_fit_within(options.budget, kind, rest, options) for kind in kinds]
     comparison = Comparison(fits)
     print(comparison)
-    print(comparison.save(options.out))
+    page = comparison.save(options.out)
+    print(page)
+    if _has_display() if options.open is None else options.open:
+        webbrowser.open(page.resolve().as_uri())
     return 0
+
+
+def _has_display() -> bool:
+    """Whether a person at a terminal with a graphical display reads the output."""
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.stdout.isatty() and bool(display or sys.platform in ("darwin", "win32"))
 
 
 def _fit_within(
@@ -376,6 +386,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--budget", type=int, metavar="N", help=budget_help)
     page = Path("comparison.html")
     compare.add_argument("--out", type=Path, default=page, help=f"the page; default: {page}")
+    open_help = "show the page in a browser; default: in a terminal with a graphical display"
+    compare.add_argument("--open", action=argparse.BooleanOptionalAction, help=open_help)
     _add_dotted_options(compare)
     lists = _add(verbs, "list", _list, "Show models, problems, configs and recipes.")
     list_help = "a kind of problem: show its recipes, one line for each model"

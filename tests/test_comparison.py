@@ -123,9 +123,14 @@ def test_runs_are_compared_and_models_are_fitted_at_equal_size(tmp_path, capsys,
     assert all(300 < fit.parameters <= 400 for fit in fits)
     assert all(fit.steps[-1] == 8 for fit in fits)
     capsys.readouterr()
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
     assert main(["compare", *(f"runs/{name}" for name in runs[:2]), "--out", "two.html"]) == 0
+    assert opened == []  # no terminal
     assert "image-finer" in capsys.readouterr().out
     assert (tmp_path / "two.html").stat().st_size > 1000
+    assert main(["compare", "runs/image-siren", "--open"]) == 0
+    assert opened == [(tmp_path / "comparison.html").as_uri()]
 
 
 @pytest.mark.parametrize(
