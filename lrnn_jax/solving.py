@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import html
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import ArrayLike
 
-from lrnn_jax.diagnostics import fit_warnings
+from lrnn_jax.diagnostics import fit_warnings, subnetwork_warnings
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import BoundModel, predict
 from lrnn_jax.training import Interval, Trainer, Training, precision_context
@@ -48,7 +49,7 @@ class Solution:
       history: the loss and its terms at each step before the update, each of shape (steps,).
       seconds: the time that the steps took.
       stop_reason: why the training ended.
-      warnings: what suggests that the fit has failed, and what to try; see
+      fit_warnings: what the losses and the scores say of a fit that has failed; see
         `lrnn_jax.diagnostics.fit_warnings`.
     """
 
@@ -61,7 +62,17 @@ class Solution:
     history: dict[str, np.ndarray]
     seconds: float
     stop_reason: str
-    warnings: list[str]
+    fit_warnings: list[str]
+
+    @functools.cached_property
+    def warnings(self) -> list[str]:
+        """What suggests that the fit has failed, and what to try: one line each.
+
+        These are `fit_warnings`, and neurons and subnetworks that learned nothing
+        (`lrnn_jax.diagnostics.subnetwork_warnings`), which are computed when this is first read.
+        """
+        with precision_context(self.training):
+            return self.fit_warnings + subnetwork_warnings(self.model, self.params)
 
     @property
     def field(self) -> BoundModel:
@@ -226,7 +237,7 @@ def solve(
             history=history,
             seconds=sum(interval.seconds for interval in intervals),
             stop_reason=trainer.stop_reason(),
-            warnings=fit_warnings(problem, trainer.data, scores, history["loss"]),
+            fit_warnings=fit_warnings(problem, trainer.data, scores, history["loss"]),
         )
 
 

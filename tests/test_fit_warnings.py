@@ -1,8 +1,11 @@
 """A fit that failed says so: in the result of solve, in the terminal and in summary.json."""
 
+import dataclasses
 import json
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -97,3 +100,21 @@ def test_the_trivial_classifier_takes_the_most_frequent_class():
     x = np.arange(100.0)[:, None]
     problem = lj.Classification(x, np.where(np.arange(100) % 4 == 0, "rare", "common"))
     assert problem.trivial_scores(problem.load()) == {"accuracy": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "message"),
+    [
+        (lj.NestNet(in_dim=2, out_dim=1, width=4), "subnetwork", "layer_0: the subnetwork is"),
+        (lj.LRNN(in_dim=2, out_dim=1, rank=4, components=2), "component", "4 of 4 neurons are"),
+    ],
+    ids=["nestnet", "lrnn"],
+)
+def test_a_solution_reports_subnetworks_that_learned_nothing(model, name, message):
+    solution = lj.solve(model, lj.Image(np.eye(6)), lj.Training(steps=2, learning_rate=1e-3))
+    assert not any("layer_0" in line for line in solution.warnings)
+    params = dict(solution.params)
+    dead = jax.tree.map(jnp.zeros_like, params["layer_0"][name])
+    params["layer_0"] = dict(params["layer_0"]) | {name: dead}
+    warnings = dataclasses.replace(solution, params=params).warnings
+    assert any(message in line for line in warnings), warnings

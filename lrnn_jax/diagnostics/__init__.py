@@ -21,7 +21,7 @@ from lrnn_jax.diagnostics.products import (
     neuron_spectrum,
 )
 from lrnn_jax.diagnostics.quality import fit_warnings
-from lrnn_jax.diagnostics.report import report
+from lrnn_jax.diagnostics.report import report, subnetwork_warnings
 from lrnn_jax.diagnostics.variance import LayerVariance, layer_outputs, variance_by_layer
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "learned_activations",
     "neuron_spectrum",
     "report",
+    "subnetwork_warnings",
     "variance_by_layer",
 ]

@@ -60,7 +60,7 @@ def report(
     from lrnn_jax.plot import save_figure
     from lrnn_jax.plot.diagnostics import draw_variance, make_panels
 
-    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (_POINTS, model.in_dim)))
+    x = _points(model)
     stages = {"initial": initial, "final": params}
     variances = {
         stage: variance_by_layer(model, drawn, x, jax.random.key(0))
@@ -93,6 +93,34 @@ def report(
         steep = _gradient_warnings(layers, variances["initial"].gradient)
         result["warnings"] = steep + result["warnings"]
     return _plain(result)
+
+
+def subnetwork_warnings(model: Model, params: Params) -> list[str]:
+    """Neurons of an LRNN that are constant and collapsed subnetworks of a NestNet, a line each.
+
+    They are computed over the same points as in `report`. Other models have none.
+
+    Raises:
+      InputError: `params` belong to another model.
+    """
+    if isinstance(model, LRNN):
+        return _constant_neurons(component_relevance(model, params, _points(model)))
+    if isinstance(model, NestNet):
+        return collapsed(model, params, _points(model))
+    return []
+
+
+def _points(model: Network) -> jax.Array:
+    points = np.random.default_rng(0).uniform(-1, 1, (_POINTS, model.in_dim))
+    return jnp.asarray(points)
+
+
+def _constant_neurons(shares: Sequence[np.ndarray]) -> list[str]:
+    return [
+        f"layer_{index}: {constant} of {share.shape[1]} neurons are constant over the points"
+        for index, share in enumerate(shares)
+        if (constant := int(np.sum(share.sum(axis=0) == 0)))
+    ]
 
 
 def _gradient_warnings(layers: Sequence[str], gradient: np.ndarray) -> list[str]:
@@ -143,11 +171,7 @@ def _lrnn_results(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]
             "fundamentals": np.sort(spectrum.fundamentals.ravel()),
             "peaks": _peaks(spectrum.frequencies, spectrum.amplitudes),
         },
-        "warnings": [
-            f"layer_{index}: {constant} of {share.shape[1]} neurons are constant over the points"
-            for index, share in enumerate(shares)
-            if (constant := int(np.sum(share.sum(axis=0) == 0)))
-        ],
+        "warnings": _constant_neurons(shares),
     }
 
 
