@@ -81,6 +81,19 @@ def test_a_mesh_is_moved_and_scaled_into_the_box(ball):
     np.testing.assert_allclose(mesh.bounds, [[-0.9] * 3, [0.9] * 3], atol=1e-6)
 
 
+def test_points_are_compared_with_a_mesh_in_parts(ball, monkeypatch):
+    problem = lj.SignedDistance(ball, points=500)
+    at_once = np.asarray(problem.load().y)
+    sizes = []
+    contains = trimesh.Trimesh.contains
+    monkeypatch.setattr(
+        trimesh.Trimesh, "contains", lambda mesh, x: sizes.append(len(x)) or contains(mesh, x)
+    )
+    monkeypatch.setattr("lrnn_jax.signals.shape._PART", 99)
+    np.testing.assert_array_equal(problem.load().y, at_once)
+    assert sizes == [99] * 5 + [5]
+
+
 def test_a_mesh_with_a_hole_is_refused(tmp_path):
     mesh = trimesh.creation.icosphere(1)
     mesh.update_faces(np.arange(len(mesh.faces)) > 0)

@@ -4,6 +4,7 @@ Axis letters: n points, a, b, c voxels along the three axes.
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,6 +44,7 @@ from lrnn_jax.typing import Field, Key, Problem, Section, Terms
 __all__ = ["Occupancy", "ShapeData", "SignedDistance"]
 
 _RING, _TUBE = 0.6, 0.25  # radii of the torus
+_PART = 10_000  # points that are compared with a mesh at a time
 
 
 @jax.tree_util.register_dataclass
@@ -177,15 +179,15 @@ class Shape(Keywords, Problem):
         """True for points inside the torus or mesh."""
         if self.source == "torus":
             return _torus(x) < 0
-        return np.asarray(read_mesh(str(self.source)).contains(x))
+        return _by_parts(read_mesh(str(self.source)).contains, x)
 
     def _distance_to(self, x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
         """Signed distances of points to the torus or mesh, negative inside."""
         if self.source == "torus":
             return _torus(x)
         mesh = read_mesh(str(self.source))
-        distance = np.asarray(mesh.nearest.on_surface(x)[1], np.float64)
-        return np.where(mesh.contains(x), -distance, distance)
+        distance = _by_parts(lambda part: mesh.nearest.on_surface(part)[1], x)
+        return np.where(_by_parts(mesh.contains, x), -distance, distance)
 
     def _drawn(self) -> Float[np.ndarray, "n 3"]:
         """Sample points: half of them near the surface, half uniform in [-1, 1]^3.
@@ -299,6 +301,13 @@ class SignedDistance(Shape):
         data = self.loaded(data)
         error = np.abs(predict(field, data.x).astype(np.float64) - np.asarray(data.y, np.float64))
         return {"distance_error": float(error.mean()), "iou": self.iou(field)}
+
+
+def _by_parts(
+    function: Callable[[np.ndarray], np.ndarray], x: Float[np.ndarray, "n 3"]
+) -> np.ndarray:
+    """A function of points, which holds all triangles near each of them: some points at a time."""
+    return np.concatenate([function(x[i : i + _PART]) for i in range(0, len(x), _PART)])
 
 
 def _torus(x: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
