@@ -82,11 +82,16 @@ TABLE_FIELDS: dict[str, dict[str, list[Any]]] = {
     "nestnet": {"frequencies": [0, 1], "depth": [1, 2]},
     **{name: {"omega0": [1.0, 3.0, 0.3]} for name in ("siren", "spder", "finer")},
 }
+# The components of an LRNN are smooth where a residual has derivatives of second order.
+EQUATION_FIELDS: dict[str, dict[str, list[Any]]] = {
+    "lrnn": {"activation": ["tanh", "sin"], "omega0": [1.0, 3.0], "norm": ["none", "layer"]},
+}
 TABLES = ("regression", "classification")
+EQUATIONS = tuple(name for name, kind in PROBLEMS.items() if issubclass(kind, lj.pde.PDE))
 _SMOOTH = {"omega0": 3.0, "sigma0": 2.0, "scale": 2.0, "input_scale": 4.0, "sigma": 1.0}
 FIRST: dict[str, dict[str, Any]] = {
     **{name: _SMOOTH | {"omega0": 1.0} for name in TABLES},
-    **{name: _SMOOTH for name, kind in PROBLEMS.items() if issubclass(kind, lj.pde.PDE)},
+    **dict.fromkeys(EQUATIONS, _SMOOTH),
     **{
         name: {"omega0": 8.0}
         for name in ("denoising", "ct", "occupancy", "signed_distance", "volume", "field")
@@ -145,10 +150,9 @@ def signals(kind: str, held_out: bool, data: Path | None) -> dict[str, Problem]:
         }
     builders["field"] = lambda: {"franke": lj.SampledField(hold_out_seed=seed, hold_out=0.5)}
     builders["volume"] = lambda: {"solid": lj.Volume(as_source(_bells(seed=int(held_out))))}
-    for name, cls in PROBLEMS.items():
-        if issubclass(cls, lj.pde.PDE):
-            fields = recipes()[name]["problem"] | {"point_seed": int(held_out)}
-            builders[name] = lambda name=name, cls=cls, fields=fields: {name: cls(**fields)}
+    for name in EQUATIONS:
+        fields = recipes()[name]["problem"] | {"point_seed": int(held_out)}
+        builders[name] = lambda name=name, fields=fields: {name: PROBLEMS[name](**fields)}
     return builders[kind]()
 
 
@@ -235,7 +239,8 @@ def fixed(kind: str, model: str) -> dict[str, Any]:
 
 def fields_of(kind: str, model: str) -> dict[str, list[Any]]:
     """The fields of a model that are swept, with their values."""
-    return (TABLE_FIELDS if kind in TABLES else {}).get(model, FIELDS[model])
+    own = TABLE_FIELDS if kind in TABLES else EQUATION_FIELDS if kind in EQUATIONS else {}
+    return own.get(model, FIELDS[model])
 
 
 def fitted(

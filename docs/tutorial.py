@@ -40,7 +40,7 @@ class Step:
       title: a heading.
       text: what to look at.
       command: the words after `lrnn-jax`.
-      picture: a picture that it draws, or "".
+      picture: a pattern of the path of a picture that it draws, or "".
       code: the exit code.
     """
 
@@ -114,10 +114,10 @@ STEPS = (
         "Fit a table",
         "The last column is text, so this is a classification; training stops early.",
         "fit iris.csv",
-        "runs/classification-mlp/confusion.png",
+        "runs/classification-*/confusion.png",
     ),
-    Step("Fit a volume", "", "fit volume.npy", "runs/volume-lrnn/slices.png"),
-    Step("Fit a solid", "", "fit part.stl", "runs/occupancy-nestnet/slices.png"),
+    Step("Fit a volume", "", "fit volume.npy", "runs/volume-*/slices.png"),
+    Step("Fit a solid", "", "fit part.stl", "runs/occupancy-*/slices.png"),
     Step(
         "Remove noise",
         "Another problem for the same file; the score stands beside that of the noisy image.",
@@ -134,7 +134,7 @@ STEPS = (
         "Solve an equation",
         "In float64, by Levenberg-Marquardt.",
         "fit --problem.kind burgers",
-        "runs/burgers-mlp/solution.png",
+        "runs/burgers-*/solution.png",
     ),
     Step("All recipes for images", "", "list image"),
 )
@@ -187,7 +187,7 @@ def section(number: int, step: Step, folder: Path) -> str:
     parts += ["```sh", f"lrnn-jax {step.command}", "```", "", "```text", output, "```", ""]
     if step.picture:
         path = FOLDER / "images" / f"tutorial-{number}.png"
-        shrink(folder / step.picture, path)
+        shrink(next(folder.glob(step.picture)), path)
         parts += [f"![{step.title}](images/{path.name})", ""]
     return "\n".join(parts)
 
