@@ -205,7 +205,13 @@ def shrink(source: Path, target: Path) -> None:
 def photograph(page: Path) -> Path:
     """A page as Chromium shows it."""
     picture = page.with_suffix(".png")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,1000"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--window-size=1100,1220",
+    ]
     command = ["chromium", *options, f"--screenshot={picture}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True)
     return picture

@@ -6,11 +6,15 @@ import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import trimesh
 
 import lrnn_jax
 from lrnn_jax.cli import main
 from lrnn_jax.experiments.options import dotted_options
+from lrnn_jax.io import Sound, write_png, write_wav
+from lrnn_jax.training import check_compatible
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -69,6 +73,38 @@ def test_commands_of_the_pages_exist(line, capsys):
     for option in (word for word in words if word.startswith("--")):
         known = option[2:] in dotted_options() or option in text
         assert known, f"{option} is not in the help"
+
+
+class StartedError(Exception):
+    """A fit would start."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for line in COMMANDS
+        if line.startswith("lrnn-jax fit") and not re.search("resume|compilation|mine.toml", line)
+    ],
+)
+def test_fits_of_the_pages_are_valid_experiments(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).random((40, 50, 3))
+    tone = np.sin(np.arange(30_000) / 10)[:, None]
+    for name in ("photo.png", "slice.png"):
+        write_png(Path(name), pixels)
+    for name in ("sound.wav", "my.wav"):
+        write_wav(Path(name), Sound(tone, 8000, "PCM_16"))
+    Path("table.csv").write_text("area,price\n" + "".join(f"{i},{i**0.5}\n" for i in range(50)))
+    trimesh.creation.icosphere().export("statue.ply")
+
+    def start(experiment, *_):
+        check_compatible(experiment.model, experiment.problem, experiment.training)
+        raise StartedError
+
+    monkeypatch.setattr("lrnn_jax.cli.start", start)
+    with pytest.raises(StartedError):
+        main(line.split()[1:])
 
 
 @pytest.mark.parametrize("name", MODULES)

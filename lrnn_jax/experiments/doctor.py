@@ -17,7 +17,7 @@ _PACKAGES = ("lrnn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 def check_installation() -> Iterator[tuple[str, bool]]:
     """Yield (line, ok): the lines to print, and whether each check passed."""
-    yield f"python {platform.python_version()} on {platform.platform()}", True
+    yield f"python {platform.python_version()} on {platform.system()} {platform.machine()}", True
     yield "  ".join(f"{name} {version(name)}" for name in _PACKAGES), True
     for device in jax.devices():
         yield f"device {device.id}: {device.device_kind} ({device.platform})", True
