@@ -47,7 +47,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"omega0": 30.0},
         *({"omega0": omega} for omega in (15.0, 8.0, 4.0)),
         {"projection_init": "siren"},
+        {"projection_init": "siren", "sigma_g": 1.0},
         {"projection_init": "siren", "sigma_g": 2.0},
+        *({"projection_init": "siren", "omega0": omega} for omega in (20.0, 45.0, 60.0)),
         *({"omega0": 30.0, "jitter": jitter} for jitter in (0.5, 1.0)),
         {"omega0": 30.0, "weight_decay": 1e-2},
         {"omega0": 8.0, "jitter": 1.0},
@@ -71,13 +73,18 @@ def main() -> None:
             RESULTS.add(
                 {
                     "model": model,
-                    "variant": ", ".join(f"{name} {value}" for name, value in variant.items()),
+                    "variant": describe(variant),
                     "fitted": round(fitted, 2),
                     "between": round(between, 2),
                     "each": [[round(value, 2) for value in pair] for pair in scores],
                     "seconds": round(time.perf_counter() - begun, 1),
                 }
             )
+
+
+def describe(variant: dict[str, Any]) -> str:
+    """A variant in words."""
+    return ", ".join(f"{name} {value}" for name, value in variant.items())
 
 
 def photograph(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +137,10 @@ def values(field: lj.BoundModel, shape: tuple[int, int]) -> np.ndarray:
 
 
 def table(rows: list[Row]) -> str:
-    """A Markdown table."""
+    """A Markdown table, in the order of VARIANTS."""
+    order = [("bicubic", "")]
+    order += [(model, describe(one)) for model, variants in VARIANTS.items() for one in variants]
+    rows = sorted(rows, key=lambda row: order.index((row["model"], row["variant"])))
     lines = ["| model | variant | fitted pixels | between them |", "|---|---|---|---|"]
     for row in rows:
         fitted = "" if row["fitted"] is None else f"{row['fitted']:.1f}"

@@ -131,6 +131,7 @@ TABLES = {
     "precision": ("image_study", "precision_table", "performance.md"),
     "pinn": ("pinn", "table", "pde.md"),
     "signals": ("signals", "table", "signals.md"),
+    "between": ("between", "table", "signals.md"),
     "operators": ("operators", "table", "performance.md"),
     "recipes": ("recipes", "table", "recipes.md"),
 }
