@@ -35,9 +35,11 @@ def frozen_loss(problem=PROBLEM, chunk=None):
     return FrozenLoss(MODEL, parts, ones, chunk), {n: p.weight for n, p in parts.items()}
 
 
-def loss_of(problem, params):
-    field = functools.partial(MODEL.apply, params)
-    return sum_of_parts(problem.parts(problem.load()), field)[0]
+def loss_of(problem):
+    data = problem.load()
+    return lambda params: sum_of_parts(problem.parts(data), functools.partial(MODEL.apply, params))[
+        0
+    ]
 
 
 # The loss and its derivatives ---------------------------------------------------------------------
@@ -47,11 +49,11 @@ def loss_of(problem, params):
 def test_loss_gradient_and_jacobian_are_those_of_the_problem(chunk, x64):
     params = MODEL.init(jax.random.key(0))
     loss, weights = frozen_loss(chunk=chunk)
-    expected, slope = jax.value_and_grad(functools.partial(loss_of, PROBLEM))(params)
+    expected, slope = jax.jit(jax.value_and_grad(loss_of(PROBLEM)))(params)
     value, terms, grads = jax.jit(loss.gradient)(params, weights)
     r, j = jax.jit(loss.linearise)(params, weights)
     np.testing.assert_allclose(value, expected, rtol=1e-12)
-    np.testing.assert_allclose(loss.value(params, weights), expected, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(loss.value)(params, weights), expected, rtol=1e-12)
     np.testing.assert_allclose(jnp.sum(r**2), expected, rtol=1e-12)
     np.testing.assert_allclose(sum(weights[n] * terms[n] for n in terms), expected, rtol=1e-12)
     flat = ravel_pytree(slope)[0]
@@ -343,8 +345,8 @@ def test_factorized_weights_leave_the_function_and_change_the_gradient(model, x6
     assert 0.05 < spread.std() < 0.2
     assert not any(name.endswith("bias") for name in scale)
     # dL/ds is the sum over a column of W dL/dW, and dL/dV is exp(s) dL/dW.
-    outer = jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2))(params)
-    updates, after = optimizer.update(outer, state, params)
+    outer = jax.jit(jax.grad(lambda p: jnp.sum(model.apply(p, x) ** 2)))(params)
+    updates, after = jax.jit(optimizer.update)(outer, state, params)
     w, g, s = params["head"]["weight"], outer["head"]["weight"], scale["head/weight"]
     new_s, new_v = s - 1e-3 * jnp.sum(w * g, axis=0), (w - 1e-3 * jnp.exp(2 * s) * g) / jnp.exp(s)
     np.testing.assert_allclose(after.factors["scale"]["head/weight"], new_s, rtol=1e-12)
