@@ -1,6 +1,6 @@
 """Base class of problems whose data are points x and target values y of the field."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ __all__ = ["Pointwise", "constant_field"]
 
 class Pointwise(Keywords, Problem):
     """Fit `data.y` at the points `data.x`: minimise the mean squared error."""
+
+    loss_fields: ClassVar[tuple[str, ...] | None] = ()
 
     def loss(self, field: Field, data: Any, key: Key) -> tuple[jax.Array, Terms]:
         """mean (u(x) - y)^2 over points and channels."""

@@ -268,6 +268,7 @@ class Regression(Pointwise, Tabular):
 class Classification(Tabular):
     """Classify tabular data: minimise the cross-entropy of softmax u(features), in nats."""
 
+    loss_fields: ClassVar[tuple[str, ...] | None] = ()
     main_score: ClassVar[str | None] = "accuracy"
     validation_score: ClassVar[str | None] = "cross_entropy_validation"
 

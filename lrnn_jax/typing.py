@@ -4,6 +4,7 @@ Axis letters, here and in every other module: `n` points, `i` inputs, `o` output
 rank, `k` components, `h` hidden units of a component function.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,24 @@ class Problem(Protocol):
     def order(self) -> int:
         """The highest order of a derivative of the field in the loss."""
         return 0
+
+    loss_fields: ClassVar[tuple[str, ...] | None] = None
+    """The names of the fields that `loss` reads; None: it may read all of them."""
+
+    def program(self) -> "Problem":
+        """This problem with all fields at their defaults but `loss_fields`.
+
+        Problems with equal results, and data of equal shapes, share one compiled program. If a
+        class overrides `loss`, the `loss_fields` of its base classes do not apply.
+        """
+        kinds = type(self).__mro__
+        stated = next(kind for kind in kinds if "loss_fields" in vars(kind))
+        computed = next(kind for kind in kinds if "loss" in vars(kind))
+        if self.loss_fields is None or not issubclass(stated, computed):
+            return self
+        problem: Any = self
+        others = (f for f in dataclasses.fields(problem) if f.name not in self.loss_fields)
+        return dataclasses.replace(problem, **{field.name: field.default for field in others})
 
     def load(self) -> Data:
         """Read and check the data, on the host."""

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import lrnn_jax as lj
-from lrnn_jax import LRNN, Image, Training
+from lrnn_jax import LRNN, Image, Training, solve
 from lrnn_jax.experiments import Experiment, resume, start
 from lrnn_jax.training import initial_state, make_advance, make_step
 
@@ -73,10 +73,40 @@ def test_a_run_that_stops_by_validation_is_resumed_without_compiling(tmp_path):
 
 
 def test_a_fit_that_differs_where_the_program_does_is_compiled_anew(tmp_path):
-    for name, change in {"rate": {"learning_rate": 1e-4}, "cosine": {"schedule": "cosine"}}.items():
+    for name, change in {"batch": {"batch": 7}, "cosine": {"schedule": "cosine"}}.items():
         with compilations() as names:
             start(experiment(steps=5, **change), tmp_path / name)
         assert sum("advance" in name for name in names) == 1
+
+
+def test_another_signal_rate_decay_length_or_seed_compiles_nothing(tmp_path):
+    first = experiment(steps=5, schedule="cosine")
+    pixels = np.random.default_rng(0).random((8, 8))
+    problems = [
+        Image("camera", size=(8, 8), crop=(20, 30, 64, 64)),
+        Image(pixels),
+        Image("phantom", size=(8, 8)),
+    ]
+    changes = [
+        {"learning_rate": 3e-3},
+        {"steps": 7},
+        {"seed": 5},
+        {"decay_factor": 0.5, "decay_every": 3},
+    ]
+    others = [dataclasses.replace(first, problem=problem) for problem in problems]
+    others += [
+        dataclasses.replace(first, training=dataclasses.replace(first.training, **change))
+        for change in changes
+    ]
+    start(first, tmp_path / "first")
+    losses = []
+    with compilations() as names:
+        for number, other in enumerate(others):
+            start(other, tmp_path / str(number))
+            result = solve(other.model, other.problem, other.training)
+            losses.append(float(result.losses[-1]))
+    assert names == []
+    assert len(set(losses)) == len(others) - 1  # the decay is not that of a cosine
 
 
 def test_the_state_is_donated():

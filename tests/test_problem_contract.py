@@ -100,6 +100,42 @@ def test_a_loss_is_a_mean_over_points_unless_it_says_so(name):
     np.testing.assert_allclose(mean, whole, rtol=1e-5)
 
 
+CT = inverse.CT(size=12, views=4, endpoint=True, residual_filter="ramp", tv_weight=0.3, block=7)
+PROGRAMS = EXAMPLES | {"ct": CT, "signed_distance": lj.SignedDistance(points=50, eikonal=0.7)}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_program_of_a_problem_has_its_loss(name):
+    """Of other fields than `loss_fields`, the loss depends through the data alone."""
+    problem = PROGRAMS[name]
+    data, field = problem.load(), field_of(problem)
+    expected = problem.loss(field, data, KEY)[0]
+    assert problem.program().loss(field, data, KEY)[0] == expected
+    assert problem.program().program() == problem.program()
+    seed = next((f for f in ("point_seed", "split_seed", "noise_seed") if hasattr(problem, f)), "")
+    if seed:
+        assert dataclasses.replace(problem, **{seed: 9}).program() == problem.program()
+
+
+def test_signals_of_one_kind_have_one_program():
+    assert lj.Image("camera", size=(8, 8)).program() == lj.Image(np.ones((8, 8))).program()
+    first, second = (inverse.CT(size=12, views=views).program() for views in (4, 5))
+    assert first != second
+
+
+def test_a_class_with_its_own_loss_does_not_inherit_the_fields_that_it_reads():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Weighted(lj.Image):
+        weight: float = 1.0
+
+        def loss(self, field, data, key):
+            value, terms = super().loss(field, data, key)
+            return self.weight * value, terms
+
+    problem = Weighted("camera", size=(8, 8), weight=3.0)
+    assert problem.program() == problem
+
+
 @each_problem
 def test_scores_have_the_same_names_and_values_each_time_for_any_field(name):
     problem, data = EXAMPLES[name], loaded(name)

@@ -13,7 +13,7 @@ import abc
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,8 @@ class Measurements:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restoration(PictureProblem, abc.ABC):
     """Base class: reconstruct an image from measurements of it; scored on all pixels."""
+
+    loss_fields: ClassVar[tuple[str, ...] | None] = ()
 
     @abc.abstractmethod
     def measurements(self, truth: Pixels) -> Measurements:

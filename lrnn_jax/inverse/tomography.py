@@ -85,6 +85,14 @@ class CT(Keywords, Problem):
     """
 
     full_batch_only: ClassVar[bool] = True
+    loss_fields: ClassVar[tuple[str, ...] | None] = (
+        "size",
+        "views",
+        "endpoint",
+        "residual_filter",
+        "tv_weight",
+        "block",
+    )
     main_score: ClassVar[str | None] = "psnr"
     """Every projection depends on all pixels, so the loss cannot be split into mini-batches."""
 

@@ -221,6 +221,10 @@ class PDE(Declarations):
 
     # The interface of a problem
 
+    def program(self) -> "PDE":
+        """This equation with `point_seed` 0: the points are data."""
+        return dataclasses.replace(self, point_seed=0)
+
     def load(self) -> dict[str, Any]:
         """Draws the rows of every part of the loss with `point_seed`."""
         self._check_conditions()

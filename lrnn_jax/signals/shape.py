@@ -258,6 +258,7 @@ class SignedDistance(Shape):
     Regularization for Learning Shapes" (ICML 2020) for the eikonal term.
     """
 
+    loss_fields: ClassVar[tuple[str, ...] | None] = ("eikonal",)
     level: ClassVar[float] = 0.0
     outside: ClassVar[float] = 1.0
 

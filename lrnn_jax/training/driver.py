@@ -5,9 +5,10 @@ calls it and adds files, a progress display and the handling of signals.
 """
 
 import contextlib
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,8 +37,8 @@ from lrnn_jax.training.loop import (
     make_step,
 )
 from lrnn_jax.training.programs import Programs, count_compilation, structural_key
-from lrnn_jax.training.settings import Training
-from lrnn_jax.typing import Model, Params, Problem
+from lrnn_jax.training.settings import Numbers, Training
+from lrnn_jax.typing import Data, Key, Model, Params, Problem, Terms
 
 __all__ = [
     "Interval",
@@ -119,7 +120,8 @@ class Trainer:
         check_compatible(model, problem, training)
         self.model, self.problem, self.training = model, problem, training
         self.data = jax.device_put(problem.load())
-        self._loop_key = self._keys()[1]
+        self._inputs = (self.data, jax.device_put(training.numbers()))
+        self._loop_key = training.keys()[1]
         state = restore(jax.eval_shape(self._start)) if restore else self._start()
         self.state: State = jax.device_put(state)
         self._compiled: Any = None
@@ -156,7 +158,7 @@ class Trainer:
 
     def initial_params(self) -> Params:
         """Draw the initial parameters again."""
-        return self.model.init(self._keys()[0])
+        return self.model.init(self.training.keys()[0])
 
     def evaluate(self) -> dict[str, float]:
         """Return the scores of the current parameters."""
@@ -165,21 +167,25 @@ class Trainer:
     def compile(self) -> float:
         """Compile the loop, or reuse an equal compiled one, and return the seconds that it took.
 
-        Training runs share a program if they differ only in their seed, their number of steps (with
-        any schedule but 'cosine') or the intervals of logging, checkpoints and validation.
+        Training runs share a program if their data have equal shapes and they differ only in the
+        fields that `Problem.program` and `Training.program` reset: where the data come from, the
+        seed, the learning rate and its decay, the number of steps, the intervals of logging,
+        checkpoints and validation.
         """
         begun = time.perf_counter()
-        types = jax.tree.map(jax.typeof, (self.state, self.data, self._loop_key))
-        leaves, structure = jax.tree.flatten(types)
-        program = (self.model, self.problem, self.training.program())
-        key = structural_key(*program, structure, leaves, _jax_settings())
+        types = jax.tree.map(jax.typeof, (self.state, self._inputs, self._loop_key))
+        program = (self.model, self.problem.program(), self.training.program())
+
+        def step(state: State, inputs: tuple[Data, Numbers], key: Key) -> tuple[State, Terms]:
+            data, numbers = inputs
+            return make_problem_step(*program, numbers)(state, data, key)
 
         def compiled() -> Any:
             count_compilation("solve")
-            advance = make_advance(make_problem_step(*program), _CAPACITY)
+            advance = make_advance(step, _CAPACITY)
             return advance.lower(*types, np.int32(1)).compile(compiler_options())
 
-        self._compiled = _PROGRAMS.get(key, compiled)
+        self._compiled = _PROGRAMS.get(_program_key("advance", program, types), compiled)
         return time.perf_counter() - begun
 
     def run(
@@ -234,7 +240,7 @@ class Trainer:
         if self.result is not Result.RUNNING:
             return {}
         copy = jax.tree.map(jnp.copy, self.state)  # the program donates its argument
-        history = self._program(copy, self.data, self._loop_key, np.int32(1))[1]
+        history = self._program(copy, self._inputs, self._loop_key, np.int32(1))[1]
         terms = {name: np.asarray(values)[:1] for name, values in history.items()}
         self._require_finite(self.step, terms["loss"])
         return {name: float(values[0]) for name, values in terms.items()}
@@ -258,34 +264,29 @@ class Trainer:
             self.compile()
         return self._compiled
 
-    def _keys(self) -> jax.Array:
-        """Return two random keys: for the initial parameters, and for the steps."""
-        return jax.random.split(jax.random.key(self.training.seed))
-
     def _start(self) -> State:
-        """Return the state before the first step.
+        """Return the state before the first step, computed by one program.
 
-        All arrays are copied so that no two of them share memory: the program donates its state,
-        and the same buffer cannot be donated twice.
+        No two of its arrays share memory: the loop donates its state, and the same buffer cannot be
+        donated twice.
         """
-        optimizer = self.training.transformation()
         if jax.default_backend() == "cpu" and isinstance(self.model, Network):
-            _require_room(self.model, optimizer, self._keys()[0])
-        state = initial_state(self.initial_params(), optimizer)
-        if isinstance(self.problem, LeastSquares):
-            points = self.data if self.problem.resample_every else None
-            fixed = self.training.balance == "fixed"
-            weights = None if fixed else initial_weights(self.problem, self.data)
-            state = state._replace(points=points, weights=weights)
-        if self.training.early_stopping is not None:
-            state = state._replace(best=initial_best(state.params))
-        return jax.tree.map(jnp.copy, state)
+            _require_room(self.model, self.training.transformation(), self.training.keys()[0])
+        program = (self.model, self.problem.program(), self.training.program())
+        stops_early = self.training.early_stopping is not None
+        inputs = (self.training.keys(), self.data)
+        types = jax.tree.map(jax.typeof, inputs)
+        start = _PROGRAMS.get(
+            _program_key("start", (*program, stops_early), types),
+            lambda: jax.jit(functools.partial(_first_state, *program, stops_early)),
+        )
+        return jax.tree.map(jnp.copy, start(*inputs))
 
     def _advance(self, count: int) -> dict[str, np.ndarray]:
         """Take `count` steps, or fewer if the optimizer stops, and return their terms."""
         step = self.step
         self.state, history, done = self._program(
-            self.state, self.data, self._loop_key, np.int32(count)
+            self.state, self._inputs, self._loop_key, np.int32(count)
         )
         terms = {name: v[: int(done)] for name, v in jax.device_get(history).items()}
         self._require_finite(step, terms["loss"])
@@ -321,7 +322,31 @@ class Trainer:
         return scores
 
 
-_PROGRAMS = Programs(16)
+_PROGRAMS = Programs(32)
+
+
+def _program_key(name: str, program: tuple[Any, ...], types: Any) -> Hashable | None:
+    """The key of a compiled function: what it computes, the types of its arguments, and JAX."""
+    leaves, structure = jax.tree.flatten(types)
+    return structural_key(name, *program, structure, leaves, _jax_settings())
+
+
+def _first_state(
+    model: Model,
+    problem: Problem,
+    training: Training,
+    stops_early: bool,
+    keys: jax.Array,
+    data: Data,
+) -> State:
+    """Compute the state before the first step with the keys of `training.keys()`."""
+    optimizer = training.transformation(key=keys[2])
+    state = initial_state(model.init(keys[0]), optimizer)
+    if isinstance(problem, LeastSquares):
+        points = data if problem.resample_every else None
+        weights = None if training.balance == "fixed" else initial_weights(problem, data)
+        state = state._replace(points=points, weights=weights)
+    return state._replace(best=initial_best(state.params)) if stops_early else state
 
 
 def _jax_settings() -> tuple[Any, ...]:
@@ -339,9 +364,18 @@ def _jax_settings() -> tuple[Any, ...]:
     return (*jax.devices(), *(getattr(jax.config, name) for name in names))
 
 
-def make_problem_step(model: Model, problem: Problem, training: Training) -> Step:
-    """Build the training step for a model, a problem and the settings."""
-    optimizer, chunk = training.transformation(), training.chunk_points
+def make_problem_step(
+    model: Model, problem: Problem, training: Training, numbers: Numbers | None = None
+) -> Step:
+    """Build the training step for a model, a problem and the settings.
+
+    Args:
+      model: any model.
+      problem: any problem.
+      training: the settings.
+      numbers: values in place of those of `training.numbers()`, which may be traced.
+    """
+    optimizer, chunk = training.transformation(numbers), training.chunk_points
     if isinstance(problem, LeastSquares):
         return make_least_squares_step(
             model,

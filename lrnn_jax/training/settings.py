@@ -6,14 +6,19 @@ from collections.abc import Callable, Hashable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import ArrayLike
 
 import lrnn_jax.optimizers as optimizers
 from lrnn_jax.checks import Keywords, check_types, require_at_least, require_positive
 from lrnn_jax.errors import InputError
 from lrnn_jax.optimizers.stopping import require_number
 from lrnn_jax.training.early_stopping import EarlyStopping
-from lrnn_jax.typing import Params
+from lrnn_jax.typing import Key, Params
+
+Numbers = dict[str, jax.Array]
+"""Fields of `Training` as scalars, by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,27 +122,54 @@ class Training(Keywords):
             return self.chunk
         return 512 if jax.default_backend() == "cpu" else 65536
 
-    def rate(self) -> optax.Schedule:
-        """Return the learning rate as a function of the step."""
-        if self.schedule in ("step", "exponential"):
-            staircase = self.schedule == "step"
-            return optax.exponential_decay(
-                self.learning_rate, self.decay_every, self.decay_factor, staircase=staircase
-            )
-        if self.schedule == "cosine":
-            return optax.cosine_decay_schedule(self.learning_rate, self.steps)
-        return optax.constant_schedule(self.learning_rate)
+    def numbers(self) -> Numbers:
+        """Return the fields that a compiled program takes as arguments, as scalars.
 
-    def transformation(self) -> optax.GradientTransformation:
-        """Build the optimizer. Adam has beta_1 = 0.9, beta_2 = 0.999 and epsilon = 1e-8."""
-        optimizer = _OPTIMIZERS[self.optimizer](self)
+        They are the learning rates, their decay and, for the cosine schedule, the number of steps.
+        """
+        return {name: jnp.asarray(float(getattr(self, name))) for name in _NUMBERS}
+
+    def rate(self, numbers: Numbers | None = None) -> optax.Schedule:
+        """Return the learning rate as a function of the step.
+
+        Args:
+          numbers: values in place of those of the fields, which may be traced.
+        """
+        given = self.numbers() if numbers is None else numbers
+        first, factor = given["learning_rate"], given["decay_factor"]
+
+        def decayed(step: ArrayLike) -> jax.Array:
+            periods = jnp.asarray(step) / given["decay_every"]
+            return first * factor ** (jnp.floor(periods) if self.schedule == "step" else periods)
+
+        def cosine(step: ArrayLike) -> jax.Array:
+            share = jnp.minimum(jnp.asarray(step) / given["steps"], 1)
+            return first * (0.5 * (1 + jnp.cos(jnp.pi * share)))
+
+        schedules = {"step": decayed, "exponential": decayed, "cosine": cosine}
+        return schedules.get(self.schedule, lambda step: first)
+
+    def transformation(
+        self, numbers: Numbers | None = None, key: Key | None = None
+    ) -> optax.GradientTransformation:
+        """Build the optimizer. Adam has beta_1 = 0.9, beta_2 = 0.999 and epsilon = 1e-8.
+
+        Args:
+          numbers: values in place of those of the fields, which may be traced.
+          key: random key of the factors of the weights; None takes that of the seed.
+        """
+        given = self.numbers() if numbers is None else numbers
+        optimizer = _OPTIMIZERS[self.optimizer](self, self.rate(given))
         if self.subnetwork_rate != 1:
-            optimizer = optax.chain(optimizer, scale_subnetworks(self.subnetwork_rate))
+            optimizer = optax.chain(optimizer, _scale_subnetworks(given["subnetwork_rate"]))
         if self.weight_factorization:
-            # `Trainer` uses the first two keys of this seed.
-            key = jax.random.split(jax.random.key(self.seed), 3)[2]
+            key = self.keys()[2] if key is None else key
             optimizer = optimizers.factorize_weights(optimizer, key)
         return optimizer
+
+    def keys(self) -> jax.Array:
+        """Return the random keys of the initial parameters, of the steps and of the factors."""
+        return jax.random.split(jax.random.key(self.seed), 3)
 
     @property
     def early_stopping(self) -> EarlyStopping | None:
@@ -147,12 +179,13 @@ class Training(Keywords):
     def program(self) -> "Training":
         """Return these settings with all fields reset that do not affect the compiled program.
 
-        These are the seed and the intervals of host actions: logging, checkpoints and validation.
-        `steps` is reset as well unless the cosine schedule uses it. Equal results share a program.
+        These are the seed, the intervals of host actions (logging, checkpoints and validation), and
+        the fields of `numbers`. Equal results share a program.
         """
-        steps = self.steps if self.schedule == "cosine" else 1
         intervals = {"log_every": 1, "checkpoint_every": 1, "validate_every": 1}
-        return dataclasses.replace(self, steps=steps, seed=0, patience=None, **intervals)
+        numbers = {"learning_rate": 1.0, "decay_every": 1, "decay_factor": 1.0, "steps": 1}
+        numbers["subnetwork_rate"] = 1.0 if self.subnetwork_rate == 1 else 0.5
+        return dataclasses.replace(self, seed=0, patience=None, **intervals, **numbers)
 
     @property
     def needs_squares(self) -> bool:
@@ -160,16 +193,17 @@ class Training(Keywords):
         return self.optimizer in ("levenberg_marquardt", "natural_gradient")
 
 
-_OPTIMIZERS: dict[str, Callable[[Training], optax.GradientTransformation]] = {
-    "adam": lambda t: optax.adam(t.rate()),
-    "soap": lambda t: optimizers.soap(t.rate()),
-    "lbfgs": lambda t: optimizers.lbfgs(),
-    "adam_lbfgs": lambda t: optimizers.switch(
-        optax.adam(t.rate()), optimizers.lbfgs(), t.switch_at
+_NUMBERS = ("learning_rate", "decay_every", "decay_factor", "steps", "subnetwork_rate")
+_OPTIMIZERS: dict[str, Callable[[Training, optax.Schedule], optax.GradientTransformation]] = {
+    "adam": lambda t, rate: optax.adam(rate),
+    "soap": lambda t, rate: optimizers.soap(rate),
+    "lbfgs": lambda t, rate: optimizers.lbfgs(),
+    "adam_lbfgs": lambda t, rate: optimizers.switch(
+        optax.adam(rate), optimizers.lbfgs(), t.switch_at
     ),
-    "ssbroyden": lambda t: optimizers.ssbroyden(),
-    "levenberg_marquardt": lambda t: optimizers.levenberg_marquardt(),
-    "natural_gradient": lambda t: optimizers.natural_gradient(damping=1e-4),
+    "ssbroyden": lambda t, rate: optimizers.ssbroyden(),
+    "levenberg_marquardt": lambda t, rate: optimizers.levenberg_marquardt(),
+    "natural_gradient": lambda t, rate: optimizers.natural_gradient(damping=1e-4),
 }
 
 
@@ -183,6 +217,10 @@ def scale_subnetworks(factor: float) -> optax.GradientTransformation:
       >>> optimizer = optax.chain(optax.adam(5e-3), scale_subnetworks(0.2))
     """
     require_number("factor", factor, "a number > 0", lambda factor: factor > 0)
+    return _scale_subnetworks(factor)
+
+
+def _scale_subnetworks(factor: ArrayLike) -> optax.GradientTransformation:
     parts: dict[Hashable, Any] = {"subnetwork": optax.scale(factor), "rest": optax.identity()}
     return optax.partition(parts, _label_subnetworks)
 
