@@ -1,6 +1,7 @@
 """How often a program is compiled: once, whatever the run does with it."""
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
