@@ -84,7 +84,8 @@ class StartedError(Exception):
     [
         line
         for line in COMMANDS
-        if line.startswith("lrnn-jax fit") and not re.search("resume|compilation|mine.toml", line)
+        if line.startswith("lrnn-jax fit")
+        and not re.search("resume|compilation|mine.toml|--help", line)
     ],
 )
 def test_fits_of_the_pages_are_valid_experiments(line, tmp_path, monkeypatch):
@@ -96,7 +97,12 @@ def test_fits_of_the_pages_are_valid_experiments(line, tmp_path, monkeypatch):
     for name in ("sound.wav", "my.wav"):
         write_wav(Path(name), Sound(tone, 8000, "PCM_16"))
     Path("table.csv").write_text("area,price\n" + "".join(f"{i},{i**0.5}\n" for i in range(50)))
-    trimesh.creation.icosphere().export("statue.ply")
+    Path("iris.csv").write_text(
+        "width,species\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(50))
+    )
+    np.save("volume.npy", pixels[:30].reshape(30, 30, 5))
+    for name in ("statue.ply", "part.stl"):
+        trimesh.creation.icosphere().export(name)
 
     def start(experiment, *_):
         check_compatible(experiment.model, experiment.problem, experiment.training)
