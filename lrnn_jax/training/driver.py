@@ -175,7 +175,7 @@ class Trainer:
         key = structural_key(*program, structure, leaves, _jax_settings())
 
         def compiled() -> Any:
-            count_compilation("solve")
+            count_compilation()
             advance = make_advance(make_problem_step(*program), _CAPACITY)
             return advance.lower(*types, np.int32(1)).compile(compiler_options())
 

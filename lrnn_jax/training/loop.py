@@ -78,7 +78,7 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     Calls with equal models, losses and optimizers, and data of equal shapes, compile once. This
     holds even if the loss and the optimizer are new objects in each call: functions are compared by
     their code and by the values that they read (`training.programs.structural_key`). The 64 most
-    recently used programs are kept, and `lrnn_jax.training.compilations()` counts them.
+    recently used programs are kept. `lrnn_jax.training.compilations()` counts the compilations.
 
     Args:
       model: any hashable object with `init(key)` and `apply(params, x)`.
@@ -223,7 +223,7 @@ def _program(
     every = max(1, steps // _REPORTS)
 
     def run(params: Params, data: Data, key: Key, listener: jax.Array) -> tuple[Params, jax.Array]:
-        count_compilation("fit")
+        count_compilation()
 
         def report(number: jax.Array, value: jax.Array) -> None:
             jax.debug.callback(_report, listener, number, value, ordered=False)
