@@ -1,21 +1,38 @@
 """Base class of problems whose data are points x and target values y of the field."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike, Float
 
 from lrnn_jax.checks import Keywords
 from lrnn_jax.typing import Field, Key, Problem, Terms
 
-__all__ = ["Pointwise", "constant_field"]
+__all__ = ["Points", "Pointwise", "constant_field"]
+
+
+class Points(NamedTuple):
+    """Points and target values.
+
+    Attributes:
+      x: points.
+      y: the values of the field there.
+    """
+
+    x: Float[ArrayLike, "n i"]
+    y: Float[ArrayLike, "n o"]
 
 
 class Pointwise(Keywords, Problem):
     """Fit `data.y` at the points `data.x`: minimise the mean squared error."""
 
     loss_fields: ClassVar[tuple[str, ...] | None] = ()
+
+    def loss_data(self, data: Any) -> Points:
+        """`data.x` and `data.y`."""
+        return Points(data.x, data.y)
 
     def loss(self, field: Field, data: Any, key: Key) -> tuple[jax.Array, Terms]:
         """mean (u(x) - y)^2 over points and channels."""

@@ -171,6 +171,13 @@ class Problem(Protocol):
         """The scalar to minimise, and its named terms."""
         ...
 
+    def loss_data(self, data: Data) -> Data:
+        """The part of `data` that `loss` reads, and that training sends to the devices.
+
+        Values that are not arrays are constants of the compiled program.
+        """
+        return data
+
     def solution(self, field: Field) -> Field:
         """The solution that a field stands for: the field itself, unless the problem wraps it."""
         return field

@@ -205,3 +205,11 @@ def test_the_help_is_short_and_all_of_it_is_there_on_request(capsys):
         with pytest.raises(SystemExit):
             main(["fit", *words])
         assert least < capsys.readouterr().out.count("\n") < most
+
+
+def test_a_wrong_kind_for_an_array_names_the_kind_that_takes_its_axes(tmp_path, capsys):
+    for axes, kind in ((2, "field"), (3, "volume")):
+        path = tmp_path / f"{axes}.npy"
+        np.save(path, np.random.default_rng(0).random((4,) * axes))
+        assert main(["fit", "--problem.kind", "image", "--problem.source", str(path)]) == 2
+        assert f"--problem.kind {kind} does" in capsys.readouterr().err

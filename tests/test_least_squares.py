@@ -288,7 +288,9 @@ def test_an_ended_run_says_why_it_cannot_go_on(tmp_path, capsys):
 
 
 BAD = {
-    "LRNN has 1 continuous derivatives and Heat takes 2": ["--model.kind", "lrnn"],
+    "LRNN has 1 continuous derivatives and Heat takes 2": [
+        "--model.kind", "lrnn", "--model.activation", "spder",
+    ],
     "NestNet has 0 continuous derivatives": ["--model.kind", "nestnet"],
     "batch: Heat draws its own points": [
         "--training.batch", "10", "--training.optimizer", "adam",

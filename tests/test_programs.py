@@ -64,6 +64,18 @@ def test_a_loss_or_an_optimiser_that_differs_is_compiled_anew():
         assert float(losses[0]) == pytest.approx(factor * float(expected[0]), rel=1e-6)
 
 
+def test_another_learning_rate_compiles_nothing():
+    loss, _ = made()
+    expected = [np.asarray(fitted(loss, optax.adam(rate))[1]) for rate in (1e-3, 5e-2)]
+    fitted(loss, 3e-3)
+    with compilations() as names:
+        found = [np.asarray(fitted(loss, rate)[1]) for rate in (1e-3, np.float64(5e-2))]
+    assert names == []
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    several = jax.vmap(lambda rate: fitted(loss, rate)[1])(jnp.array([1e-3, 5e-2]))
+    np.testing.assert_allclose(several, expected, rtol=1e-4)
+
+
 def test_a_global_that_is_set_anew_is_not_missed(monkeypatch):
     before = fitted(*made())[1][0]
     monkeypatch.setattr(sys.modules[__name__], "OFFSET", 5.0)

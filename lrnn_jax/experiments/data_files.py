@@ -54,6 +54,8 @@ def require_readable(problem_kind: str, source: str) -> None:
     reader = _KIND_OF.get(Path(source).suffix.lower())
     families = [family for family in _FAMILIES if problem_kind in family]
     if reader is not None and families and not any(reader in family for family in families):
+        if exists(Path(source)):
+            reader = problem_of_file(source)["kind"]  # that of an array depends on its axes
         raise InputError(
             f"problem.source: {problem_kind!r} does not read {source}; --problem.kind {reader} does"
         )

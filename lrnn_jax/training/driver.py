@@ -120,7 +120,7 @@ class Trainer:
         check_compatible(model, problem, training)
         self.model, self.problem, self.training = model, problem, training
         self.data = jax.device_put(problem.load())
-        self._inputs = (self.data, jax.device_put(training.numbers()))
+        self._inputs = (problem.loss_data(self.data), jax.device_put(training.numbers()))
         self._loop_key = training.keys()[1]
         state = restore(jax.eval_shape(self._start)) if restore else self._start()
         self.state: State = jax.device_put(state)
@@ -181,7 +181,7 @@ class Trainer:
             return make_problem_step(*program, numbers)(state, data, key)
 
         def compiled() -> Any:
-            count_compilation("solve")
+            count_compilation()
             advance = make_advance(step, _CAPACITY)
             return advance.lower(*types, np.int32(1)).compile(compiler_options())
 
@@ -274,7 +274,7 @@ class Trainer:
             _require_room(self.model, self.training.transformation(), self.training.keys()[0])
         program = (self.model, self.problem.program(), self.training.program())
         stops_early = self.training.early_stopping is not None
-        inputs = (self.training.keys(), self.data)
+        inputs = (self.training.keys(), self._inputs[0])
         types = jax.tree.map(jax.typeof, inputs)
         start = _PROGRAMS.get(
             _program_key("start", (*program, stops_early), types),

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.optimizers import Result, result_of
@@ -60,7 +60,7 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     model: ModelLike,
     loss: Loss,
     data: Data = None,
-    optimizer: optax.GradientTransformation | float = 1e-3,
+    optimizer: optax.GradientTransformation | ArrayLike = 1e-3,
     *,
     steps: int = 1000,
     key: Key | int = 0,
@@ -78,13 +78,14 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     Calls with equal models, losses and optimizers, and data of equal shapes, compile once. This
     holds even if the loss and the optimizer are new objects in each call: functions are compared by
     their code and by the values that they read (`training.programs.structural_key`). The 64 most
-    recently used programs are kept, and `lrnn_jax.training.compilations()` counts them.
+    recently used programs are kept. `lrnn_jax.training.compilations()` counts the compilations.
 
     Args:
       model: any hashable object with `init(key)` and `apply(params, x)`.
       loss: loss(u, data, key) -> a scalar, or a scalar and a dict of named terms.
       data: a pytree of arrays; None for a loss that needs none.
-      optimizer: an optax transformation, or a number: the learning rate of Adam.
+      optimizer: an optax transformation, or a number: the learning rate of Adam. Another number
+        compiles nothing, and `jax.vmap` over it trains with several learning rates.
       steps: number of updates, >= 1.
       key: random key, or its seed, for the initial parameters, for batches and for losses that draw
         random numbers.
@@ -119,15 +120,16 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
     _check_counts(steps=steps, batch=batch, chunk=chunk)
     _check_lengths(data, batch or chunk)
     _check_ingredients(loss, optimizer)
-    optimizer = optax.adam(optimizer) if isinstance(optimizer, int | float) else optimizer
+    rate = jnp.asarray(optimizer, float) if _is_number(optimizer) else None
+    given = optimizer if rate is None else None
     key = jax.random.key(key) if isinstance(key, int) else key
     init_key, loop_key = jax.random.split(key)
     start = model.init(init_key) if params is None else params
     report = _reporter(steps, progress, callback)
-    recipe = (model, loss, optimizer, steps, batch, chunk, report is not None)
+    recipe = (model, loss, given, steps, batch, chunk, report is not None)
     program = _PROGRAMS.get(structural_key(*recipe), lambda: _program(*recipe))
     with _listening(report) as listener:
-        fitted, losses = program(start, data, loop_key, listener)
+        fitted, losses = program(start, data, loop_key, listener, rate)
     if on_nonfinite == "raise" and not isinstance(losses, Tracer):
         _require_finite(losses, data)
     return fitted, losses
@@ -145,8 +147,7 @@ def _check_ingredients(loss: Any, optimizer: Any) -> None:
             "example lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2); a problem is "
             "fitted by lrnn_jax.solve(model, problem)"
         )
-    is_rate = isinstance(optimizer, int | float)
-    if not (is_rate or hasattr(optimizer, "update")):
+    if not (_is_number(optimizer) or hasattr(optimizer, "update")):
         raise InputError(
             f"optimizer: expected a learning rate or an optax optimizer, got a "
             f"{type(optimizer).__name__}; data of several arrays are one tuple (x, y)"
@@ -162,6 +163,13 @@ def _check_ingredients(loss: Any, optimizer: Any) -> None:
             f"loss: expected a function of (u, data, key), got one of {signature}; for example "
             "lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)"
         ) from error
+
+
+def _is_number(value: Any) -> bool:
+    """Whether the value is a number, or an array of shape () that may be traced."""
+    return isinstance(value, int | float | np.ndarray | np.generic | jax.Array) and not np.ndim(
+        value
+    )
 
 
 _PROGRAMS = Programs(64)
@@ -218,12 +226,18 @@ def _program(
     chunk: int | None,
     reports: bool,
 ) -> Any:
-    """Build the jitted loop of `fit`: a new function, freed once nothing refers to it."""
-    step = make_step(model, loss, optimizer, batch=batch, chunk=chunk)
+    """Build the jitted loop of `fit`: a new function, freed once nothing refers to it.
+
+    Without an optimizer, the function takes the learning rate of Adam.
+    """
     every = max(1, steps // _REPORTS)
 
-    def run(params: Params, data: Data, key: Key, listener: jax.Array) -> tuple[Params, jax.Array]:
-        count_compilation("fit")
+    def run(
+        params: Params, data: Data, key: Key, listener: jax.Array, rate: jax.Array | None
+    ) -> tuple[Params, jax.Array]:
+        count_compilation()
+        chosen = optimizer if rate is None else optax.adam(rate)
+        step = make_step(model, loss, chosen, batch=batch, chunk=chunk)
 
         def report(number: jax.Array, value: jax.Array) -> None:
             jax.debug.callback(_report, listener, number, value, ordered=False)
@@ -236,7 +250,7 @@ def _program(
                 lax.cond(due, report, lambda *_: None, number, terms["loss"])
             return state, terms["loss"]
 
-        state, losses = lax.scan(body, initial_state(params, optimizer), length=steps)
+        state, losses = lax.scan(body, initial_state(params, chosen), length=steps)
         return state.params, losses
 
     return jax.jit(run)
