@@ -14,7 +14,9 @@ from jaxtyping import install_import_hook
 # which halves the time. Tests of what the compiler does get all of them, as users do.
 QUICKLY = "COMPILE_AS_FOR_USERS" not in os.environ
 if QUICKLY and version("jaxlib").startswith("0.10."):  # another release may refuse the flag
-    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    )
 
 gc.set_threshold(100_000, 20, 50)  # what JAX keeps is looked through less often: 7 % of the time
 jax.config.update("jax_disable_most_optimizations", QUICKLY)

@@ -5,6 +5,8 @@ from typing import Any
 
 from jax.extend.core import Literal
 
+from lrnn_jax.kernels.varying import vary_alike
+
 __all__ = ["CALLS", "CUSTOM_RULES", "bind", "called", "interpret", "names", "open_jaxpr"]
 
 
@@ -31,7 +33,7 @@ def called(equation: Any) -> tuple[Any, Sequence[Any]]:
 
 def bind(equation: Any, values: Any) -> list[Any]:
     """Execute one operation on arrays."""
-    primitive = equation.primitive
+    primitive, values = equation.primitive, vary_alike(list(values))
     results = primitive.bind(*values, **primitive.get_bind_params(equation.params))
     return list(results) if primitive.multiple_results else [results]
 

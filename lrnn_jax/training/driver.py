@@ -36,6 +36,7 @@ from lrnn_jax.training.loop import (
     make_advance,
     make_step,
 )
+from lrnn_jax.training.points import PointSharding, automatic, over_all_devices, point_sharding
 from lrnn_jax.training.programs import Programs, count_compilation, structural_key
 from lrnn_jax.training.settings import Numbers, Training
 from lrnn_jax.typing import Data, Key, Model, Params, Problem, Terms
@@ -119,11 +120,14 @@ class Trainer:
     ) -> None:
         check_compatible(model, problem, training)
         self.model, self.problem, self.training = model, problem, training
-        self.data = jax.device_put(problem.load())
-        self._inputs = (problem.loss_data(self.data), jax.device_put(training.numbers()))
-        self._loop_key = training.keys()[1]
-        state = restore(jax.eval_shape(self._start)) if restore else self._start()
-        self.state: State = jax.device_put(state)
+        self.data = automatic(jax.device_put(problem.load()))
+        points = problem.loss_data(self.data)
+        self._sharding = over_all_devices() if training.data_parallel else point_sharding(points)
+        self._inputs = self._placed((points, training.numbers()))
+        self._loop_key = self._placed(training.keys()[1])
+        self.state: State = self._placed(
+            self._start() if restore is None else restore(self._start(shapes_only=True))
+        )
         self._compiled: Any = None
 
     @property
@@ -153,8 +157,8 @@ class Trainer:
         """The step and the parameters of the best validation, or the last ones without any."""
         best = self.state.best
         if best is None or not int(best.step):
-            return self.step, self.state.params
-        return int(best.step), best.params
+            return self.step, self._local(self.state.params)
+        return int(best.step), self._local(best.params)
 
     def initial_params(self) -> Params:
         """Draw the initial parameters again."""
@@ -162,7 +166,8 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Return the scores of the current parameters."""
-        return self.problem.evaluate(BoundModel(self.model, self.state.params), self.data)
+        field = BoundModel(self.model, self._local(self.state.params))
+        return self.problem.evaluate(field, self.data)
 
     def compile(self) -> float:
         """Compile the loop, or reuse an equal compiled one, and return the seconds that it took.
@@ -173,8 +178,8 @@ class Trainer:
         checkpoints and validation.
         """
         begun = time.perf_counter()
-        types = jax.tree.map(jax.typeof, (self.state, self._inputs, self._loop_key))
-        program = (self.model, self.problem.program(), self.training.program())
+        types = jax.tree.map(_type, (self.state, self._inputs, self._loop_key))
+        program = (self.model, self.problem.program(), self.training.program(), self._sharding)
 
         def step(state: State, inputs: tuple[Data, Numbers], key: Key) -> tuple[State, Terms]:
             data, numbers = inputs
@@ -182,7 +187,8 @@ class Trainer:
 
         def compiled() -> Any:
             count_compilation()
-            advance = make_advance(step, _CAPACITY)
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, types[0])
+            advance = make_advance(step, _CAPACITY, shardings)
             return advance.lower(*types, np.int32(1)).compile(compiler_options())
 
         self._compiled = _PROGRAMS.get(_program_key("advance", program, types), compiled)
@@ -264,8 +270,8 @@ class Trainer:
             self.compile()
         return self._compiled
 
-    def _start(self) -> State:
-        """Return the state before the first step, computed by one program.
+    def _start(self, shapes_only: bool = False) -> State:
+        """Return the state before the first step, computed by one program, or its shapes.
 
         No two of its arrays share memory: the loop donates its state, and the same buffer cannot be
         donated twice.
@@ -274,13 +280,26 @@ class Trainer:
             _require_room(self.model, self.training.transformation(), self.training.keys()[0])
         program = (self.model, self.problem.program(), self.training.program())
         stops_early = self.training.early_stopping is not None
-        inputs = (self.training.keys(), self._inputs[0])
-        types = jax.tree.map(jax.typeof, inputs)
+        first_state = functools.partial(_first_state, *program, stops_early)
+        inputs = (self._placed(self.training.keys()), self._inputs[0])
+        if shapes_only:
+            return jax.eval_shape(first_state, *inputs)
+        types = jax.tree.map(_type, inputs)
         start = _PROGRAMS.get(
             _program_key("start", (*program, stops_early), types),
-            lambda: jax.jit(functools.partial(_first_state, *program, stops_early)),
+            lambda: jax.jit(first_state),
         )
         return jax.tree.map(jnp.copy, start(*inputs))
+
+    def _placed(self, tree: Any) -> Any:
+        """Copy arrays to the devices of this run."""
+        return self._sharding.place(tree) if self._sharding else jax.device_put(tree)
+
+    def _local(self, params: Params) -> Params:
+        """Copies of parameters, which are equal on all devices, on one device of this process."""
+        if self._sharding is None:
+            return params
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), params)
 
     def _advance(self, count: int) -> dict[str, np.ndarray]:
         """Take `count` steps, or fewer if the optimizer stops, and return their terms."""
@@ -331,6 +350,13 @@ def _program_key(name: str, program: tuple[Any, ...], types: Any) -> Hashable | 
     return structural_key(name, *program, structure, leaves, _jax_settings())
 
 
+def _type(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    """The type of an array and the devices to which it is bound, if it is bound to any."""
+    kind = jax.typeof(leaf)
+    sharding = leaf.sharding if leaf.committed else None
+    return jax.ShapeDtypeStruct(kind.shape, kind.dtype, sharding=sharding, weak_type=kind.weak_type)
+
+
 def _first_state(
     model: Model,
     problem: Problem,
@@ -365,7 +391,11 @@ def _jax_settings() -> tuple[Any, ...]:
 
 
 def make_problem_step(
-    model: Model, problem: Problem, training: Training, numbers: Numbers | None = None
+    model: Model,
+    problem: Problem,
+    training: Training,
+    sharding: PointSharding | None = None,
+    numbers: Numbers | None = None,
 ) -> Step:
     """Build the training step for a model, a problem and the settings.
 
@@ -373,6 +403,7 @@ def make_problem_step(
       model: any model.
       problem: any problem.
       training: the settings.
+      sharding: the devices that share the points of a step, if the loss is a mean over points.
       numbers: values in place of those of `training.numbers()`, which may be traced.
     """
     optimizer, chunk = training.transformation(numbers), training.chunk_points
@@ -382,11 +413,15 @@ def make_problem_step(
             problem,
             optimizer,
             chunk=chunk,
+            sharding=sharding,
             balance=training.balance,
             balance_every=training.balance_every,
         )
-    chunk = None if problem.full_batch_only else chunk
-    return make_step(model, problem.loss, optimizer, batch=training.batch, chunk=chunk)
+    if problem.full_batch_only:
+        return make_step(model, problem.loss, optimizer)
+    return make_step(
+        model, problem.loss, optimizer, batch=training.batch, chunk=chunk, sharding=sharding
+    )
 
 
 def _require_room(model: Model, optimizer: Any, key: jax.Array) -> None:
@@ -475,6 +510,8 @@ def _check_settings(model: Model, problem: Problem, training: Training) -> None:
         )
     if problem.full_batch_only and training.batch is not None:
         raise InputError(f"batch: the loss of {kind} takes all its data at once; leave it out")
+    if problem.full_batch_only and training.data_parallel:
+        raise InputError(f"data_parallel: the loss of {kind} is no mean over points; leave it out")
     if training.patience is not None and problem.validation_score is None:
         raise InputError(f"patience: {kind} has no validation part; leave it out")
     if training.patience is not None and training.validate_every > steps:

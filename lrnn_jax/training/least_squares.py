@@ -23,7 +23,8 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.residuals import Part, residual_rows, row_scales
-from lrnn_jax.training.loop import State, Step, apply_update, mean_over_chunks
+from lrnn_jax.training.loop import State, Step, apply_update
+from lrnn_jax.training.points import PointSharding, mean_over_points
 from lrnn_jax.typing import Data, Field, Key, ModelLike, Params, Terms
 
 Balance = Literal["fixed", "gradient_norm", "ntk"]
@@ -67,6 +68,7 @@ def make_least_squares_step(
     optimizer: optax.GradientTransformation,
     *,
     chunk: int | None = None,
+    sharding: PointSharding | None = None,
     balance: Balance = "fixed",
     balance_every: int = 100,
 ) -> Step:
@@ -80,7 +82,9 @@ def make_least_squares_step(
       optimizer: as in `make_step`; it also receives `residual_fn(params) -> r` and
         `linearise_fn(params) -> (r, J)`, where loss = sum r^2 and J is the Jacobian with respect to
         the ravelled parameters.
-      chunk: number of rows of a part whose gradient is computed at a time; None processes all rows.
+      chunk: number of rows of a part whose gradient a device computes at a time; None processes all
+        rows.
+      sharding: the devices that share the rows of a gradient; None leaves it to the compiler.
       balance: how the weights of the parts are chosen.
       balance_every: number of steps between two updates of the weights.
 
@@ -95,7 +99,7 @@ def make_least_squares_step(
         parts = problem.parts(points)
         field = functools.partial(model.apply, state.params)
         frozen = {name: (part.rows, row_scales(part, field)) for name, part in parts.items()}
-        fit = FrozenLoss(model, parts, frozen, chunk)
+        fit = FrozenLoss(model, parts, frozen, chunk, sharding)
         weights = _weights(fit, state, balance, balance_every)
         value, terms, grads = fit.gradient(state.params, weights)
         following = apply_update(
@@ -131,6 +135,7 @@ class FrozenLoss:
     parts: Mapping[str, Part]
     frozen: dict[str, Frozen]
     chunk: int | None  # number of rows processed at a time; None processes all rows
+    sharding: PointSharding | None = None  # the devices that share the rows
 
     def residual(self, name: str, params: Params, rows: Any) -> Float[Array, "n k"]:
         """Return the residuals of a part at `rows`."""
@@ -149,7 +154,8 @@ class FrozenLoss:
 
     def _over_chunks(self, function: Callable[..., Any], name: str, params: Params) -> Any:
         chunked = lambda params, frozen, key: function(params, frozen)  # noqa: E731
-        return mean_over_chunks(chunked, params, self.frozen[name], None, self.chunk)
+        rows = self.frozen[name]
+        return mean_over_points(chunked, params, rows, None, self.chunk, self.sharding)
 
     def value(self, params: Params, weights: Mapping[str, Any]) -> Array:
         """Return the loss. It can be differentiated with the memory of one chunk."""

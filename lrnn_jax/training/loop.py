@@ -23,8 +23,20 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.kernels.varying import vary_alike
 from lrnn_jax.optimizers import Result, result_of
 from lrnn_jax.training.early_stopping import Best
+from lrnn_jax.training.points import (
+    PointSharding,
+    automatic,
+    check_counts,
+    check_lengths,
+    draw,
+    mean_over_points,
+    point_sharding,
+    require_checks,
+    require_equal_on_devices,
+)
 from lrnn_jax.training.programs import Programs, count_compilation, structural_key
 from lrnn_jax.typing import Data, Field, Key, Loss, ModelLike, Params, Terms
 
@@ -73,7 +85,9 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
 ) -> tuple[Params, Float[Array, "steps"]]:
     """Minimise loss(u, data, key) over the parameters of the field u(x) = model.apply(params, x).
 
-    The function is pure: `jax.vmap` of it trains a population of models in parallel.
+    The function is pure: `jax.vmap` of it trains a population of models in parallel. If the first
+    axes of `data` are spread over devices, each device computes with its own points, and a step
+    communicates once.
 
     Calls with equal models, losses and optimizers, and data of equal shapes, compile once. This
     holds even if the loss and the optimizer are new objects in each call: functions are compared by
@@ -92,8 +106,8 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
       params: initial parameters; None draws them with `model.init`.
       batch: number of points drawn for each step, with replacement, for a loss that is a mean over
         the first axis of every leaf of `data`; None uses all points.
-      chunk: number of points processed at a time to bound memory, for a loss that is a mean over
-        the first axis of every leaf of `data`; None processes all points at once.
+      chunk: number of points that a device processes at a time to bound memory, for a loss that is
+        a mean over the first axis of every leaf of `data`; None processes all points at once.
       progress: whether to print the step and the loss about a hundred times.
       callback: callback(step, loss), called about a hundred times with the loss before the update.
         It runs on the host while the program goes on, and under `jax.vmap` once for each member.
@@ -117,16 +131,21 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
       >>> bool(losses[-1] < losses[0] / 2)
       True
     """
-    _check_counts(steps=steps, batch=batch, chunk=chunk)
-    _check_lengths(data, batch or chunk)
+    check_counts(steps=steps, batch=batch, chunk=chunk)
+    check_lengths(data, batch or chunk)
     _check_ingredients(loss, optimizer)
     rate = jnp.asarray(optimizer, float) if _is_number(optimizer) else None
     given = optimizer if rate is None else None
     key = jax.random.key(key) if isinstance(key, int) else key
     init_key, loop_key = jax.random.split(key)
     start = model.init(init_key) if params is None else params
+    # Within `jax.shard_map`, the gradients of parameters that start as constants would otherwise be
+    # summed over devices that have their own keys.
+    start, _ = vary_alike((start, loop_key))
+    data = automatic(data)
     report = _reporter(steps, progress, callback)
-    recipe = (model, loss, given, steps, batch, chunk, report is not None)
+    sharding = point_sharding(data) if batch or chunk else None
+    recipe = (model, loss, given, steps, batch, chunk, sharding, report is not None)
     program = _PROGRAMS.get(structural_key(*recipe), lambda: _program(*recipe))
     with _listening(report) as listener:
         fitted, losses = program(start, data, loop_key, listener, rate)
@@ -224,6 +243,7 @@ def _program(
     steps: int,
     batch: int | None,
     chunk: int | None,
+    sharding: PointSharding | None,
     reports: bool,
 ) -> Any:
     """Build the jitted loop of `fit`: a new function, freed once nothing refers to it.
@@ -237,7 +257,7 @@ def _program(
     ) -> tuple[Params, jax.Array]:
         count_compilation()
         chosen = optimizer if rate is None else optax.adam(rate)
-        step = make_step(model, loss, chosen, batch=batch, chunk=chunk)
+        step = make_step(model, loss, chosen, batch=batch, chunk=chunk, sharding=sharding)
 
         def report(number: jax.Array, value: jax.Array) -> None:
             jax.debug.callback(_report, listener, number, value, ordered=False)
@@ -287,6 +307,7 @@ def make_step(
     *,
     batch: int | None = None,
     chunk: int | None = None,
+    sharding: PointSharding | None = None,
 ) -> Step:
     """Build the function that computes one update of the parameters.
 
@@ -298,17 +319,26 @@ def make_step(
         and `value_fn(params)`.
       batch: number of points of a mini-batch, drawn with replacement at each step; None uses all
         points.
-      chunk: number of points whose gradient is computed at a time. The gradients of the chunks are
-        accumulated to the gradient of the batch. The intermediates of only one chunk exist at a
-        time. None processes the batch at once.
+      chunk: number of points whose gradient a device computes at a time. The gradients of the
+        chunks are accumulated to the gradient of the batch. The intermediates of only one chunk
+        exist at a time. None processes the batch at once.
+      sharding: the devices that share the points, for a loss that is a mean as with batch or chunk;
+        None leaves the distribution to the compiler.
 
     Returns:
-      step(state, data, key). Its random key is `key` folded with `state.step`.
+      step(state, data, key). Its random key is `key` folded with `state.step`. Within
+      `jax.shard_map`, with its checks on, a loss that is averaged by `jax.lax.pmean` has the
+      gradient of the average.
 
     Raises:
-      InputError: batch or chunk below 1.
+      InputError: batch or chunk below 1; batch is no multiple of the number of devices that store
+        the points; when it is traced, the loss differs between devices with equal parameters.
     """
-    _check_counts(batch=batch, chunk=chunk)
+    check_counts(batch=batch, chunk=chunk)
+    if sharding is not None and sharding.stored and (batch or 0) % sharding.size:
+        raise InputError(
+            f"batch: expected a multiple of the {sharding.size} parts of the points, got {batch}"
+        )
 
     def objective(params: Params, data: Data, key: Key) -> tuple[jax.Array, Terms]:
         field: Field = functools.partial(model.apply, params)
@@ -319,8 +349,13 @@ def make_step(
 
     def step(state: State, data: Data, key: Key) -> tuple[State, Terms]:
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
-        points = _draw(data, batch, batch_key)
-        (value, terms), grads = mean_over_chunks(gradient, state.params, points, loss_key, chunk)
+        points = draw(data, batch, batch_key, sharding)
+        require_checks(objective, state.params, points, loss_key)
+        mean = functools.partial(
+            mean_over_points, data=points, key=loss_key, chunk=chunk, sharding=sharding
+        )
+        (value, terms), grads = mean(gradient, state.params)
+        require_equal_on_devices({"loss": value, **terms}, state.params)
         # If the optimizer differentiates `value_fn`, checkpointing keeps the backward pass from
         # storing the intermediates of all chunks.
         checkpointed = jax.checkpoint(objective)
@@ -329,7 +364,7 @@ def make_step(
             optimizer,
             value,
             grads,
-            value_fn=lambda p: mean_over_chunks(checkpointed, p, points, loss_key, chunk)[0],
+            value_fn=lambda params: mean(checkpointed, params)[0],
         )
         return following, {"loss": value, **terms}
 
@@ -347,16 +382,17 @@ def apply_update(
     return state._replace(params=params, opt_state=opt_state, step=state.step + 1)
 
 
-def make_advance(step: Step, capacity: int):
+def make_advance(step: Step, capacity: int, shardings: Any = None):
     """Build a jitted advance(state, data, key, count) -> (state, history, done).
 
     The function takes `count` <= `capacity` steps; `count` is traced, so that all counts share one
     program. It stops early after the first loss that is not finite, or once the optimizer has
     stopped. `done` is the number of steps taken. `history` contains the terms of each step in
     arrays of length `capacity`, whose first `done` entries are filled. `state` is donated.
+    `shardings`, a pytree, states the devices of the next state; None leaves them to the compiler.
     """
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, None, None))
     def advance(state: State, data: Data, key: Key, count: Int[Array, ""]):
         terms = jax.eval_shape(step, state, data, key)[1]
         history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
@@ -385,70 +421,3 @@ def compiler_options() -> dict[str, Any]:
     jitted function, and therefore set none.
     """
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
-
-
-def _draw(data: Data, batch: int | None, key: Key) -> Data:
-    """Draw a mini-batch of `batch` points; return all points if there are at most `batch`."""
-    points = _check_lengths(data, batch)
-    if batch is None or points <= batch:
-        return data
-    rows = jax.random.randint(key, (batch,), 0, points)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
-
-
-def mean_over_chunks(
-    function: Callable[..., Any], params: Params, data: Data, key: Key | None, chunk: int | None
-) -> Any:
-    """Compute function(params, data, key) as a mean over chunks, weighted by their points.
-
-    Args:
-      function: returns a mean over the first axis of every leaf of `data`, or a pytree of such
-        means, for example a loss and its gradient.
-      params: passed to `function`.
-      data: a pytree of arrays whose first axes have the same length.
-      key: folded with the index of the chunk and passed to `function`; None is passed unchanged.
-      chunk: number of points of a chunk; None processes all points at once.
-    """
-    points = _check_lengths(data, chunk)
-    if chunk is None or points <= chunk:
-        return function(params, data, key)
-    count, rest = divmod(points, chunk)
-
-    def add(total: Any, index: Any, part: Data, size: int) -> Any:
-        chunk_key = None if key is None else jax.random.fold_in(key, index)
-        means = function(params, part, chunk_key)
-        return jax.tree.map(lambda t, mean: t + mean * (size / points), total, means)
-
-    def body(total: Any, numbered: tuple[Any, Data]):
-        index, part = numbered
-        return add(total, index, part, chunk), None
-
-    chunks = jax.tree.map(lambda a: a[: count * chunk].reshape(count, chunk, *a.shape[1:]), data)
-    shapes = jax.eval_shape(function, params, jax.tree.map(lambda a: a[0], chunks), key)
-    total = jax.tree.map(lambda t: jnp.zeros(t.shape, t.dtype), shapes)
-    total, _ = lax.scan(body, total, (jnp.arange(count), chunks))
-    # The scan needs chunks of equal size, so that the remaining points follow separately.
-    tail = jax.tree.map(lambda a: a[count * chunk :], data)
-    return add(total, count, tail, rest) if rest else total
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{name}: expected an integer >= 1, got {count}")
-
-
-def _check_lengths(data: Data, cut: int | None) -> int:
-    """Return the common length of the leaves' first axes, or 0 if `cut` is None.
-
-    Raises an InputError if `cut` is given, and the lengths differ or a leaf is a scalar.
-    """
-    if cut is None:
-        return 0
-    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(data)}
-    if len(lengths) != 1 or None in lengths:
-        raise InputError(
-            "batch and chunk need data whose leaves have one common first axis, got lengths "
-            f"{sorted(str(n) for n in lengths)}"
-        )
-    return lengths.pop() or 0

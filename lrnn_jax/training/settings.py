@@ -42,8 +42,11 @@ class Training(Keywords):
       decay_every: number of steps in which 'step' and 'exponential' decay by decay_factor.
       decay_factor: factor of one such decay, in (0, 1].
       batch: number of points drawn for each step, with replacement; none uses all points.
-      chunk: number of points whose gradient is computed at a time. It bounds the memory and changes
-        results by rounding only; none is 512 on a CPU and 65536 elsewhere.
+      chunk: number of points whose gradient a device computes at a time. It bounds the memory and
+        changes results by rounding only; none is 512 on a CPU and 65536 elsewhere.
+      data_parallel: whether all devices, of all hosts, share the points of each step. Each stores
+        all points. Without it, the points are shared if the arrays of the problem are spread over
+        devices; each device then draws its part of a batch from its own points.
       precision: 'float32', or 'float64' for parameters, points and all arithmetic.
       balance: weights of the parts of a loss that is a sum of squares: 'fixed', as the problem sets
         them; 'gradient_norm', such that the weighted gradients have equal norms; 'ntk', such that
@@ -82,6 +85,7 @@ class Training(Keywords):
     decay_factor: float = 0.8
     batch: int | None = None
     chunk: int | None = None
+    data_parallel: bool = False
     precision: Literal["float32", "float64"] = "float32"
     balance: Literal["fixed", "gradient_norm", "ntk"] = "fixed"
     balance_every: int = 100
@@ -96,7 +100,15 @@ class Training(Keywords):
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps", "decay_every", "log_every", "checkpoint_every")
         require_at_least(self, 1, "switch_at", "balance_every", "validate_every")
-        check_types(self, "optimizer", "precision", "balance", "schedule", "weight_factorization")
+        check_types(
+            self,
+            "optimizer",
+            "precision",
+            "balance",
+            "schedule",
+            "weight_factorization",
+            "data_parallel",
+        )
         require_at_least(self, 0, "seed")
         if self.seed >= 2**32:
             raise InputError(f"seed: expected an integer below 2**32, got {self.seed}")
