@@ -13,9 +13,10 @@ import jaxlib
 import numpy as np
 import pytest
 
+from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import in_half_turns
 from lrnn_jax.kernels.neurons import Neurons, lean_neurons
-from lrnn_jax.kernels.pallas import _neurons, pallas_neurons
+from lrnn_jax.kernels.pallas import pallas_neurons
 
 SIN, SPDER = (in_half_turns(name)[0] for name in ("sin", "spder"))
 # n points, i inputs, h hidden units, k components, r rank: less than a block of each, and more than
@@ -156,8 +157,16 @@ def test_both_kernels_lower_for_a_gpu(tau):
     """Also under `jax.vmap`, with one hidden unit and with many, and in more blocks than one."""
     for mapped, size in [(False, (70, 2, 1, 5, 40)), (True, (3, 40, 3, 2, 3))]:
         neurons, x = drawn(size)
-        form = functools.partial(_neurons, interpret=False)
-        f = differentiated(form, tau)
+        f = differentiated(pallas_neurons, tau)
         f, x = (jax.vmap(f, (None, 0)), x[None]) if mapped else (f, x)
         lowered = jax.jit(f).trace(neurons, x).lower(lowering_platforms=("cuda",))
         assert lowered.as_text().count("xla.gpu.triton") == 2
+
+
+def test_a_program_for_a_tpu_is_refused():
+    """The platform of the program decides, and not that of the host."""
+    neurons, x = drawn((70, 2, 1, 5, 40))
+    traced = jax.jit(differentiated(pallas_neurons, SIN)).trace(neurons, x)
+    assert "triton" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    with pytest.raises(InputError, match="'pallas' has kernels for GPUs and none for TPUs"):
+        traced.lower(lowering_platforms=("tpu",))

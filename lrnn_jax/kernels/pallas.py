@@ -23,8 +23,8 @@ The remaining gradients are matrix products of dz with x and W, computed outside
 The components of a neuron are adjacent in memory, and their number is padded to a power of two. The
 bias is the weight of an additional input that is always 1. Points and rank are padded to full tiles
 with copies of the last entry, so that the padding of finite arrays stays finite; the factors of
-padded components are 1, and the cotangent dphi is padded with 0. On other platforms than GPUs the
-kernels run in Pallas' interpret mode, which is meant for tests.
+padded components are 1, and the cotangent dphi is padded with 0. In a program for a CPU the kernels
+run in Pallas' interpret mode, which is meant for tests; a program for a TPU is refused.
 
 Axis letters: n points, i inputs, h hidden units, k components, r rank, c columns (r k).
 """
@@ -37,8 +37,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 from jaxtyping import Array, Float
 
+from lrnn_jax.errors import InputError
 from lrnn_jax.kernels.activations import Elementwise
 from lrnn_jax.kernels.dense import dot
 from lrnn_jax.kernels.jaxprs import CALLS, CUSTOM_RULES, bind, called, interpret
@@ -80,48 +83,67 @@ def pallas_neurons(
 
     Raises:
       TypeError: the result is differentiated in forward mode.
+      InputError: the program is lowered for a TPU.
     """
-    return _neurons(neurons, x, tau, interpret=jax.default_backend() != "gpu")
-
-
-def _neurons(
-    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, interpret: bool
-) -> Float[Array, "*n r"]:
-    """`pallas_neurons`, compiled for a GPU unless `interpret` is set."""
     *batch, i = x.shape
     dtype = jnp.result_type(x, *neurons)
     if 0 in batch:
         return jnp.zeros((*batch, neurons.base.shape[-1]), dtype)
     neurons = Neurons(*(leaf.astype(dtype) for leaf in folded(neurons)))
-    phi: Any = _fused(tau, interpret, neurons, x.astype(dtype).reshape(-1, i))
+    phi: Any = _fused(tau, neurons, x.astype(dtype).reshape(-1, i))
     return phi.reshape(*batch, -1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _fused(
-    tau: Elementwise, interpret: bool, neurons: Neurons, x: Float[Array, "n i"]
-) -> Float[Array, "n r"]:
+def _on_platform(kernel: Any, *arguments: Any, **options: Any) -> Any:
+    """Call a kernel, compiled or interpreted: the platform that the program is for decides."""
+
+    def call(interpret: bool) -> Any:
+        return pl.pallas_call(kernel, interpret=interpret, compiler_params=_COMPILER, **options)
+
+    arguments = jax.tree.map(_unless_tpu.bind, arguments)
+    return lax.platform_dependent(*arguments, cpu=call(True), default=call(False))
+
+
+_unless_tpu = Primitive("unless_tpu")
+"""The identity, which cannot be lowered for a TPU."""
+
+_unless_tpu.def_abstract_eval(lambda aval: aval)
+_unless_tpu.def_impl(lambda value: value)
+batching.defvectorized(_unless_tpu)
+mlir.register_lowering(_unless_tpu, lambda ctx, value: [value])
+
+
+def _refuse(*_: Any) -> Any:
+    raise InputError(
+        "implementation: 'pallas' has kernels for GPUs and none for TPUs; take 'auto' or 'lean'"
+    )
+
+
+mlir.register_lowering(_unless_tpu, _refuse, platform="tpu")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fused(tau: Elementwise, neurons: Neurons, x: Float[Array, "n i"]) -> Float[Array, "n r"]:
     """phi(x) of neurons to which `folded` has been applied."""
     tile = _tile(neurons, x)
     operands = _operands(neurons, x, tile)
     n, r = operands.x.shape[0], operands.base.shape[0] // tile.components
-    phi = pl.pallas_call(
+    phi = _on_platform(
         functools.partial(_forward_kernel, tau),
+        operands,
         grid=(n // tile.points, r // tile.rank),
         in_specs=[_specs(operands, tile)],
         out_specs=_spec((n, r), tile.points, tile.rank),
         out_shape=jax.ShapeDtypeStruct((n, r), x.dtype),
-        compiler_params=_COMPILER,
-        interpret=interpret,
-    )(operands)
+    )
     return phi[: x.shape[0], : neurons.base.shape[1]]
 
 
-def _fused_forward(tau, interpret, neurons, x):
-    return _fused(tau, interpret, neurons, x), (neurons, x)
+def _fused_forward(tau, neurons, x):
+    return _fused(tau, neurons, x), (neurons, x)
 
 
-def _fused_backward(tau, interpret, residuals, dphi):
+def _fused_backward(tau, residuals, dphi):
     tile = _tile(*residuals)
     operands, pull = jax.vjp(functools.partial(_operands, tile=tile), *residuals)
     n, columns = operands.x.shape[0], operands.base.shape[0]
@@ -130,8 +152,10 @@ def _fused_backward(tau, interpret, residuals, dphi):
         lambda leaf: jax.ShapeDtypeStruct((n // tile.points, *leaf.shape), leaf.dtype),
         operands._replace(x=None, weight=None),
     )
-    dz, sums = pl.pallas_call(
+    dz, sums = _on_platform(
         functools.partial(_backward_kernel, tau),
+        operands,
+        dphi,
         grid=(n // tile.points, columns // tile.columns),
         in_specs=[_specs(operands, tile), _spec(dphi.shape, tile.points, tile.rank)],
         out_specs=[
@@ -139,9 +163,7 @@ def _fused_backward(tau, interpret, residuals, dphi):
             jax.tree.map(lambda leaf: _spec(leaf.shape, pl.squeezed, tile.columns), sums),
         ],
         out_shape=[jax.ShapeDtypeStruct((n, columns), dphi.dtype), sums],
-        compiler_params=_COMPILER,
-        interpret=interpret,
-    )(operands, dphi)
+    )
     gradient = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)
     return pull(gradient._replace(x=dot(dz, operands.weight.T), weight=dot(operands.x.T, dz)))
 
