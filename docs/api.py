@@ -28,6 +28,7 @@ PACKAGES = (
     "lrnn_jax.plot",
     "lrnn_jax.flax",
     "lrnn_jax.experiments",
+    "lrnn_jax.studies",
     "lrnn_jax.io",
     "lrnn_jax.typing",
 )

@@ -67,8 +67,9 @@ from lrnn_jax.training import Training, fit
 from lrnn_jax.trees import count_parameters
 
 if TYPE_CHECKING:
-    from lrnn_jax import experiments, flax, plot
+    from lrnn_jax import experiments, flax, plot, studies
     from lrnn_jax.experiments import load, load_run, save
+    from lrnn_jax.studies import Study, study
 
 __all__ = [
     "FFN",
@@ -99,6 +100,7 @@ __all__ = [
     "Solution",
     "Spder",
     "Spinn",
+    "Study",
     "Training",
     "TuckerTensor",
     "Video",
@@ -126,6 +128,8 @@ __all__ = [
     "save",
     "signals",
     "solve",
+    "studies",
+    "study",
     "tabular",
     "training",
     "typing",
@@ -134,10 +138,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import on first use what takes as long as all other modules together."""
-    if name in ("experiments", "flax", "plot"):
+    if name in ("experiments", "flax", "plot", "studies"):
         return importlib.import_module(f"lrnn_jax.{name}")
     if name in ("load", "load_run", "save"):
         return getattr(importlib.import_module("lrnn_jax.experiments"), name)
+    if name in ("Study", "study"):
+        return getattr(importlib.import_module("lrnn_jax.studies"), name)
     if name == "__version__":
         return version("lrnn-jax")
     packages = {"": __all__, "pde.": pde.__all__, "inverse.": inverse.__all__}

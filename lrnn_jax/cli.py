@@ -1,4 +1,4 @@
-"""The `lrnn-jax` command: fit, decode, compare, list, doctor."""
+"""The `lrnn-jax` command: fit, decode, compare, study, list, doctor."""
 
 import argparse
 import contextlib
@@ -46,10 +46,12 @@ from lrnn_jax.experiments.spec import (
     kind_of,
     merge,
     read_table,
+    study_configs,
 )
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
 from lrnn_jax.io.safetensors import load_tree
+from lrnn_jax.studies import describe, plan, read_study, study
 from lrnn_jax.training import precision_context
 
 _BAD_INPUT = 2
@@ -74,6 +76,28 @@ Compare fits to the same data: scores, parameters, seconds, curves and error map
   lrnn-jax compare --models lrnn siren finer photo.png --budget 20000 --training.steps 500
 
 The first form compares finished runs. The second one fits each kind of model by its recipe first.
+"""
+_STUDY_HELP = """\
+Fit many models to many problems with many settings and seeds, as a study file says.
+
+A study file has the sections [model], [problem] and [training] of an experiment, for what all
+members share, and [study] with what varies, for example
+
+  [problem]
+  kind = "image"
+  size = [64, 64]
+
+  [study]
+  budget = 10_000
+  targets = [30, 35]
+
+  [study.grid]
+  "model.kind" = ["lrnn", "siren", "nestnet"]
+  "problem.source" = "photos/*.png"
+  "training.seed" = [0, 1, 2]
+
+A study that was interrupted goes on with the same command. Several processes that share the folder
+divide the work among them.
 """
 _FIT_EXAMPLES = """\
 examples:
@@ -232,6 +256,28 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _study(options: argparse.Namespace) -> int:
+    file = config_path(options.file, study_configs())
+    spec = read_study(file)
+    if options.plan:
+        print(describe(spec, plan(spec)))
+        return 0
+    # Members are trained side by side on the cores of a CPU; JAX fixes the number of its devices
+    # when it is first used.
+    jax.config.update("jax_num_cpu_devices", min(spec.block, _usable_cores()))
+    folder = options.out or Path("runs") / file.stem
+    result = study(spec, folder, report=lambda line: print(line, flush=True))
+    print(result)
+    print(result.folder)
+    return 0
+
+
+def _usable_cores() -> int:
+    """The number of cores on which this process may run."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return os.cpu_count() or 1 if affinity is None else len(affinity(0))
+
+
 def _has_display() -> bool:
     """Whether a person at a terminal with a graphical display reads the output."""
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -262,6 +308,7 @@ def _list(options: argparse.Namespace) -> int:
         "models": {name: _summary(kind) for name, kind in MODELS.items()},
         "problems": {name: _summary(kind) for name, kind in PROBLEMS.items()},
         "configs": {name: _first_comment(path) for name, path in configs().items()},
+        "studies": {name: _first_comment(path) for name, path in study_configs().items()},
         "recipes (list PROBLEM shows them)": {
             name: ", ".join(common["models"]) or "defaults" for name, common in recipes().items()
         },
@@ -389,6 +436,7 @@ def _parser() -> argparse.ArgumentParser:
     open_help = "show the page in a browser; default: in a terminal with a graphical display"
     compare.add_argument("--open", action=argparse.BooleanOptionalAction, help=open_help)
     _add_dotted_options(compare)
+    _add_study(verbs)
     lists = _add(verbs, "list", _list, "Show models, problems, configs and recipes.")
     list_help = "a kind of problem: show its recipes, one line for each model"
     lists.add_argument("problem", nargs="?", metavar="PROBLEM", help=list_help)
@@ -396,6 +444,16 @@ def _parser() -> argparse.ArgumentParser:
     for verb in verbs.choices.values():
         verb.set_defaults(known=[option for a in verb._actions for option in a.option_strings])
     return parser
+
+
+def _add_study(verbs: Any) -> None:
+    studies = _add(verbs, "study", _study, _STUDY_HELP)
+    study_help = "a study file, or a name that `lrnn-jax list` shows"
+    studies.add_argument("file", metavar="STUDY", help=study_help)
+    folder_help = "the study's folder; default: runs/ and the name of the file"
+    studies.add_argument("--out", type=Path, metavar="DIR", help=folder_help)
+    plan_help = "show what the study takes, and fit nothing"
+    studies.add_argument("--plan", action="store_true", help=plan_help)
 
 
 def _add_dotted_options(verb: argparse.ArgumentParser) -> None:

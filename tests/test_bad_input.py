@@ -21,7 +21,7 @@ import pytest
 import tifffile
 
 from lrnn_jax import Siren, cli
-from lrnn_jax.experiments.spec import MODELS, PROBLEMS, configs
+from lrnn_jax.experiments.spec import MODELS, PROBLEMS, configs, study_configs
 from lrnn_jax.io import write_png
 from lrnn_jax.io.safetensors import load_tree, save_tree
 from lrnn_jax.training import Checkpoints, Training
@@ -824,7 +824,7 @@ def test_list_names_models_problems_and_configs_with_a_line_each(command):
     code, said, errors = command("list")
     assert (code, errors) == (0, [])
     rows = re.findall(r"^(  \S+ {2,})(\S.+)$", said, flags=re.MULTILINE)
-    assert {name.strip() for name, _ in rows} == {*MODELS, *PROBLEMS, *configs()}
+    assert {name.strip() for name, _ in rows} == {*MODELS, *PROBLEMS, *configs(), *study_configs()}
     assert len({len(name) for name, _ in rows}) == 1  # the texts are one column
 
 

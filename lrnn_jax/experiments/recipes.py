@@ -60,7 +60,11 @@ def has_recipe(problem_kind: str, model_kind: str) -> bool:
 
 
 def recipe(
-    problem: Problem, problem_kind: str, model_kind: str, changes: ConfigTable | None = None
+    problem: Problem,
+    problem_kind: str,
+    model_kind: str,
+    changes: ConfigTable | None = None,
+    data: Any = None,
 ) -> ConfigTable:
     """The sections [model] and [training] of the recipe for a problem and a model.
 
@@ -74,6 +78,7 @@ def recipe(
       model_kind: the `kind` of the model.
       changes: fields of the two sections that the user sets, which replace those of the recipe.
         They are never adapted to the data.
+      data: the result of `problem.load`; None reads them.
 
     Raises:
       InputError: a field is invalid, or the data cannot be read.
@@ -86,7 +91,7 @@ def recipe(
     training = common.get("training", {}) | entry.get("training", {})
     rule = common.get("parameters")
     if rule is not None:
-        data = problem.load()
+        data = problem.loaded(data)
         if model_kind in MODELS and _size_field(model_kind) not in model:
             model = sized(model, parameters_for(data, rule))
         if training.get("batch", 0) >= len(jax.tree.leaves(data)[0]):

@@ -160,17 +160,26 @@ def read_table(path: Path) -> ConfigTable:
     Raises:
       InputError: the file is missing, is not TOML, or contains anything but the three sections.
     """
+    table = read_toml(path)
+    _check_sections(table)
+    return table
+
+
+def read_toml(path: Path) -> ConfigTable:
+    """Read a TOML file.
+
+    Raises:
+      InputError: the file is missing, too large or not TOML.
+    """
     content = read_bytes(path)
     if len(content) > _LARGEST:
         raise InputError(f"{path} has {len(content)} bytes: expected at most {_LARGEST}")
     try:
-        table = tomllib.loads(content.decode())
+        return tomllib.loads(content.decode())
     except RecursionError as error:
         raise InputError(f"{path} nests lists or tables too deeply") from error
     except ValueError as error:  # invalid TOML, invalid UTF-8, or an integer of too many digits
         raise InputError(f"{path} is not TOML: {error}") from error
-    _check_sections(table)
-    return table
 
 
 def write_table(path: Path, table: ConfigTable) -> Path:
@@ -211,14 +220,27 @@ def merge(base: ConfigTable, changes: ConfigTable) -> ConfigTable:
 
 def configs() -> dict[str, Path]:
     """Return the experiment files of the package by name, e.g. 'image/lrnn_spder'."""
+    return {name: path for name, path in _files().items() if not name.startswith("studies/")}
+
+
+def study_configs() -> dict[str, Path]:
+    """Return the study files of the package by name, e.g. 'studies/images_small'."""
+    return {name: path for name, path in _files().items() if name.startswith("studies/")}
+
+
+def _files() -> dict[str, Path]:
     package = Path(__file__).parents[1]
     folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     paths = sorted(folder.rglob("*.toml"))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
-def config_path(name: str) -> Path:
+def config_path(name: str, known: dict[str, Path] | None = None) -> Path:
     """Return the path of a config, given as a path or as the name of a config of the package.
+
+    Args:
+      name: the path or the name.
+      known: the files of the package by name; None takes the experiments.
 
     Raises:
       InputError: there is no such file and no such config.
@@ -226,7 +248,7 @@ def config_path(name: str) -> Path:
     path = Path(name)
     if exists(path) and path.is_file():
         return path
-    known = configs()
+    known = configs() if known is None else known
     short = name.removeprefix("configs/").removesuffix(".toml")
     if short in known:
         return known[short]

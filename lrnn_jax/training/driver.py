@@ -280,14 +280,14 @@ class Trainer:
             _require_room(self.model, self.training.transformation(), self.training.keys()[0])
         program = (self.model, self.problem.program(), self.training.program())
         stops_early = self.training.early_stopping is not None
-        first_state = functools.partial(_first_state, *program, stops_early)
+        first = functools.partial(first_state, *program, stops_early)
         inputs = (self._placed(self.training.keys()), self._inputs[0])
         if shapes_only:
-            return jax.eval_shape(first_state, *inputs)
+            return jax.eval_shape(first, *inputs)
         types = jax.tree.map(_type, inputs)
         start = _PROGRAMS.get(
             _program_key("start", (*program, stops_early), types),
-            lambda: jax.jit(first_state),
+            lambda: jax.jit(first),
         )
         return jax.tree.map(jnp.copy, start(*inputs))
 
@@ -357,7 +357,7 @@ def _type(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(kind.shape, kind.dtype, sharding=sharding, weak_type=kind.weak_type)
 
 
-def _first_state(
+def first_state(
     model: Model,
     problem: Problem,
     training: Training,

@@ -392,25 +392,30 @@ def make_advance(step: Step, capacity: int, shardings: Any = None):
     `shardings`, a pytree, states the devices of the next state; None leaves them to the compiler.
     """
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, None, None))
-    def advance(state: State, data: Data, key: Key, count: Int[Array, ""]):
-        terms = jax.eval_shape(step, state, data, key)[1]
-        history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
+    advance = functools.partial(advance_steps, step, capacity)
+    return jax.jit(advance, donate_argnums=0, out_shardings=(shardings, None, None))
 
-        def proceed(carry):
-            state, _, done, finite = carry
-            return (done < count) & finite & (result_of(state.opt_state) == Result.RUNNING)
 
-        def body(carry):
-            state, history, done, _ = carry
-            state, terms = step(state, data, key)
-            history = {name: history[name].at[done].set(terms[name]) for name in history}
-            return state, history, done + 1, jnp.isfinite(terms["loss"])
+def advance_steps(
+    step: Step, capacity: int, state: State, data: Data, key: Key, count: Int[Array, ""]
+) -> tuple[State, Terms, Int[Array, ""]]:
+    """The function that `make_advance` compiles."""
+    terms = jax.eval_shape(step, state, data, key)[1]
+    history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
 
-        carry = (state, history, jnp.zeros((), jnp.int32), jnp.array(True))
-        return lax.while_loop(proceed, body, carry)[:3]
+    def proceed(carry):
+        state, _, done, finite = carry
+        return (done < count) & finite & (result_of(state.opt_state) == Result.RUNNING)
 
-    return advance
+    def body(carry):
+        state, history, done, _ = carry
+        state, terms = step(state, data, key)
+        history = {name: history[name].at[done].set(terms[name]) for name in history}
+        return state, history, done + 1, jnp.isfinite(terms["loss"])
+
+    carry = (state, history, jnp.zeros((), jnp.int32), jnp.array(True))
+    state, history, done, _ = lax.while_loop(proceed, body, vary_alike((carry, count))[0])
+    return state, history, done
 
 
 def compiler_options() -> dict[str, Any]:

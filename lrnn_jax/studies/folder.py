@@ -1,0 +1,105 @@
+"""The folder of a study: its file, and the rows and the models of each block.
+
+A block is the unit of work and of resuming. A process claims a block by a lock that the operating
+system releases when the process ends for any reason, and writes the rows last. Several processes,
+on one machine or on several that share the folder, therefore work on one study without talking to
+each other, and a process that dies loses its block alone.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lrnn_jax.errors import InputError
+from lrnn_jax.experiments.spec import write_table
+from lrnn_jax.io import exists, io_errors, make_folder, read_bytes, write_bytes
+from lrnn_jax.io.json_text import json_text
+from lrnn_jax.studies.spec import Study, read_study
+
+__all__ = ["Row", "StudyFolder"]
+
+Row = dict[str, Any]
+"""A row of the result, by column."""
+
+
+class StudyFolder:
+    """A study on disk: `study.toml`, and `blocks/00000.jsonl`, `blocks/00000.safetensors`, ...
+
+    Args:
+      path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / "study.toml"
+        self.blocks = path / "blocks"
+
+    def prepare(self, study: Study) -> None:
+        """Create the folder, or check that it is that of the same study.
+
+        Raises:
+          InputError: it is a folder of another study or of something else, or cannot be written.
+        """
+        if exists(self.file):
+            if read_study(self.file).to_table() != study.to_table():
+                raise InputError(f"{self.path} holds another study: name another folder")
+        elif exists(self.path) and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(f"{self.path} exists and is not the folder of a study")
+        make_folder(self.blocks)
+        if not exists(self.file):
+            write_table(self.file, study.to_table())
+
+    def models(self, block: int) -> Path:
+        """The file of the parameters of a block."""
+        return self.blocks / f"{block:05d}.safetensors"
+
+    def is_done(self, block: int) -> bool:
+        """Whether the rows of a block are written."""
+        return exists(self._rows(block))
+
+    @contextlib.contextmanager
+    def claimed(self, block: int) -> Iterator[bool]:
+        """Claim a block within the context, and say whether it is ours and not done yet."""
+        path = self.blocks / f"{block:05d}.lock"
+        lock = FileLock(path)
+        with io_errors(self.path, "lock"):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                yield False
+                return
+        try:
+            yield not self.is_done(block)
+        finally:
+            # Once the rows are written, whoever locks the deleted file finds them.
+            if self.is_done(block):
+                with contextlib.suppress(OSError):  # Windows does not delete open files
+                    path.unlink()
+            lock.release()
+
+    def write(self, block: int, rows: Sequence[Row]) -> None:
+        """Write the rows of a block, which marks it as done."""
+        write_bytes(self._rows(block), "".join(map(json_text, rows)).encode())
+
+    def rows(self) -> list[Row]:
+        """The rows of all blocks that are done, in the order of the members.
+
+        Raises:
+          InputError: a file is damaged.
+        """
+        rows: list[Row] = []
+        for path in sorted(self.blocks.glob("*.jsonl")):
+            try:
+                rows += [json.loads(line) for line in read_bytes(path).decode().splitlines()]
+            except ValueError as error:
+                raise InputError(
+                    f"{path} is damaged: {error}; delete it to fit it again"
+                ) from error
+        return sorted(rows, key=lambda row: row["member"])
+
+    def _rows(self, block: int) -> Path:
+        return self.blocks / f"{block:05d}.jsonl"

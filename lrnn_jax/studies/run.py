@@ -1,0 +1,261 @@
+"""`study`: fit all members of a study, block by block, and the result that it returns."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lrnn_jax.experiments.spec import Experiment, table_of_model
+from lrnn_jax.io import require_memory
+from lrnn_jax.io.safetensors import save_tree
+from lrnn_jax.studies.engine import Fitted, Goals, Program, fit_block, program_key
+from lrnn_jax.studies.folder import Row, StudyFolder
+from lrnn_jax.studies.spec import Member, Study, members
+from lrnn_jax.training import Trainer, precision_context
+from lrnn_jax.trees import count_parameters
+
+__all__ = ["StudyResult", "describe", "plan", "study"]
+
+_SHOWN = 5  # failed members that are named
+_ALONE = 32  # steps of the single fit that is timed beside a block
+
+
+class Block(NamedTuple):
+    """Members that are trained by one call of a program; without a program, those that cannot be.
+
+    Attributes:
+      number: its place in the study, from 0.
+      group: the number of its program; None for members whose data cannot be read.
+      members: its members.
+    """
+
+    number: int
+    group: int | None
+    members: Sequence[Member]
+
+
+def plan(spec: Study) -> list[Block]:
+    """Divide a study into blocks: members of one program, at most `spec.block` of them.
+
+    Raises:
+      InputError: a field is unknown or out of range, a glob matches nothing, or no width of a model
+        meets the budget.
+    """
+    groups: dict[Any, list[Member]] = {}
+    for member in members(spec):
+        experiment = member.experiment
+        key = None if experiment is None else program_key(experiment, member.shapes)
+        groups.setdefault(key, []).append(member)
+    blocks: list[Block] = []
+    for group, (key, found) in enumerate(groups.items()):
+        for first in range(0, len(found), spec.block):
+            part = found[first : first + spec.block]
+            blocks.append(Block(len(blocks), None if key is None else group, part))
+    return blocks
+
+
+def study(
+    spec: Study, folder: str | PathLike[str], *, report: Callable[[str], Any] | None = None
+) -> "StudyResult":
+    """Fit the members of a study that are not fitted yet.
+
+    Members that share a program are compiled once. Each member is the fit that `solve` computes
+    with the same settings; in float64 they agree to 1e-9. The folder holds the rows of all finished
+    blocks: a study that was interrupted goes on where it was, and several processes that share the
+    folder divide the blocks among them.
+
+    Args:
+      spec: the study.
+      folder: its folder; it is created if it does not exist.
+      report: receives lines of text: what the study takes, and the progress.
+
+    Raises:
+      InputError: the folder is that of another study; as `plan`; a file cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> spec = Study(
+      ...     problem={"kind": "image", "source": "camera", "size": [8, 8]},
+      ...     training={"steps": 20},
+      ...     grid={"model.kind": ["siren"], "training.seed": [0, 1, 2]},
+      ...     budget=200,
+      ... )
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     result = study(spec, folder)
+      >>> [row["training.seed"] for row in result.rows]
+      [0, 1, 2]
+    """
+    say = report or (lambda line: None)
+    blocks = plan(spec)
+    store = StudyFolder(Path(folder))
+    store.prepare(spec)
+    say(describe(spec, blocks))
+    goals = Goals(tuple(spec.targets), spec.score_every, spec.stop_at_target)
+    clock, done = time.perf_counter(), 0
+    group, program, alone = None, None, math.nan
+    left = sum(len(block.members) for block in blocks if not store.is_done(block.number))
+    for block in blocks:
+        if store.is_done(block.number):
+            continue
+        with store.claimed(block.number) as ours:
+            if not ours:
+                continue
+            if block.group is None:
+                store.write(block.number, [_unreadable(member) for member in block.members])
+            else:
+                experiments = [m.experiment for m in block.members if m.experiment is not None]
+                with precision_context(experiments[0].training):
+                    if group != block.group or program is None:
+                        program, alone = (
+                            _prepared(experiments, block),
+                            _seconds_a_step(experiments[0]),
+                        )
+                        group = block.group
+                    fitted, seconds = fit_block(program, experiments, goals)
+                if spec.keep_models:
+                    _save_models(store.models(block.number), block, experiments[0], fitted)
+                store.write(block.number, _rows(spec, block, fitted, seconds, alone))
+        done += len(block.members)
+        spent = time.perf_counter() - clock
+        say(f"{done} of {left} members, {spent:.0f} s, {spent * (left - done) / done:.0f} s to go")
+    return StudyResult(spec, store.path, store.rows())
+
+
+def describe(spec: Study, blocks: Sequence[Block]) -> str:
+    """One line: the number of members, programs and blocks, and the size of the files."""
+    del spec
+    found = [member for block in blocks for member in block.members]
+    programs = {block.group for block in blocks} - {None}
+    lost = sum(member.experiment is None for member in found)
+    unread = f", {lost} without readable data" if lost else ""
+    return f"{len(found)} members{unread}, {len(programs)} programs, {len(blocks)} blocks"
+
+
+def _prepared(experiments: Sequence[Experiment], block: Block) -> Program:
+    """The program of a block; its arrays must fit into the memory."""
+    experiment = experiments[0]
+    shapes = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    state = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    points = jax.tree.leaves(block.members[0].shapes)
+    data = sum(leaf.size * leaf.dtype.itemsize for leaf in points)
+    what = f"a block of {len(experiments)} members (study.block sets their number)"
+    require_memory(what, len(experiments) * (state + 2 * data))
+    return Program(experiment, len(experiments))
+
+
+def _seconds_a_step(experiment: Experiment) -> float:
+    """The seconds of a step of one fit that runs alone."""
+    steps = min(_ALONE, experiment.training.steps)
+    trainer = Trainer(experiment.model, experiment.problem, experiment.training)
+    trainer.compile()
+    for interval in trainer.run(pause_every=[max(1, steps // 2)]):
+        if interval.step >= steps or trainer.ended:
+            return interval.seconds / len(interval.history["loss"])
+    return math.nan
+
+
+def _rows(
+    spec: Study, block: Block, fitted: Sequence[Fitted], seconds: float, alone: float
+) -> list[Row]:
+    """The rows of a block; `seconds` are divided among the members by their steps."""
+    steps = max(1, sum(fit.steps for fit in fitted))
+    rows = []
+    for member, fit in zip(block.members, fitted, strict=True):
+        reached = {f"steps_to_{t:g}": n for t, n in zip(spec.targets, fit.reached, strict=True)}
+        rows.append(
+            {
+                "member": member.number,
+                **member.settings,
+                "main_score": None
+                if member.experiment is None
+                else member.experiment.problem.main_score,
+                **fit.scores,
+                "parameters": count_parameters(fit.params),
+                "steps": fit.steps,
+                "loss": fit.loss,
+                "seconds_amortised": seconds * fit.steps / steps,
+                "seconds_alone": alone * fit.steps,
+                **reached,
+                "reason": "the loss is not finite" if fit.diverged else "",
+                "curve": [list(point) for point in fit.curve],
+            }
+        )
+    return rows
+
+
+def _unreadable(member: Member) -> Row:
+    return {"member": member.number, **member.settings, "reason": member.reason}
+
+
+def _save_models(
+    path: Path, block: Block, experiment: Experiment, fitted: Sequence[Fitted]
+) -> None:
+    params = {str(m.number): fit.params for m, fit in zip(block.members, fitted, strict=True)}
+    made_by = {"version": version("lrnn-jax"), "model": table_of_model(experiment.model)}
+    save_tree(path, params, json.dumps(made_by))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StudyResult:
+    """The rows of a study.
+
+    Attributes:
+      study: the study.
+      folder: its folder.
+      rows: one row for each fitted member, by column: the settings by dotted name; the scores;
+        `main_score`, the name of the problem's main score; `parameters`; `steps`; `loss`, before
+        the last step; `seconds_amortised`, the member's share of the time of its block, and
+        `seconds_alone`, the time of its steps in a fit that runs alone; `steps_to_TARGET`, None if
+        the target was not reached; `reason`, why a member has failed, "" if it has not; `curve`,
+        triples of a step, its loss and the main score.
+    """
+
+    study: Study
+    folder: Path
+    rows: list[Row]
+
+    def means(self, score: str | None = None) -> list[Row]:
+        """Mean, standard deviation and number of a score over sources and seeds.
+
+        Args:
+          score: name of the score; None takes the main score of each problem.
+
+        Returns:
+          One row for each combination of the other settings.
+        """
+        pooled = ("problem.source", "training.seed")
+        groups: dict[str, list[float]] = {}
+        for row in self.rows:
+            name = score or row.get("main_score") or ""
+            value = row.get(name)
+            if value is not None:
+                shown = {n: row[n] for n in self._names() if n in row and n not in pooled}
+                shown["score"] = name
+                groups.setdefault(json.dumps(shown), []).append(value)
+        return [
+            json.loads(shown)
+            | {"mean": float(np.mean(values)), "std": float(np.std(values)), "count": len(values)}
+            for shown, values in groups.items()
+        ]
+
+    def __repr__(self) -> str:
+        lines = [f"<{len(self.rows)} fits in {self.folder}>"]
+        for row in self.means():
+            score, mean, std, count = (row.pop(name) for name in ("score", "mean", "std", "count"))
+            shown = ", ".join(f"{name} {value}" for name, value in row.items())
+            lines.append(f"{shown or 'all'}: {score} {mean:.4g} +- {std:.2g} ({count} fits)")
+        failed = [f"member {row['member']}: {row['reason']}" for row in self.rows if row["reason"]]
+        more = [f"{len(failed) - _SHOWN} more failed"] if len(failed) > _SHOWN else []
+        return "\n".join([*lines, *failed[:_SHOWN], *more])
+
+    def _names(self) -> Iterator[str]:
+        yield from self.study.grid
+        yield from dict.fromkeys(name for case in self.study.cases for name in case)
