@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 import lrnn_jax as lj
 from lrnn_jax.cli import main
 from lrnn_jax.io import write_png
-from lrnn_jax.studies import Study, members, plan, study
+from lrnn_jax.kernels.cost import count_flops
+from lrnn_jax.studies import Study, describe, members, plan, read_study, study
 from lrnn_jax.training import compilations
 
 PIXELS = {"kind": "image", "source": "camera", "size": [8, 8]}
@@ -112,7 +114,7 @@ def test_an_unreadable_file_is_a_row_with_its_reason(tmp_path):
     result = study(small(grid=grid, model={"kind": "siren"}), tmp_path / "study")
     assert [bool(row["reason"]) for row in result.rows] == [False, False, True]
     assert "broken.png" in result.rows[2]["reason"]
-    assert "1 without readable data" in (lj.studies.describe(result.study, plan(result.study)))
+    assert "3 members (1 cannot be fitted)" in describe(result.study, plan(result.study))
 
 
 def test_few_files_hold_many_members(tmp_path):
@@ -228,7 +230,11 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("jax.config.update", lambda name, value: None)  # JAX has started already
     (tmp_path / "seeds.toml").write_text(TOML)
     assert main(["study", "seeds.toml", "--plan"]) == 0
-    assert capsys.readouterr().out == "3 members, 1 programs, 1 blocks\n"
+    model = next(members(read_study(tmp_path / "seeds.toml"))).experiment.model
+    params, x = jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((2,), "float32")
+    flops = 3 * 64 * 10 * 3 * count_flops(model.apply, params, x)
+    line = f"3 members, 1 programs, 1 blocks, at least {flops:.2g} floating-point operations, "
+    assert capsys.readouterr().out.startswith(line)
     assert not (tmp_path / "runs").exists()
     assert main(["study", "seeds.toml"]) == 0
     out = capsys.readouterr().out
@@ -236,7 +242,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     rows = (tmp_path / "runs/seeds/blocks/00000.jsonl").read_text().splitlines()
     assert [json.loads(row)["training.seed"] for row in rows] == [0, 1, 2]
     assert main(["study", "studies/images_small", "--plan"]) == 0
-    assert capsys.readouterr().out == "27 members, 6 programs, 6 blocks\n"
+    assert capsys.readouterr().out.startswith("27 members, 6 programs, 6 blocks, ")
     (tmp_path / "seeds.toml").write_text(TOML + 'block = "many"\n')
     assert main(["study", "seeds.toml"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -16,6 +16,7 @@ import numpy as np
 from lrnn_jax.experiments.spec import Experiment, table_of_model
 from lrnn_jax.io import require_memory
 from lrnn_jax.io.safetensors import save_tree
+from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.studies.engine import Fitted, Goals, Program, fit_block, program_key
 from lrnn_jax.studies.folder import Row, StudyFolder
 from lrnn_jax.studies.spec import Member, Study, members
@@ -24,6 +25,7 @@ from lrnn_jax.trees import count_parameters
 
 __all__ = ["StudyResult", "describe", "plan", "study"]
 
+_ROW_BYTES = 6000  # of a row with its curve
 _SHOWN = 5  # failed members that are named
 _ALONE = 32  # steps of the single fit that is timed beside a block
 
@@ -130,13 +132,49 @@ def study(
 
 
 def describe(spec: Study, blocks: Sequence[Block]) -> str:
-    """One line: the number of members, programs and blocks, and the size of the files."""
-    del spec
+    """One line: the numbers of members, programs and blocks, the operations, the size of the files.
+
+    The operations are three times those of the model at the points of all steps. Derivatives in the
+    loss of a differential equation add to them.
+    """
     found = [member for block in blocks for member in block.members]
-    programs = {block.group for block in blocks} - {None}
+    groups = {block.group: block.members[0] for block in blocks if block.group is not None}
+    costs = {group: _flops_a_step(member) for group, member in groups.items()}
+    sizes = {group: _bytes_of_models(member) for group, member in groups.items()}
+    flops = sum(
+        costs[block.group] * member.experiment.training.steps
+        for block in blocks
+        for member in block.members
+        if block.group is not None and member.experiment is not None
+    )
+    stored = sum(sizes[b.group] * len(b.members) for b in blocks if b.group is not None)
+    files = len(found) * _ROW_BYTES + stored * spec.keep_models
     lost = sum(member.experiment is None for member in found)
-    unread = f", {lost} without readable data" if lost else ""
-    return f"{len(found)} members{unread}, {len(programs)} programs, {len(blocks)} blocks"
+    parts = [
+        f"{len(found)} members" + (f" ({lost} cannot be fitted)" if lost else ""),
+        f"{len(groups)} programs, {len(blocks)} blocks",
+        f"at least {flops:.2g} floating-point operations, {files / 1e6:.2g} MB of files",
+    ]
+    return ", ".join(parts)
+
+
+def _flops_a_step(member: Member) -> float:
+    """The floating-point operations of a step, without derivatives in the loss."""
+    experiment = member.experiment
+    assert experiment is not None
+    points = max(
+        (leaf.shape[0] for leaf in jax.tree.leaves(member.shapes) if leaf.shape), default=1
+    )
+    params = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((experiment.problem.in_dim,), "float32")
+    batch = min(points, experiment.training.batch or points)
+    return 3.0 * batch * count_flops(experiment.model.apply, params, x)
+
+
+def _bytes_of_models(member: Member) -> int:
+    assert member.experiment is not None
+    params = jax.eval_shape(member.experiment.model.init, jax.random.key(0))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
 
 
 def _prepared(experiments: Sequence[Experiment], block: Block) -> Program:

@@ -1,0 +1,260 @@
+"""Studies against loops: time, compilations, the share of the host, memory.
+
+    python benchmarks/scale.py loop         # against a loop of `lj.fit` that is compiled already
+    python benchmarks/scale.py processes    # against a loop of `lrnn-jax fit`, with compilation
+    python benchmarks/scale.py host         # the share of the host in a study of 1,000 members
+    python benchmarks/scale.py memory       # peak memory against the number of members
+    python benchmarks/scale.py table        # the tables of docs/studies.md
+
+The signals are random images of 32 x 32 pixels, the models have about 5,000 parameters, and a fit
+takes 200 steps. Each measurement is a process of its own, and those of a comparison alternate. As
+`lrnn-jax study`, the studies use one device for each core.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import jax.monitoring
+import numpy as np
+from common import FOLDER, Results, Row, by_machine, markdown, parse, stage_parser
+
+import lrnn_jax as lj
+from lrnn_jax.io import write_png
+from lrnn_jax.studies import members, plan
+from lrnn_jax.studies.engine import Program, fit_block
+
+RESULTS = Results(FOLDER / "scale.json")
+MODELS = ("lrnn", "siren", "nestnet")
+BUDGET, STEPS, ROUNDS = 5000, 200, 3
+CORES = len(os.sched_getaffinity(0))
+
+
+def images(folder: Path, count: int) -> str:
+    """Write random images, and return the pattern of their names."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        write_png(folder / f"{index:04d}.png", rng.random((32, 32, 1)))
+    return str(folder / "*.png")
+
+
+def spec(folder: Path, count: int, model: str, steps: int = STEPS, **fields) -> lj.Study:
+    """A study of `count` images."""
+    return lj.Study(
+        problem={"kind": "image"},
+        training={"steps": steps},
+        grid={"model.kind": [model], "problem.source": images(folder, count)},
+        budget=BUDGET,
+        **fields,
+    )
+
+
+# The measurements, each in a process of its own ---------------------------------------------------
+
+
+def seconds_of_study(model: str, count: int) -> float:
+    """A compiled block of members: from reading the data to the scores."""
+    with tempfile.TemporaryDirectory() as folder:
+        (block,) = plan(spec(Path(folder), count, model))
+        experiments = [m.experiment for m in block.members if m.experiment is not None]
+        program = Program(experiments[0], count)
+        fit_block(program, experiments)
+        begun = time.perf_counter()
+        fit_block(program, experiments)
+        return time.perf_counter() - begun
+
+
+def seconds_of_loop(model: str, count: int) -> float:
+    """A loop of `lj.fit`, compiled: the steps alone, without reading and scores."""
+    with tempfile.TemporaryDirectory() as folder:
+        experiments = [m.experiment for m in members(spec(Path(folder), count, model))]
+        data = [e.problem.loss_data(e.problem.load()) for e in experiments if e is not None]
+    first = experiments[0]
+    assert first is not None
+    rate = first.training.transformation()
+
+    def loop(signals: Iterable) -> float:
+        begun = time.perf_counter()
+        for seed, points in enumerate(signals):
+            losses = lj.fit(
+                first.model, first.problem.loss, points, rate, key=seed, steps=STEPS, chunk=512
+            )[1]
+            losses.block_until_ready()
+        return time.perf_counter() - begun
+
+    loop(data[:1])
+    return loop(data)
+
+
+def seconds_of_processes(model: str, count: int) -> float:
+    """A loop of `lrnn-jax fit`."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = next(members(spec(Path(folder), count, model))).experiment
+        assert first is not None
+        size = "rank" if model == "lrnn" else "width"
+        words = ["--model.kind", model, f"--model.{size}", str(getattr(first.model, size))]
+        words += ["--training.steps", str(STEPS)]
+        begun = time.perf_counter()
+        for image in sorted(Path(folder).glob("*.png")):
+            fit = ["fit", str(image), *words, "--out", str(Path(folder) / image.stem)]
+            command(fit)
+        return time.perf_counter() - begun
+
+
+def seconds_of_command(model: str, count: int) -> float:
+    """`lrnn-jax study`, with everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "study.toml"
+        pattern = images(Path(folder), count)
+        file.write_text(
+            f'[problem]\nkind = "image"\n[training]\nsteps = {STEPS}\n[study]\nbudget = {BUDGET}\n'
+            f'[study.grid]\n"model.kind" = ["{model}"]\n"problem.source" = "{pattern}"\n'
+        )
+        begun = time.perf_counter()
+        command(["study", str(file), "--out", str(Path(folder) / "out")])
+        return time.perf_counter() - begun
+
+
+def command(words: list[str]) -> None:
+    subprocess.run([sys.executable, "-m", "lrnn_jax", *words], check=True, capture_output=True)
+
+
+def share_of_host(model: str, count: int) -> float:
+    """The share of a study's time in which neither steps are taken nor programs are compiled."""
+    compiling: list[float] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if "/compile/" in event:
+            compiling.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    with tempfile.TemporaryDirectory() as folder:
+        study = spec(Path(folder), count, model, steps=500)
+        begun = time.perf_counter()
+        rows = lj.study(study, Path(folder) / "out").rows
+        spent = time.perf_counter() - begun
+    return 1 - (sum(row["seconds_amortised"] for row in rows) + sum(compiling)) / spent
+
+
+def peak_memory(model: str, count: int) -> float:
+    """Peak resident memory of a study in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        lj.study(spec(Path(folder), count, model, steps=20), Path(folder) / "out")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+MEASURES = {
+    "study": seconds_of_study,
+    "loop": seconds_of_loop,
+    "processes": seconds_of_processes,
+    "command": seconds_of_command,
+    "host": share_of_host,
+    "memory": peak_memory,
+}
+
+
+def measured(what: str, model: str, count: int) -> float:
+    """Run a measurement in a process of its own."""
+    words = [sys.executable, __file__, "one", "--what", what, "--model", model]
+    done = subprocess.run(
+        [*words, "--count", str(count)], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+# The stages --------------------------------------------------------------------------------------
+
+
+def compare(stage: str, ours: str, other: str, count: int, rounds: int = ROUNDS) -> None:
+    """Store the seconds of two measurements, which alternate, and the ratio of their medians."""
+    for model in MODELS:
+        pairs = [
+            (measured(ours, model, count), measured(other, model, count)) for _ in range(rounds)
+        ]
+        first, second = (statistics.median(times) for times in zip(*pairs, strict=True))
+        RESULTS.add(
+            {
+                "stage": stage,
+                "name": model,
+                "members": count,
+                "rounds": rounds,
+                "study_seconds": round(first, 3),
+                "loop_seconds": round(second, 3),
+                "ratio": round(second / first, 2),
+            }
+        )
+
+
+def host() -> None:
+    share = measured("host", "siren", 1000)
+    RESULTS.add({"stage": "host", "name": "siren", "members": 1000, "share": round(share, 4)})
+
+
+def memory() -> None:
+    for count in (32, 128, 512):
+        peak = measured("memory", "siren", count)
+        RESULTS.add({"stage": "memory", "name": f"siren, {count}", "members": count, "mb": peak})
+
+
+def table(rows: list[Row]) -> str:
+    parts = []
+    for machine, own in by_machine(rows).items():
+        for stage, what in (("loop", "compiled `lj.fit`"), ("processes", "`lrnn-jax fit`")):
+            lines = [
+                (
+                    r["name"],
+                    f"{r['study_seconds']:.2f}",
+                    f"{r['loop_seconds']:.2f}",
+                    f"{r['ratio']}",
+                )
+                for r in own
+                if r["stage"] == stage
+            ]
+            if lines:
+                count = next(r["members"] for r in own if r["stage"] == stage)
+                head = f"model | study, s | loop of {what}, s | loop / study"
+                parts.append(f"{count} images of 32 x 32; {machine}:\n\n{markdown(head, lines)}")
+        shares = [(r["name"], f"{100 * r['share']:.1f} %") for r in own if r["stage"] == "host"]
+        if shares:
+            head = "model | share of the host in 1,000 fits of 500 steps"
+            parts.append(markdown(head, shares))
+        peaks = [(str(r["members"]), f"{r['mb']:.0f} MB") for r in own if r["stage"] == "memory"]
+        if peaks:
+            parts.append(markdown("members | peak memory", peaks))
+    return "\n\n".join(parts)
+
+
+STAGES = {
+    "loop": lambda: compare("loop", "study", "loop", 32),
+    "processes": lambda: compare("processes", "command", "processes", 8, rounds=1),
+    "host": host,
+    "memory": memory,
+}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["one"]:
+        one = argparse.ArgumentParser()
+        one.add_argument("one")
+        one.add_argument("--what", choices=MEASURES)
+        one.add_argument("--model", choices=MODELS)
+        one.add_argument("--count", type=int)
+        options = one.parse_args()
+        if options.what != "loop":
+            jax.config.update("jax_num_cpu_devices", CORES)
+        print(MEASURES[options.what](options.model, options.count))
+        return
+    options = parse(stage_parser(__doc__, STAGES), RESULTS, table)
+    STAGES[options.stage]()
+
+
+if __name__ == "__main__":
+    main()
