@@ -111,6 +111,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "finer": {"depth": 3},
 }
 TOLERANCE = 0.015  # half a decibel of 33 dB
+NEAR = 0.5  # an error of one seed that is no larger than 1.5 times the best is as good
 FIRST_RATES = (3e-4, 1e-3, 5e-3, 2e-2)
 
 
@@ -319,7 +320,8 @@ def rate_of(row: Row) -> float | None:
 def write() -> None:
     """Write recipes.toml: its common settings as they are, its models from the stored sweeps.
 
-    The default model of a problem is the one with the best score.
+    The default model of a problem is the one with the best score, or remains what it is if its
+    score is within TOLERANCE, or NEAR for errors, of that.
     """
     table = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
     for kind, common_settings in table.items():
@@ -330,8 +332,11 @@ def write() -> None:
         }
         if scores:
             score = PROBLEMS[kind].validation_score or PROBLEMS[kind].main_score
-            best = max if higher_is_better(score) else min
-            common_settings["default"] = best(scores, key=scores.__getitem__)
+            best = (max if higher_is_better(score) else min)(scores, key=scores.__getitem__)
+            present = scores.get(common_settings["default"])
+            share = TOLERANCE if higher_is_better(score) else NEAR
+            if present is None or abs(present - scores[best]) > share * abs(scores[best]):
+                common_settings["default"] = best
         common_settings["models"] = {
             row["model"]: {
                 "model": row["fields"],
@@ -368,9 +373,9 @@ Every trial fits the signals of the sweep with one seed. The score of the sweep 
 these signals, with the best setting; that of the check is the mean over signals that the sweep
 did not use. The last column is the mean score of a trivial predictor on the signals of the check:
 the mean of the data, the most frequent class, the noisy or enlarged image, or filtered back-
-projection. The default model of a problem is the one with the best score of its sweep. Of the
-learning rates within 1.5 % of the best score, the recipe has the smallest. The size of a model
-follows the number of values of the data, and is not swept.
+projection. The score of a default model in its sweep is within 1.5 % of the best or, for errors, at
+most 1.5 times the best. Of the learning rates within 1.5 % of the best score, the recipe has the
+smallest. The size of a model follows the number of values of the data, and is not swept.
 """
 
 

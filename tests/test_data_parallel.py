@@ -1,14 +1,18 @@
 """Training on several devices: `eight_devices.py` in a process that has eight of them."""
 
+import dataclasses
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import lrnn_jax as lj
+from lrnn_jax.experiments import load_run
 
 
 def test_training_on_eight_devices():
@@ -18,6 +22,36 @@ def test_training_on_eight_devices():
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(file)]
     result = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_two_processes_train_and_resume_one_run(tmp_path):
+    """Process 0 alone writes; the run equals that of one process."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    file = Path(__file__).with_name("two_processes.py")
+    both = [
+        subprocess.Popen(
+            [sys.executable, str(file), str(number), str(port), str(tmp_path / "run")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        for number in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert said[0][0].strip().endswith(str(tmp_path / "run"))
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "study"}
+    rows = lj.studies.StudyFolder(tmp_path / "study").rows()
+    assert [row["training.seed"] for row in rows] == [0, 1, 2, 3]
+    shared = load_run(tmp_path / "run")
+    training = dataclasses.replace(shared.training, data_parallel=False)
+    alone = lj.solve(shared.model, shared.problem, training)
+    assert shared.history["step"].tolist() == list(range(13))
+    np.testing.assert_allclose(shared.history["loss"][:-1], alone.losses, rtol=1e-9)
+    assert shared.summary["scores"]["psnr"] == pytest.approx(alone.scores["psnr"], rel=1e-9)
 
 
 def test_a_loss_of_all_data_is_not_shared():

@@ -2,9 +2,14 @@
 
 import contextlib
 import dataclasses
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from lrnn_jax.checks import unrolled
 from lrnn_jax.errors import InputError
@@ -47,9 +52,10 @@ def start(
       InputError: the input is invalid, the folder exists, a loss is not finite, or the disk is
         full.
     """
-    if path is not None and exists(path):
-        raise InputError(f"{path} exists: name another folder, or use --resume")
     with precision_context(experiment.training), contextlib.ExitStack() as stack:
+        path = stack.enter_context(_own_path(path))
+        if path is not None and exists(path):
+            raise InputError(f"{path} exists: name another folder, or use --resume")
         table = table_of(experiment)
         trainer = Trainer(experiment.model, experiment.problem, experiment.training)
         compile_seconds = _compile(trainer)
@@ -79,6 +85,7 @@ def resume(
         process trains the run.
     """
     with contextlib.ExitStack() as stack:
+        folder = RunFolder(stack.enter_context(_own_path(folder.path)) or folder.path)
         stack.enter_context(folder.in_use())
         table = merge(table_of(folder.experiment()), {"training": training or {}})
         experiment = experiment_from(table)
@@ -97,6 +104,22 @@ def resume(
         write_table(folder.config, table)
         spent = earlier[-1]["seconds"] if earlier else 0.0
         return _run(trainer, folder, checkpoints, display, compile_seconds, spent)
+
+
+@contextlib.contextmanager
+def _own_path(path: Path | None) -> Iterator[Path | None]:
+    """The path for process 0 of `jax.distributed`; for others, a temporary copy of the folder.
+
+    All processes take the same steps, and the first alone writes the run.
+    """
+    if jax.process_index() == 0:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        own = Path(scratch) / "run"
+        if path is not None and exists(path / "checkpoints"):
+            shutil.copytree(path, own, ignore=shutil.ignore_patterns(".lock", ".pid"))
+        yield own
 
 
 def _run(

@@ -4,6 +4,8 @@ import signal
 import threading
 from typing import Any
 
+import jax
+
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.metrics_log import MetricsLog
 from lrnn_jax.experiments.progress import Display
@@ -42,7 +44,9 @@ def train(
     display.begin(first, trainer.training.steps)
     try:
         with _StopOnSignal() as stop:
-            intervals = trainer.run(pause_every=[every], seconds=_INTERVAL_SECONDS)
+            # Several processes must take the same numbers of steps, whatever their clocks say.
+            seconds = _INTERVAL_SECONDS if jax.process_count() == 1 else None
+            intervals = trainer.run(pause_every=[every], seconds=seconds)
             while not stop.requested and (interval := next(intervals, None)) is not None:
                 spent += interval.seconds
                 lines = _lines(trainer, interval, seconds=round(before + spent, 3))

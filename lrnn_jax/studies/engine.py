@@ -55,7 +55,7 @@ class Program:
 
     def __init__(self, experiment: Experiment, size: int, width: int = 1) -> None:
         self.experiment, self.width = experiment, width
-        devices = jax.devices()
+        devices = jax.local_devices()  # hosts share the blocks of a study, and nothing else
         self.size = math.ceil(size / len(devices)) * len(devices)
         self._mesh = Mesh(np.asarray(devices), ("members",))
         self._spread = NamedSharding(self._mesh, PartitionSpec("members"))

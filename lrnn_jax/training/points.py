@@ -47,12 +47,18 @@ class PointSharding(NamedTuple):
     def place(self, tree: Any) -> Any:
         """Copy to all devices of the mesh what is not on all of them."""
         replicated = NamedSharding(self.mesh, PartitionSpec())
+        devices = set(self.mesh.devices.flat)
 
         def placed(leaf: Any) -> jax.Array:
-            there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(
-                self.mesh.devices.flat
-            )
-            return leaf if there else jax.device_put(leaf, replicated)
+            if isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices:
+                return leaf
+            if replicated.is_fully_addressable:
+                return jax.device_put(leaf, replicated)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                data = placed(jax.random.key_data(leaf))
+                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(host.shape, replicated, lambda index: host[index])
 
         return jax.tree.map(placed, tree)
 
