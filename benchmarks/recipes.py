@@ -324,11 +324,12 @@ def write() -> None:
     score is within TOLERANCE, or NEAR for errors, of that.
     """
     table = tomllib.loads(RECIPES.read_text(encoding="utf-8"))
+    sweeps = [row for row in RESULTS.read() if row["stage"] == "sweep" and not _diverged(row)]
     for kind, common_settings in table.items():
         scores = {
             row["model"]: row["score"]
-            for row in RESULTS.read()
-            if (row["stage"], row["problem"]) == ("sweep", kind) and row["score"] is not None
+            for row in sweeps
+            if row["problem"] == kind and row["score"] is not None
         }
         if scores:
             score = PROBLEMS[kind].validation_score or PROBLEMS[kind].main_score
@@ -342,10 +343,17 @@ def write() -> None:
                 "model": row["fields"],
                 "training": {} if rate_of(row) is None else {"learning_rate": rate_of(row)},
             }
-            for row in RESULTS.read()
-            if (row["stage"], row["problem"]) == ("sweep", kind) and row["score"] is not None
+            for row in sweeps
+            if row["problem"] == kind and row["score"] is not None
         }
     RECIPES.write_text(HEAD + tomli_w.dumps(table), encoding="utf-8")
+
+
+def _diverged(row: Row) -> bool:
+    """Whether the check of a pair diverged; such a pair gets no recipe."""
+    pair = ("check", row["problem"], row["model"])
+    checks = [r for r in RESULTS.read() if (r["stage"], r["problem"], r["model"]) == pair]
+    return any(None in r["scores"].values() for r in checks)
 
 
 def check(kind: str, models: list[str], data: Path | None) -> None:
@@ -375,7 +383,8 @@ did not use. The last column is the mean score of a trivial predictor on the sig
 the mean of the data, the most frequent class, the noisy or enlarged image, or filtered back-
 projection. The score of a default model in its sweep is within 1.5 % of the best or, for errors, at
 most 1.5 times the best. Of the learning rates within 1.5 % of the best score, the recipe has the
-smallest. The size of a model follows the number of values of the data, and is not swept.
+smallest. The size of a model follows the number of values of the data, and is not swept. A pair
+whose check diverges has no recipe.
 """
 
 
