@@ -114,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Errors when writing to standard output are ignored.
 
     Returns:
-      The exit code: 0 success; 1 a check of `doctor` failed or a score is not finite; 2 invalid
-      input; 130 interrupted.
+      The exit code: 0 success; 1 a check of `doctor` failed, a score is not finite, or all members
+      of a study failed; 2 invalid input; 130 interrupted.
     """
     with tolerant_output():
         return _main(list(sys.argv[1:] if arguments is None else arguments))
@@ -269,7 +269,7 @@ def _study(options: argparse.Namespace) -> int:
     result = study(spec, folder, report=lambda line: print(line, flush=True))
     print(result)
     print(result.folder)
-    return 0
+    return _FAILED if all(row["reason"] for row in result.rows) else 0
 
 
 def _usable_cores() -> int:

@@ -22,6 +22,11 @@ def count_parameters(params: Any) -> int:
     return sum(leaf.size * (1 + np.iscomplexobj(leaf)) for leaf in jax.tree.leaves(params))
 
 
+def count_bytes(tree: Any) -> int:
+    """The size of all arrays of a tree, or of their shapes and dtypes, in bytes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def first_difference(leaves: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
     """Describe the first difference between two sets of leaves; None if there is none.
 

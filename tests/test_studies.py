@@ -1,5 +1,6 @@
 """Studies: members equal single fits, and what happens to a process loses a block at most."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -101,6 +102,11 @@ def test_a_member_that_diverges_ends_alone(tmp_path):
         training={"steps": 30},
     )
     good, bad = study(spec, tmp_path / "study").rows
+    # Also if it is the first member, which is timed alone.
+    first = study(
+        dataclasses.replace(spec, grid={"training.learning_rate": [1e30, 1e-3]}), tmp_path / "first"
+    ).rows
+    assert [row["psnr"] for row in first] == [bad["psnr"], good["psnr"]]
     assert good["reason"] == "" and good["steps"] == 30
     assert bad["reason"] == "the loss is not finite" and bad["steps"] < 30
 
@@ -141,8 +147,8 @@ def test_a_study_that_is_killed_again_and_again_ends_like_the_undisturbed_one(tm
     for delay in (0.0, 0.1):
         process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment)
         blocks = tmp_path / "killed" / "blocks"
-        count = len(list(blocks.glob("*.jsonl"))) if blocks.is_dir() else 0
-        while process.poll() is None and not len(list(blocks.glob("*.jsonl"))) > count:
+        count = len(list(blocks.glob("[0-9]*.jsonl"))) if blocks.is_dir() else 0
+        while process.poll() is None and not len(list(blocks.glob("[0-9]*.jsonl"))) > count:
             time.sleep(0.02)
         time.sleep(delay)
         if process.poll() is None:
@@ -168,6 +174,7 @@ def test_a_claimed_block_is_left_to_its_process(tmp_path):
         assert ours
         rows = study(spec, tmp_path / "study").rows
         assert [row["member"] for row in rows] == [0, 1, 2, 6, 7]
+    (tmp_path / "study/blocks/.1f2e.jsonl").write_text('{"member": 0, "reason": ""')  # half-written
     assert len(study(spec, tmp_path / "study").rows) == 8
 
 
@@ -180,6 +187,14 @@ BAD = {
     "grid: expected a list of values of training.seed, got 3": {"grid": {"training.seed": 3}},
     "budget: the smallest siren has": {"budget": 3},
     "stop_at_target: there are no targets": {"stop_at_target": True},
+    "unknown field training.stepz": {
+        "grid": {"training.stepz": [3]},
+        "problem": {"kind": "image", "source": "missing.png"},
+    },
+    "unknown field model.widht; did": {
+        "grid": {"model.widht": [3]},
+        "problem": {"kind": "image", "source": "missing.png"},
+    },
     "block: expected an integer >= 1": {"block": 0},
     "unknown model 'sirene'": {"grid": {"model.kind": ["sirene"]}},
     "training.learning_rate: expected": {"grid": {"training.learning_rate": ["fast"]}},
@@ -243,6 +258,9 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert [json.loads(row)["training.seed"] for row in rows] == [0, 1, 2]
     assert main(["study", "studies/images_small", "--plan"]) == 0
     assert capsys.readouterr().out.startswith("27 members, 6 programs, 6 blocks, ")
+    (tmp_path / "lost.toml").write_text(TOML.replace('"camera"', '"missing.png"'))
+    assert main(["study", "lost.toml"]) == 1
+    assert "cannot read missing.png" in capsys.readouterr().out
     (tmp_path / "seeds.toml").write_text(TOML + 'block = "many"\n')
     assert main(["study", "seeds.toml"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

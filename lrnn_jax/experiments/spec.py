@@ -107,7 +107,7 @@ def experiment_from(table: ConfigTable) -> Experiment:
         The message contains the dotted name of the field.
     """
     problem = problem_from(table)
-    training = _decode("training", table.get("training", {}), Training)
+    training = training_from(table)
     fields = table.get("model", {})
     fields = fields | {n: getattr(problem, n) for n in ("in_dim", "out_dim") if n not in fields}
     return Experiment(model=model_from(fields), problem=problem, training=training)
@@ -142,6 +142,15 @@ def model_from(table: ConfigTable) -> Model:
       InputError: as `experiment_from`.
     """
     return _decode("model", table, _kind("model", {"model": table}, MODELS))
+
+
+def training_from(table: ConfigTable) -> Training:
+    """Decode the [training] section of an experiment.
+
+    Raises:
+      InputError: as `experiment_from`.
+    """
+    return _decode("training", table.get("training", {}), Training)
 
 
 def problem_from(table: ConfigTable) -> Problem:

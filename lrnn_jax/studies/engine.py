@@ -129,6 +129,7 @@ class Fitted:
     Attributes:
       params: the fitted parameters; with early stopping, those of the best validation.
       scores: the result of `problem.evaluate` for these parameters.
+      main_score: the name of the problem's main score; None if it has none.
       steps: number of steps taken.
       loss: the loss before the last step.
       diverged: whether the loss is not finite.
@@ -139,6 +140,7 @@ class Fitted:
 
     params: Params
     scores: dict[str, float]
+    main_score: str | None
     steps: int
     loss: float
     diverged: bool
@@ -234,6 +236,7 @@ class _Member:
         return Fitted(
             params=params,
             scores=scores,
+            main_score=self.main,
             steps=self.step,
             loss=self.loss,
             diverged=self.diverged,

@@ -92,7 +92,8 @@ class StudyFolder:
           InputError: a file is damaged.
         """
         rows: list[Row] = []
-        for path in sorted(self.blocks.glob("*.jsonl")):
+        # A process that was killed while it wrote has left a file whose name begins with a dot.
+        for path in sorted(self.blocks.glob("[0-9]*.jsonl")):
             try:
                 rows += [json.loads(line) for line in read_bytes(path).decode().splitlines()]
             except ValueError as error:

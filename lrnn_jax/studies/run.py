@@ -1,5 +1,6 @@
 """`study`: fit all members of a study, block by block, and the result that it returns."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -20,8 +21,8 @@ from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.studies.engine import Fitted, Goals, Program, fit_block, program_key
 from lrnn_jax.studies.folder import Row, StudyFolder
 from lrnn_jax.studies.spec import Member, Study, members
-from lrnn_jax.training import Trainer, precision_context
-from lrnn_jax.trees import count_parameters
+from lrnn_jax.training import NonFiniteLossError, Trainer, precision_context
+from lrnn_jax.trees import count_bytes, count_parameters
 
 __all__ = ["StudyResult", "describe", "plan", "study"]
 
@@ -100,9 +101,7 @@ def study(
     store = StudyFolder(Path(folder))
     store.prepare(spec)
     say(describe(spec, blocks))
-    goals = Goals(tuple(spec.targets), spec.score_every, spec.stop_at_target)
-    clock, done = time.perf_counter(), 0
-    group, program, alone = None, None, math.nan
+    clock, done, ready = time.perf_counter(), 0, None
     left = sum(len(block.members) for block in blocks if not store.is_done(block.number))
     for block in blocks:
         if store.is_done(block.number):
@@ -113,22 +112,34 @@ def study(
             if block.group is None:
                 store.write(block.number, [_unreadable(member) for member in block.members])
             else:
-                experiments = [m.experiment for m in block.members if m.experiment is not None]
-                with precision_context(experiments[0].training):
-                    if group != block.group or program is None:
-                        program, alone = (
-                            _prepared(experiments, block),
-                            _seconds_a_step(experiments[0]),
-                        )
-                        group = block.group
-                    fitted, seconds = fit_block(program, experiments, goals)
-                if spec.keep_models:
-                    _save_models(store.models(block.number), block, experiments[0], fitted)
-                store.write(block.number, _rows(spec, block, fitted, seconds, alone))
+                ready = _fit(spec, store, block, ready)
         done += len(block.members)
         spent = time.perf_counter() - clock
         say(f"{done} of {left} members, {spent:.0f} s, {spent * (left - done) / done:.0f} s to go")
     return StudyResult(spec, store.path, store.rows())
+
+
+class _Ready(NamedTuple):
+    """The program of a group, and the seconds of a step of one fit that runs alone."""
+
+    group: int | None
+    program: Program
+    alone: float
+
+
+def _fit(spec: Study, store: StudyFolder, block: Block, ready: _Ready | None) -> _Ready:
+    """Train a block and write its files; return its program, which is `ready` if that is it."""
+    experiments = [m.experiment for m in block.members if m.experiment is not None]
+    goals = Goals(tuple(spec.targets), spec.score_every, spec.stop_at_target)
+    with precision_context(experiments[0].training):
+        if ready is None or ready.group != block.group:
+            program = _prepared(experiments, block)
+            ready = _Ready(block.group, program, _seconds_a_step(experiments[0]))
+        fitted, seconds = fit_block(ready.program, experiments, goals)
+    if spec.keep_models:
+        _save_models(store.models(block.number), block, experiments[0], fitted)
+    store.write(block.number, _rows(spec, block, fitted, seconds, ready.alone))
+    return ready
 
 
 def describe(spec: Study, blocks: Sequence[Block]) -> str:
@@ -173,30 +184,28 @@ def _flops_a_step(member: Member) -> float:
 
 def _bytes_of_models(member: Member) -> int:
     assert member.experiment is not None
-    params = jax.eval_shape(member.experiment.model.init, jax.random.key(0))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    return count_bytes(jax.eval_shape(member.experiment.model.init, jax.random.key(0)))
 
 
 def _prepared(experiments: Sequence[Experiment], block: Block) -> Program:
     """The program of a block; its arrays must fit into the memory."""
     experiment = experiments[0]
-    shapes = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    state = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    points = jax.tree.leaves(block.members[0].shapes)
-    data = sum(leaf.size * leaf.dtype.itemsize for leaf in points)
+    state = 4 * count_bytes(jax.eval_shape(experiment.model.init, jax.random.key(0)))
+    data = count_bytes(block.members[0].shapes)
     what = f"a block of {len(experiments)} members (study.block sets their number)"
     require_memory(what, len(experiments) * (state + 2 * data))
     return Program(experiment, len(experiments))
 
 
 def _seconds_a_step(experiment: Experiment) -> float:
-    """The seconds of a step of one fit that runs alone."""
+    """The seconds of a step of one fit that runs alone; NaN if it diverges at once."""
     steps = min(_ALONE, experiment.training.steps)
     trainer = Trainer(experiment.model, experiment.problem, experiment.training)
     trainer.compile()
-    for interval in trainer.run(pause_every=[max(1, steps // 2)]):
-        if interval.step >= steps or trainer.ended:
-            return interval.seconds / len(interval.history["loss"])
+    with contextlib.suppress(NonFiniteLossError):
+        for interval in trainer.run(pause_every=[max(1, steps // 2)]):
+            if interval.step >= steps or trainer.ended:
+                return interval.seconds / len(interval.history["loss"])
     return math.nan
 
 
@@ -212,9 +221,7 @@ def _rows(
             {
                 "member": member.number,
                 **member.settings,
-                "main_score": None
-                if member.experiment is None
-                else member.experiment.problem.main_score,
+                "main_score": fit.main_score,
                 **fit.scores,
                 "parameters": count_parameters(fit.params),
                 "steps": fit.steps,

@@ -22,6 +22,7 @@ from lrnn_jax.experiments.spec import (
     model_from,
     problem_from,
     read_toml,
+    training_from,
 )
 from lrnn_jax.training import check_compatible
 from lrnn_jax.typing import Data, Problem
@@ -211,6 +212,9 @@ def _member(study: Study, number: int, settings: Settings) -> Member:
     try:
         data = _load(problem)
     except InputError as error:
+        # The fields are checked all the same; of the model with any dimensions.
+        model_from({"in_dim": 1, "out_dim": 1} | given["model"] | {"kind": model_kind})
+        training_from(given)
         return Member(number, settings, None, str(error), None)
     found = recipe(problem, problem_kind, model_kind, given, data)
     budget = settings.get("budget", study.budget)

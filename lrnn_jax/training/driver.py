@@ -39,6 +39,7 @@ from lrnn_jax.training.loop import (
 from lrnn_jax.training.points import PointSharding, automatic, over_all_devices, point_sharding
 from lrnn_jax.training.programs import Programs, count_compilation, structural_key
 from lrnn_jax.training.settings import Numbers, Training
+from lrnn_jax.trees import count_bytes
 from lrnn_jax.typing import Data, Key, Model, Params, Problem, Terms
 
 __all__ = [
@@ -438,8 +439,7 @@ def _require_room(model: Model, optimizer: Any, key: jax.Array) -> None:
         state = jax.eval_shape(lambda key: initial_state(model.init(key), optimizer), key)
     except OverflowError as error:  # a size of more than 32 bits
         raise InputError(f"{what} would have more than 2**31 numbers along one axis") from error
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    require_memory(what, 2 * size)
+    require_memory(what, 2 * count_bytes(state))
 
 
 def _hint(training: Training, step: int) -> str:
