@@ -29,6 +29,7 @@ PACKAGES = (
     "lrnn_jax.flax",
     "lrnn_jax.experiments",
     "lrnn_jax.studies",
+    "lrnn_jax.reports",
     "lrnn_jax.io",
     "lrnn_jax.typing",
 )

@@ -69,7 +69,7 @@ from lrnn_jax.trees import count_parameters
 if TYPE_CHECKING:
     from lrnn_jax import experiments, flax, plot, studies
     from lrnn_jax.experiments import load, load_run, save
-    from lrnn_jax.studies import Study, study
+    from lrnn_jax.studies import Study, load_study, study
 
 __all__ = [
     "FFN",
@@ -116,6 +116,7 @@ __all__ = [
     "inverse",
     "load",
     "load_run",
+    "load_study",
     "lrnn_from_cp",
     "lrnn_from_mlp",
     "metrics",
@@ -142,7 +143,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"lrnn_jax.{name}")
     if name in ("load", "load_run", "save"):
         return getattr(importlib.import_module("lrnn_jax.experiments"), name)
-    if name in ("Study", "study"):
+    if name in ("Study", "load_study", "study"):
         return getattr(importlib.import_module("lrnn_jax.studies"), name)
     if name == "__version__":
         return version("lrnn-jax")

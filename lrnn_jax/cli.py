@@ -1,4 +1,4 @@
-"""The `lrnn-jax` command: fit, decode, compare, study, list, doctor."""
+"""The `lrnn-jax` command: fit, decode, compare, study, report, list, doctor."""
 
 import argparse
 import contextlib
@@ -51,7 +51,7 @@ from lrnn_jax.experiments.spec import (
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
 from lrnn_jax.io.safetensors import load_tree
-from lrnn_jax.studies import describe, plan, read_study, study
+from lrnn_jax.studies import describe, load_study, plan, read_study, study
 from lrnn_jax.training import precision_context
 
 _BAD_INPUT = 2
@@ -77,6 +77,7 @@ Compare fits to the same data: scores, parameters, seconds, curves and error map
 
 The first form compares finished runs. The second one fits each kind of model by its recipe first.
 """
+_OPEN_HELP = "show the page in a browser; default: in a terminal with a graphical display"
 _STUDY_HELP = """\
 Fit many models to many problems with many settings and seeds, as a study file says.
 
@@ -98,6 +99,13 @@ members share, and [study] with what varies, for example
 
 A study that was interrupted goes on with the same command. Several processes that share the folder
 divide the work among them.
+"""
+_REPORT_HELP = """\
+Write one HTML page about a study: success, quality, costs, curves and pictures.
+
+The page needs no other file and no network. --rows and --summary write the same numbers as CSV,
+Markdown, JSON lines or Parquet, as the suffix of the name says. A study that still runs is reported
+as far as it is.
 """
 _FIT_EXAMPLES = """\
 examples:
@@ -250,9 +258,7 @@ def _compare(options: argparse.Namespace) -> int:
     comparison = Comparison(fits)
     print(comparison)
     page = comparison.save(options.out)
-    print(page)
-    if _has_display() if options.open is None else options.open:
-        webbrowser.open(page.resolve().as_uri())
+    _show(page, options.open)
     return 0
 
 
@@ -270,6 +276,23 @@ def _study(options: argparse.Namespace) -> int:
     print(result)
     print(result.folder)
     return _FAILED if all(row["reason"] for row in result.rows) else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    result = load_study(options.folder)
+    if options.rows is not None:
+        print(result.save_rows(options.rows))
+    if options.summary is not None:
+        print(result.save_summary(options.summary))
+    _show(result.report(options.out), options.open)
+    return 0
+
+
+def _show(page: Path, open_it: bool | None) -> None:
+    """Print the path of a page, and show it in a browser where there is a display."""
+    print(page)
+    if _has_display() if open_it is None else open_it:
+        webbrowser.open(page.resolve().as_uri())
 
 
 def _usable_cores() -> int:
@@ -433,8 +456,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--budget", type=int, metavar="N", help=budget_help)
     page = Path("comparison.html")
     compare.add_argument("--out", type=Path, default=page, help=f"the page; default: {page}")
-    open_help = "show the page in a browser; default: in a terminal with a graphical display"
-    compare.add_argument("--open", action=argparse.BooleanOptionalAction, help=open_help)
+    compare.add_argument("--open", action=argparse.BooleanOptionalAction, help=_OPEN_HELP)
     _add_dotted_options(compare)
     _add_study(verbs)
     lists = _add(verbs, "list", _list, "Show models, problems, configs and recipes.")
@@ -454,6 +476,14 @@ def _add_study(verbs: Any) -> None:
     studies.add_argument("--out", type=Path, metavar="DIR", help=folder_help)
     plan_help = "show what the study takes, and fit nothing"
     studies.add_argument("--plan", action="store_true", help=plan_help)
+    report = _add(verbs, "report", _report, _REPORT_HELP)
+    report.add_argument("folder", type=Path, metavar="STUDY", help="the study's folder")
+    out_help = "the page; default: report.html in the folder"
+    report.add_argument("--out", type=Path, metavar="FILE", help=out_help)
+    for name, what in (("rows", "one row for each fit"), ("summary", "means and success rates")):
+        formats = f"{what}, as *.csv, *.md, *.jsonl or *.parquet"
+        report.add_argument(f"--{name}", type=Path, metavar="FILE", help=formats)
+    report.add_argument("--open", action=argparse.BooleanOptionalAction, help=_OPEN_HELP)
 
 
 def _add_dotted_options(verb: argparse.ArgumentParser) -> None:

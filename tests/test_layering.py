@@ -15,7 +15,7 @@ FLOORS = (
     ("domains", "fields", "io", "kernels"),
     ("metrics", "models", "operators", "plot", "pointwise", "residuals"),
     ("diagnostics", "optimizers", "pde", "signals", "tabular"),
-    ("inverse", "training"),
+    ("inverse", "reports", "training"),
     ("experiments", "flax"),
     ("solving", "studies"),
     ("cli",),

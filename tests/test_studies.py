@@ -72,7 +72,10 @@ def test_equations_and_tables_are_studied_too(tmp_path):
         experiment = member.experiment
         single = lj.solve(experiment.model, experiment.problem, experiment.training)
         assert row[row["main_score"]] == pytest.approx(single.scores[row["main_score"]], rel=1e-6)
-    assert [row["count"] for row in result.means()] == [2, 2]
+    assert [(row["main_score"], row["fits"]) for row in result.summary()] == [
+        ("relative_l2", 2),
+        ("rmse", 2),
+    ]
 
 
 def test_targets_are_reached_at_the_step_where_the_score_first_exceeds_them(tmp_path):
@@ -253,7 +256,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists()
     assert main(["study", "seeds.toml"]) == 0
     out = capsys.readouterr().out
-    assert "3 of 3 members" in out and "psnr" in out and "(3 fits)" in out
+    assert "3 of 3 members" in out and "psnr" in out and "3 fits, 0 failed" in out
     rows = (tmp_path / "runs/seeds/blocks/00000.jsonl").read_text().splitlines()
     assert [json.loads(row)["training.seed"] for row in rows] == [0, 1, 2]
     assert main(["study", "studies/images_small", "--plan"]) == 0

@@ -7,6 +7,7 @@ Raises:
     model. This holds for all diagnostics.
 """
 
+from lrnn_jax.diagnostics.learned import draw_learned
 from lrnn_jax.diagnostics.nested import (
     LearnedActivation,
     collapsed,
@@ -18,6 +19,7 @@ from lrnn_jax.diagnostics.products import (
     component_relevance,
     effective_rank,
     effective_rank_of,
+    neuron_factors,
     neuron_spectrum,
 )
 from lrnn_jax.diagnostics.quality import fit_warnings
@@ -30,12 +32,14 @@ __all__ = [
     "Spectrum",
     "collapsed",
     "component_relevance",
+    "draw_learned",
     "effective_rank",
     "effective_rank_of",
     "fit_warnings",
     "input_quantiles",
     "layer_outputs",
     "learned_activations",
+    "neuron_factors",
     "neuron_spectrum",
     "report",
     "subnetwork_warnings",

@@ -160,6 +160,38 @@ def neuron_spectrum(
     return Spectrum(frequencies, amplitudes, np.abs(model.omega0 * turns / (2 * math.pi)))
 
 
+def neuron_factors(
+    model: LRNN, params: Params, layer: int, neuron: int, samples: int = 512
+) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m k"]]:
+    """The factors 1 + gamma g_j(z_j) of a neuron along the first axis of its layer's input.
+
+    Args:
+      layer: index of the product layer, from 0.
+      neuron: index of the neuron in the layer, from 0.
+      samples: number of points on the line from -1 to 1.
+
+    Returns:
+      The points on the line, and the factors there.
+
+    Raises:
+      InputError: the layer or neuron does not exist.
+    """
+    model.require_own(params)
+    leaves = _neuron_leaves(model, params, layer, neuron)
+    t = np.linspace(-1, 1, samples)
+    x = t[:, None] * np.eye(leaves["projection"]["weight"].shape[0])[0]
+    over_components = jax.vmap(functools.partial(component, model), in_axes=(-1, None))
+    g = jax.vmap(over_components, in_axes=(None, 0))(leaves, jnp.asarray(x))
+    return t, np.asarray(1 + model.scale * g, float)
+
+
+def strongest_neuron(params: Params) -> int:
+    """The neuron of the first layer of an LRNN with the largest outgoing weights."""
+    after = params["layer_1"]["projection"] if "layer_1" in params else params["head"]
+    weight = np.asarray(after["weight"])
+    return int(np.argmax(np.linalg.norm(weight.reshape(len(weight), -1), axis=1)))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _along(model: LRNN, leaves: Params, x: jax.Array) -> jax.Array:
     return jax.vmap(functools.partial(neuron, model, leaves))(x)

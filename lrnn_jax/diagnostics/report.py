@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrnn_jax.diagnostics.nested import collapsed, input_quantiles, learned_activations
-from lrnn_jax.diagnostics.products import component_relevance, effective_rank, neuron_spectrum
+from lrnn_jax.diagnostics.products import (
+    component_relevance,
+    effective_rank,
+    neuron_spectrum,
+    strongest_neuron,
+)
 from lrnn_jax.diagnostics.variance import variance_by_layer
 from lrnn_jax.models.lrnn import LRNN
 from lrnn_jax.models.nestnet import NestNet
@@ -156,7 +161,7 @@ def _lrnn_results(model: LRNN, params: Params, x: jax.Array, axes: Sequence[Any]
 
     shares = component_relevance(model, params, x)
     ranks = effective_rank(model, params, x)
-    number = _strongest_neuron(params)
+    number = strongest_neuron(params)
     spectrum = neuron_spectrum(model, params, 0, number)
     title = f"Layer 0, neuron {number} along the first axis: the product of its components"
     draw_spectrum(axes[0], spectrum, title)
@@ -181,13 +186,6 @@ def _peaks(frequencies: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
     places = 1 + np.flatnonzero((inner > amplitudes[:-2]) & (inner >= amplitudes[2:]))
     order = np.argsort(-amplitudes[places], kind="stable")
     return frequencies[places[order[:_PEAKS]]]
-
-
-def _strongest_neuron(params: Params) -> int:
-    """The neuron of the first layer with the largest outgoing weights."""
-    after = params["layer_1"]["projection"] if "layer_1" in params else params["head"]
-    weight = np.asarray(after["weight"])
-    return int(np.argmax(np.linalg.norm(weight.reshape(len(weight), -1), axis=1)))
 
 
 def _nestnet_results(

@@ -4,37 +4,33 @@ import base64
 import dataclasses
 import html
 import io
+import math
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
+from lrnn_jax.diagnostics import draw_learned
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.saving import load_run
 from lrnn_jax.fields import BoundModel, precision_of
-from lrnn_jax.io import write_bytes
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.metrics import higher_is_better
+from lrnn_jax.reports import Picture, fits_page, html_table
+from lrnn_jax.reports.statistics import Entry, Task
 from lrnn_jax.trees import count_parameters
-from lrnn_jax.typing import Problem
+from lrnn_jax.typing import Problem, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Comparison", "Fit", "fit_of_run"]
 
-_STYLE = """
-body { font-family: system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: 0.3em 0.9em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-td.best { font-weight: bold; }
-img { max-width: 100%; }
-.warning { color: #a33; }
-"""
+_NAME = "model.kind"  # the column of a fit's name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,23 +143,55 @@ class Comparison:
         """The truth beside each fit, with the errors on one scale; None for a table."""
         from lrnn_jax.plot import draw_sections
 
-        data, sections = self.problem.load(), {}
-        for fit in self.fits:
-            with precision_of(fit.field):
-                sections[fit.name] = self.problem.section(fit.field, data)
-        return None if None in sections.values() else draw_sections(sections)
+        sections = self._sections(fit.name for fit in self.fits)
+        return None if sections is None else draw_sections(sections)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the comparison as an HTML page that needs no other file.
+        """Write the comparison as an HTML page that needs no other file; see `StudyResult.report`.
 
         Raises:
           InputError: the file cannot be written.
         """
-        kind = type(self.problem).__name__
-        body = f"<h1>{html.escape(kind)}: {len(self.fits)} fits</h1>{self._repr_html_()}"
-        head = f'<meta charset="utf-8"><title>{html.escape(kind)}</title><style>{_STYLE}</style>'
-        page = f"<!DOCTYPE html><html lang='en'><head>{head}</head><body>{body}</body></html>"
-        return write_bytes(Path(path), page.encode())
+        title = f"{type(self.problem).__name__}: {len(self.fits)} fits"
+        rows = [_row(number, fit) for number, fit in enumerate(self.fits)]
+        page = fits_page(title, rows, [_NAME], pictures=self._pictures, activations=self._learned)
+        return page.save(path)
+
+    def _pictures(self, task: Task, entries: Sequence[Entry]) -> list[Picture]:
+        from lrnn_jax.plot.svg import page_style
+
+        sections = self._sections(entry.label for entry in entries)
+        if sections is None:
+            return []
+        notes = {e.label: f"{e.best.mean(task.score):.4g}" for e in entries}
+        with page_style():
+            return [Picture.of("the fits", sections, notes)]
+
+    def _learned(self, task: Task, entries: Sequence[Entry]) -> "dict[str, Figure]":
+        from lrnn_jax.plot.svg import page_style
+
+        del task
+        figures = {}
+        for entry in entries:
+            field = self._named(entry.label).field
+            with page_style(), precision_of(field):
+                figures[entry.label] = draw_learned(field.model, field.params)
+        return {label: figure for label, figure in figures.items() if figure is not None}
+
+    def _sections(self, names: Iterable[str]) -> dict[str, Section] | None:
+        """The same part of each fit; None for a table."""
+        data, sections = self.problem.load(), {}
+        for name in names:
+            field = self._named(name).field
+            with precision_of(field):
+                section = self.problem.section(field, data)
+            if section is None:
+                return None
+            sections[name] = section
+        return sections
+
+    def _named(self, name: str) -> Fit:
+        return next(fit for fit in self.fits if fit.name == name)
 
     def __repr__(self) -> str:
         rows = self.rows
@@ -182,7 +210,9 @@ class Comparison:
             for fit in self.fits
             for warning in fit.warnings
         )
-        return _table(self.rows) + notes + images
+        score = self.problem.main_score
+        best = {} if score is None else {score: higher_is_better(score)}
+        return html_table(self.rows, "", best) + notes + images
 
 
 def _text(value: str | float) -> str:
@@ -191,23 +221,23 @@ def _text(value: str | float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _table(rows: list[dict[str, str | float]]) -> str:
-    """An HTML table; the best score of each column is bold."""
-    best = {
-        name: (max if higher_is_better(name) else min)(row[name] for row in rows)
-        for name in rows[0]
-        if name not in ("model", "parameters")
+def _row(number: int, fit: Fit) -> dict[str, Any]:
+    """A fit as the row of a study."""
+    score = fit.problem.main_score
+    return {
+        "member": number,
+        _NAME: fit.name,
+        "main_score": score,
+        **fit.scores,
+        "parameters": fit.parameters,
+        "flops": fit.flops,
+        "steps": fit.steps[-1] if fit.steps else 0,
+        "loss": float(fit.losses[-1]) if len(fit.losses) else math.nan,
+        "seconds_alone": fit.seconds,
+        "reason": "",
+        "warnings": fit.warnings,
+        "curve": [(step, float(v), None) for step, v in zip(fit.steps, fit.losses, strict=True)],
     }
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-    lines = [
-        "".join(
-            f"<td{' class=best' if len(rows) > 1 and best.get(name) == value else ''}>"
-            f"{html.escape(_text(value))}</td>"
-            for name, value in row.items()
-        )
-        for row in rows
-    ]
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _image(figure: "Figure") -> str:

@@ -86,7 +86,7 @@ def load(path: str | PathLike[str]) -> tuple[Model, Params]:
     if ":" in str(kind) and module not in sys.modules:
         raise InputError(f"{path} holds a {kind}: import {module} first")
     model = model_from(table)
-    return model, _load_params(file, model)
+    return model, load_params(file, model)
 
 
 class Run(NamedTuple):
@@ -121,7 +121,7 @@ def load_run(folder: str | PathLike[str]) -> Run:
     if not run.params.is_file():
         raise InputError(f"{folder} has no {run.params.name}: finish it with --resume first")
     experiment = run.experiment()
-    params = _load_params(run.params, experiment.model)
+    params = load_params(run.params, experiment.model)
     lines = run.metrics.read()
     names = lines[0] if lines else ()
     return Run(
@@ -135,9 +135,19 @@ def load_run(folder: str | PathLike[str]) -> Run:
     )
 
 
-def _load_params(path: Path, model: Model) -> Params:
+def load_params(path: Path, model: Model, prefix: str = "") -> Params:
+    """Read the parameters of a model with the dtypes of the file.
+
+    Args:
+      path: a safetensors file.
+      model: the model.
+      prefix: name of the entry of the stored dict that holds them; "" if they are all of it.
+
+    Raises:
+      InputError: the file is missing, is damaged, or belongs to another model.
+    """
     with jax.enable_x64(True):  # otherwise JAX would round float64 parameters to float32
-        return jax.tree.map(jnp.asarray, load_tree(path, _template(model)))
+        return jax.tree.map(jnp.asarray, load_tree(path, _template(model), prefix))
 
 
 def _template(model: Model) -> Any:

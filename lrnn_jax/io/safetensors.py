@@ -27,14 +27,19 @@ def save_tree(path: Path, tree: Any, made_by: str) -> Path:
     return write_bytes(path, safetensors.numpy.save(arrays, {"lrnn_jax": made_by}))
 
 
-def load_tree(path: Path, template: Any) -> Any:
+def load_tree(path: Path, template: Any, prefix: str = "") -> Any:
     """Read a tree of arrays with the structure of `template` (arrays, or shapes and dtypes).
+
+    Args:
+      path: the file.
+      template: the structure.
+      prefix: name of the entry of the stored dict that is the tree; "" if all of it is.
 
     Raises:
       InputError: the file is missing, is not a safetensors file, or belongs to another model; in
         the last case the message names the first leaf that differs.
     """
-    leaves = _read(path)
+    leaves = _read(path, f"{prefix}/" if prefix else "")
     expected = named_leaves(template)
     difference = first_difference(leaves, expected)
     if difference:
@@ -63,10 +68,12 @@ def read_made_by(path: Path) -> str:
     return json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("lrnn_jax", "")
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, by the rest of their names."""
     content = read_bytes(path)
     try:
-        return safetensors.numpy.load(content)
+        found = safetensors.numpy.load(content)
+        return {n.removeprefix(prefix): v for n, v in found.items() if n.startswith(prefix)}
     except safetensors.SafetensorError as error:
         raise InputError(f"cannot read {path} as safetensors: {str(error)[:100]}") from error
     except KeyError as error:  # safetensors looks the dtype up among NumPy's

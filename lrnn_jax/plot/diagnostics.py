@@ -92,6 +92,18 @@ def draw_spectrum(axes: Axes, spectrum: "Spectrum", title: str) -> None:
     axes.legend(loc="upper right", fontsize=8)
 
 
+def draw_factors(
+    axes: Axes, t: Float[np.ndarray, "m"], factors: Float[np.ndarray, "m k"], title: str
+) -> None:
+    """Plots the factors of a neuron along a line, and their product."""
+    for index, factor in enumerate(factors.T):
+        axes.plot(t, factor, linewidth=0.8, alpha=0.7, label="factors" if index == 0 else None)
+    axes.plot(t, factors.prod(axis=1), linewidth=2, color="C3", label="product")
+    axes.set(title=title, xlabel="position along the first axis", ylabel="value", xlim=(-1, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper right", fontsize=8)
+
+
 def draw_activations(
     axes: Axes,
     learned: Sequence["LearnedActivation"],

@@ -1,7 +1,8 @@
 """Studies: many fits with one command, divided into blocks that share one compiled program."""
 
 from lrnn_jax.studies.folder import StudyFolder
-from lrnn_jax.studies.run import StudyResult, describe, plan, study
+from lrnn_jax.studies.result import StudyResult, load_study
+from lrnn_jax.studies.run import describe, plan, study
 from lrnn_jax.studies.spec import Member, Study, members, read_study
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "StudyFolder",
     "StudyResult",
     "describe",
+    "load_study",
     "members",
     "plan",
     "read_study",

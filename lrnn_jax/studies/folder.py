@@ -18,6 +18,7 @@ from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.spec import write_table
 from lrnn_jax.io import exists, io_errors, make_folder, read_bytes, write_bytes
 from lrnn_jax.io.json_text import json_text
+from lrnn_jax.reports.tables import parquet_bytes, read_parquet
 from lrnn_jax.studies.spec import Study, read_study
 
 __all__ = ["Row", "StudyFolder"]
@@ -31,10 +32,11 @@ class StudyFolder:
 
     Args:
       path: the folder.
+      rows: format of the rows, "jsonl" or "parquet".
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, rows: str = "jsonl") -> None:
+        self.path, self.suffix = path, f".{rows}"
         self.file = path / "study.toml"
         self.blocks = path / "blocks"
 
@@ -83,7 +85,11 @@ class StudyFolder:
 
     def write(self, block: int, rows: Sequence[Row]) -> None:
         """Write the rows of a block, which marks it as done."""
-        write_bytes(self._rows(block), "".join(map(json_text, rows)).encode())
+        content = {
+            ".jsonl": lambda: "".join(map(json_text, rows)).encode(),
+            ".parquet": lambda: parquet_bytes(rows),
+        }
+        write_bytes(self._rows(block), content[self.suffix]())
 
     def rows(self) -> list[Row]:
         """The rows of all blocks that are done, in the order of the members.
@@ -93,9 +99,13 @@ class StudyFolder:
         """
         rows: list[Row] = []
         # A process that was killed while it wrote has left a file whose name begins with a dot.
-        for path in sorted(self.blocks.glob("[0-9]*.jsonl")):
+        for path in sorted(self.blocks.glob(f"[0-9]*{self.suffix}")):
+            content = read_bytes(path)
             try:
-                rows += [json.loads(line) for line in read_bytes(path).decode().splitlines()]
+                if self.suffix == ".parquet":
+                    rows += read_parquet(content)
+                else:
+                    rows += [json.loads(line) for line in content.decode().splitlines()]
             except ValueError as error:
                 raise InputError(
                     f"{path} is damaged: {error}; delete it to fit it again"
@@ -103,4 +113,4 @@ class StudyFolder:
         return sorted(rows, key=lambda row: row["member"])
 
     def _rows(self, block: int) -> Path:
-        return self.blocks / f"{block:05d}.jsonl"
+        return self.blocks / f"{block:05d}{self.suffix}"

@@ -1,18 +1,16 @@
 """`study`: fit all members of a study, block by block, and the result that it returns."""
 
 import contextlib
-import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from lrnn_jax.experiments.spec import Experiment, table_of_model
 from lrnn_jax.io import require_memory
@@ -20,14 +18,14 @@ from lrnn_jax.io.safetensors import save_tree
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.studies.engine import Fitted, Goals, Program, fit_block, program_key
 from lrnn_jax.studies.folder import Row, StudyFolder
+from lrnn_jax.studies.result import StudyResult
 from lrnn_jax.studies.spec import Member, Study, members
 from lrnn_jax.training import NonFiniteLossError, Trainer, precision_context
 from lrnn_jax.trees import count_bytes, count_parameters
 
-__all__ = ["StudyResult", "describe", "plan", "study"]
+__all__ = ["describe", "plan", "study"]
 
 _ROW_BYTES = 6000  # of a row with its curve
-_SHOWN = 5  # failed members that are named
 _ALONE = 32  # steps of the single fit that is timed beside a block
 
 
@@ -67,7 +65,7 @@ def plan(spec: Study) -> list[Block]:
 
 def study(
     spec: Study, folder: str | PathLike[str], *, report: Callable[[str], Any] | None = None
-) -> "StudyResult":
+) -> StudyResult:
     """Fit the members of a study that are not fitted yet.
 
     Members that share a program are compiled once. Each member is the fit that `solve` computes
@@ -98,7 +96,7 @@ def study(
     """
     say = report or (lambda line: None)
     blocks = plan(spec)
-    store = StudyFolder(Path(folder))
+    store = StudyFolder(Path(folder), spec.rows)
     store.prepare(spec)
     say(describe(spec, blocks))
     clock, done, ready = time.perf_counter(), 0, None
@@ -110,7 +108,7 @@ def study(
             if not ours:
                 continue
             if block.group is None:
-                store.write(block.number, [_unreadable(member) for member in block.members])
+                store.write(block.number, [_unreadable(block, m) for m in block.members])
             else:
                 ready = _fit(spec, store, block, ready)
         done += len(block.members)
@@ -120,11 +118,12 @@ def study(
 
 
 class _Ready(NamedTuple):
-    """The program of a group, and the seconds of a step of one fit that runs alone."""
+    """The program of a group, the seconds of a step of one fit that runs alone, and its costs."""
 
     group: int | None
     program: Program
     alone: float
+    flops: int
 
 
 def _fit(spec: Study, store: StudyFolder, block: Block, ready: _Ready | None) -> _Ready:
@@ -134,11 +133,12 @@ def _fit(spec: Study, store: StudyFolder, block: Block, ready: _Ready | None) ->
     with precision_context(experiments[0].training):
         if ready is None or ready.group != block.group:
             program = _prepared(experiments, block)
-            ready = _Ready(block.group, program, _seconds_a_step(experiments[0]))
+            alone, flops = _seconds_a_step(experiments[0]), _flops_a_point(experiments[0])
+            ready = _Ready(block.group, program, alone, flops)
         fitted, seconds = fit_block(ready.program, experiments, goals)
     if spec.keep_models:
         _save_models(store.models(block.number), block, experiments[0], fitted)
-    store.write(block.number, _rows(spec, block, fitted, seconds, ready.alone))
+    store.write(block.number, _rows(spec, block, fitted, seconds, ready))
     return ready
 
 
@@ -176,10 +176,15 @@ def _flops_a_step(member: Member) -> float:
     points = max(
         (leaf.shape[0] for leaf in jax.tree.leaves(member.shapes) if leaf.shape), default=1
     )
+    batch = min(points, experiment.training.batch or points)
+    return 3.0 * batch * _flops_a_point(experiment)
+
+
+def _flops_a_point(experiment: Experiment) -> int:
+    """The floating-point operations of the model at one point."""
     params = jax.eval_shape(experiment.model.init, jax.random.key(0))
     x = jax.ShapeDtypeStruct((experiment.problem.in_dim,), "float32")
-    batch = min(points, experiment.training.batch or points)
-    return 3.0 * batch * count_flops(experiment.model.apply, params, x)
+    return count_flops(experiment.model.apply, params, x)
 
 
 def _bytes_of_models(member: Member) -> int:
@@ -210,7 +215,7 @@ def _seconds_a_step(experiment: Experiment) -> float:
 
 
 def _rows(
-    spec: Study, block: Block, fitted: Sequence[Fitted], seconds: float, alone: float
+    spec: Study, block: Block, fitted: Sequence[Fitted], seconds: float, ready: _Ready
 ) -> list[Row]:
     """The rows of a block; `seconds` are divided among the members by their steps."""
     steps = max(1, sum(fit.steps for fit in fitted))
@@ -220,14 +225,16 @@ def _rows(
         rows.append(
             {
                 "member": member.number,
+                "block": block.number,
                 **member.settings,
                 "main_score": fit.main_score,
                 **fit.scores,
                 "parameters": count_parameters(fit.params),
+                "flops": ready.flops,
                 "steps": fit.steps,
                 "loss": fit.loss,
                 "seconds_amortised": seconds * fit.steps / steps,
-                "seconds_alone": alone * fit.steps,
+                "seconds_alone": ready.alone * fit.steps,
                 **reached,
                 "reason": "the loss is not finite" if fit.diverged else "",
                 "curve": [list(point) for point in fit.curve],
@@ -236,8 +243,13 @@ def _rows(
     return rows
 
 
-def _unreadable(member: Member) -> Row:
-    return {"member": member.number, **member.settings, "reason": member.reason}
+def _unreadable(block: Block, member: Member) -> Row:
+    return {
+        "member": member.number,
+        "block": block.number,
+        **member.settings,
+        "reason": member.reason,
+    }
 
 
 def _save_models(
@@ -246,61 +258,3 @@ def _save_models(
     params = {str(m.number): fit.params for m, fit in zip(block.members, fitted, strict=True)}
     made_by = {"version": version("lrnn-jax"), "model": table_of_model(experiment.model)}
     save_tree(path, params, json.dumps(made_by))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class StudyResult:
-    """The rows of a study.
-
-    Attributes:
-      study: the study.
-      folder: its folder.
-      rows: one row for each fitted member, by column: the settings by dotted name; the scores;
-        `main_score`, the name of the problem's main score; `parameters`; `steps`; `loss`, before
-        the last step; `seconds_amortised`, the member's share of the time of its block, and
-        `seconds_alone`, the time of its steps in a fit that runs alone; `steps_to_TARGET`, None if
-        the target was not reached; `reason`, why a member has failed, "" if it has not; `curve`,
-        triples of a step, its loss and the main score.
-    """
-
-    study: Study
-    folder: Path
-    rows: list[Row]
-
-    def means(self, score: str | None = None) -> list[Row]:
-        """Mean, standard deviation and number of a score over sources and seeds.
-
-        Args:
-          score: name of the score; None takes the main score of each problem.
-
-        Returns:
-          One row for each combination of the other settings.
-        """
-        pooled = ("problem.source", "training.seed")
-        groups: dict[str, list[float]] = {}
-        for row in self.rows:
-            name = score or row.get("main_score") or ""
-            value = row.get(name)
-            if value is not None:
-                shown = {n: row[n] for n in self._names() if n in row and n not in pooled}
-                shown["score"] = name
-                groups.setdefault(json.dumps(shown), []).append(value)
-        return [
-            json.loads(shown)
-            | {"mean": float(np.mean(values)), "std": float(np.std(values)), "count": len(values)}
-            for shown, values in groups.items()
-        ]
-
-    def __repr__(self) -> str:
-        lines = [f"<{len(self.rows)} fits in {self.folder}>"]
-        for row in self.means():
-            score, mean, std, count = (row.pop(name) for name in ("score", "mean", "std", "count"))
-            shown = ", ".join(f"{name} {value}" for name, value in row.items())
-            lines.append(f"{shown or 'all'}: {score} {mean:.4g} +- {std:.2g} ({count} fits)")
-        failed = [f"member {row['member']}: {row['reason']}" for row in self.rows if row["reason"]]
-        more = [f"{len(failed) - _SHOWN} more failed"] if len(failed) > _SHOWN else []
-        return "\n".join([*lines, *failed[:_SHOWN], *more])
-
-    def _names(self) -> Iterator[str]:
-        yield from self.study.grid
-        yield from dict.fromkeys(name for case in self.study.cases for name in case)

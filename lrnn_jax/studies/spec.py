@@ -5,11 +5,11 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
-from lrnn_jax.checks import Keywords, require_at_least
+from lrnn_jax.checks import Keywords, check_types, require_at_least
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.experiments.recipes import default_model, recipe, recipes, sized
 from lrnn_jax.experiments.spec import (
@@ -24,10 +24,11 @@ from lrnn_jax.experiments.spec import (
     read_toml,
     training_from,
 )
+from lrnn_jax.io import extra
 from lrnn_jax.training import check_compatible
 from lrnn_jax.typing import Data, Problem
 
-__all__ = ["Member", "Study", "members", "read_study"]
+__all__ = ["Member", "Study", "experiment_of", "members", "read_study"]
 
 _SECTIONS = ("model", "problem", "training")
 Settings = dict[str, Any]
@@ -57,6 +58,8 @@ class Study(Keywords):
       stop_at_target: whether a member ends when it has reached all targets.
       block: number of members that are trained by one call of a program and stored in one file.
       keep_models: whether to store the fitted parameters.
+      rows: format of the stored rows: "jsonl", JSON lines, or "parquet", which needs the extra
+        `parquet`.
 
     Raises:
       InputError: a field is out of range or has the wrong form.
@@ -82,9 +85,13 @@ class Study(Keywords):
     stop_at_target: bool = False
     block: int = 32
     keep_models: bool = True
+    rows: Literal["jsonl", "parquet"] = "jsonl"
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "block", "score_every", "budget")
+        check_types(self, "rows")
+        if self.rows == "parquet":
+            extra("pyarrow", "parquet")
         if self.stop_at_target and not self.targets:
             raise InputError("stop_at_target: there are no targets")
         for name, values in self.grid.items():
@@ -195,6 +202,18 @@ def _require_name(what: str, name: str) -> None:
             f"{what}: expected names such as 'model.kind', 'problem.source', 'training.seed' or "
             f"'budget', got {name!r}"
         )
+
+
+def experiment_of(study: Study, settings: Settings) -> Experiment:
+    """The experiment of the member with these settings.
+
+    Raises:
+      InputError: its data cannot be read, or its parts do not fit together.
+    """
+    member = _member(study, 0, settings)
+    if member.experiment is None:
+        raise InputError(member.reason)
+    return member.experiment
 
 
 def _member(study: Study, number: int, settings: Settings) -> Member:
