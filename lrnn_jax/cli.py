@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -48,6 +49,7 @@ from lrnn_jax.experiments.spec import (
     read_table,
     study_configs,
 )
+from lrnn_jax.experiments.trackers import TRACKERS
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
 from lrnn_jax.io.safetensors import load_tree
@@ -115,6 +117,7 @@ examples:
   lrnn-jax fit image/siren --training.learning_rate 1e-3
   lrnn-jax fit my.toml --out runs/mine
   lrnn-jax fit --resume runs/mine --training.steps 2000
+  lrnn-jax fit photo.png --track tensorboard
 """
 
 
@@ -161,12 +164,13 @@ def _fit(options: argparse.Namespace) -> int:
         if options.config or options.out or set(changes) - {"training"}:
             raise InputError("--resume takes no WHAT, no --out and only --training fields")
         with _compilation_cache(options.compilation_cache):
-            outcome = resume(RunFolder.open(options.resume), changes.get("training", {}), display)
+            folder, training = RunFolder.open(options.resume), changes.get("training", {})
+            outcome = resume(folder, training, display, track=options.track)
     else:
         table, origin = _completed(options.config, changes)
         experiment = experiment_from(table)
         with _compilation_cache(options.compilation_cache):
-            outcome = start(experiment, options.out, display)
+            outcome = start(experiment, options.out, display, track=options.track)
         problem = kind_of(type(experiment.problem), "problem", PROBLEMS)
         model = kind_of(type(experiment.model), "model", MODELS)
         print(f"fitted    {problem} by {model}, settings: {origin}")
@@ -272,7 +276,8 @@ def _study(options: argparse.Namespace) -> int:
     # when it is first used.
     jax.config.update("jax_num_cpu_devices", min(spec.block, _usable_cores()))
     folder = options.out or Path("runs") / file.stem
-    result = study(spec, folder, report=lambda line: print(line, flush=True))
+    report = functools.partial(print, flush=True)
+    result = study(spec, folder, report=report, track=options.track)
     print(result)
     print(result.folder)
     return _FAILED if all(row["reason"] for row in result.rows) else 0
@@ -442,6 +447,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
     cache_help = "keep compiled programs in DIR and take them from there: later fits start sooner"
     fit.add_argument("--compilation-cache", type=Path, metavar="DIR", help=cache_help)
+    _add_track(fit)
     _add_dotted_options(fit)
     decode = _add(verbs, "decode", _decode, "Render a saved run at any resolution.")
     decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
@@ -476,6 +482,7 @@ def _add_study(verbs: Any) -> None:
     studies.add_argument("--out", type=Path, metavar="DIR", help=folder_help)
     plan_help = "show what the study takes, and fit nothing"
     studies.add_argument("--plan", action="store_true", help=plan_help)
+    _add_track(studies)
     report = _add(verbs, "report", _report, _REPORT_HELP)
     report.add_argument("folder", type=Path, metavar="STUDY", help="the study's folder")
     out_help = "the page; default: report.html in the folder"
@@ -484,6 +491,12 @@ def _add_study(verbs: Any) -> None:
         formats = f"{what}, as *.csv, *.md, *.jsonl or *.parquet"
         report.add_argument(f"--{name}", type=Path, metavar="FILE", help=formats)
     report.add_argument("--open", action=argparse.BooleanOptionalAction, help=_OPEN_HELP)
+
+
+def _add_track(verb: argparse.ArgumentParser) -> None:
+    track_help = f"send the metrics to these trackers, too: {', '.join(TRACKERS)}"
+    options: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "TRACKER"}
+    verb.add_argument("--track", choices=list(TRACKERS), help=track_help, **options)
 
 
 def _add_dotted_options(verb: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ import trimesh
 import lrnn_jax
 from lrnn_jax.cli import main
 from lrnn_jax.experiments.options import dotted_options
+from lrnn_jax.experiments.trackers import require_trackers
 from lrnn_jax.io import Sound, write_png, write_wav
 from lrnn_jax.training import check_compatible
 
@@ -104,7 +105,8 @@ def test_fits_of_the_pages_are_valid_experiments(line, tmp_path, monkeypatch):
     for name in ("statue.ply", "part.stl"):
         trimesh.creation.icosphere().export(name)
 
-    def start(experiment, *_):
+    def start(experiment, *_, track):
+        require_trackers(track)
         check_compatible(experiment.model, experiment.problem, experiment.training)
         raise StartedError
 

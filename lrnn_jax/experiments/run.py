@@ -5,7 +5,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,12 @@ from lrnn_jax.experiments.progress import Display
 from lrnn_jax.experiments.session import train
 from lrnn_jax.experiments.spec import Experiment, experiment_from, merge, table_of, write_table
 from lrnn_jax.experiments.summary import read_summary, summarize
+from lrnn_jax.experiments.trackers import (
+    TrackedFit,
+    Trackers,
+    open_trackers,
+    require_trackers,
+)
 from lrnn_jax.io import exists
 from lrnn_jax.training import Checkpoints, Trainer, precision_context
 
@@ -36,7 +42,11 @@ class Outcome:
 
 
 def start(
-    experiment: Experiment, path: Path | None = None, display: Display | None = None
+    experiment: Experiment,
+    path: Path | None = None,
+    display: Display | None = None,
+    *,
+    track: Sequence[str] = (),
 ) -> Outcome:
     """Run an experiment in a new folder.
 
@@ -47,11 +57,13 @@ def start(
       experiment: the model, the problem and the training settings.
       path: the folder, which must not exist; None creates the next free one under `runs/`.
       display: progress display; None shows nothing.
+      track: names of trackers that receive the metrics, too: "tensorboard", "wandb".
 
     Raises:
-      InputError: the input is invalid, the folder exists, a loss is not finite, or the disk is
-        full.
+      InputError: the input is invalid, the folder exists, a loss is not finite, the disk is full,
+        or the package of a tracker is missing.
     """
+    track = require_trackers(track)
     with precision_context(experiment.training), contextlib.ExitStack() as stack:
         path = stack.enter_context(_own_path(path))
         if path is not None and exists(path):
@@ -64,14 +76,19 @@ def start(
             stack.enter_context(folder.in_use())
             checkpoints = Checkpoints(folder.checkpoints)
             checkpoints.save(trainer.state)
+            trackers = stack.enter_context(_trackers(track, folder))
         except BaseException:
             folder.remove()
             raise
-        return _run(trainer, folder, checkpoints, display, compile_seconds)
+        return _run(trainer, folder, checkpoints, display, compile_seconds, trackers)
 
 
 def resume(
-    folder: RunFolder, training: dict[str, Any] | None = None, display: Display | None = None
+    folder: RunFolder,
+    training: dict[str, Any] | None = None,
+    display: Display | None = None,
+    *,
+    track: Sequence[str] = (),
 ) -> Outcome:
     """Continue a run from its newest checkpoint, as if it had not been interrupted.
 
@@ -79,11 +96,14 @@ def resume(
       folder: the folder of the run.
       training: changed fields of its [training] section, e.g. more steps.
       display: progress display; None shows nothing.
+      track: as for `start`. A tracker that has not been used before receives all metrics of the
+        run.
 
     Raises:
-      InputError: there is nothing to continue, the checkpoint belongs to another model, or another
-        process trains the run.
+      InputError: there is nothing to continue, the checkpoint belongs to another model, another
+        process trains the run, or the package of a tracker is missing.
     """
+    track = require_trackers(track)
     with contextlib.ExitStack() as stack:
         folder = RunFolder(stack.enter_context(_own_path(folder.path)) or folder.path)
         stack.enter_context(folder.in_use())
@@ -103,7 +123,25 @@ def resume(
         earlier = folder.metrics.rewind(trainer.step)
         write_table(folder.config, table)
         spent = earlier[-1]["seconds"] if earlier else 0.0
-        return _run(trainer, folder, checkpoints, display, compile_seconds, spent)
+        trackers = stack.enter_context(_trackers(track, folder, trainer.step, earlier))
+        return _run(trainer, folder, checkpoints, display, compile_seconds, trackers, spent)
+
+
+def _trackers(
+    names: Sequence[str],
+    folder: RunFolder,
+    step: int = 0,
+    earlier: Sequence[dict[str, float]] = (),
+) -> contextlib.AbstractContextManager[Trackers]:
+    """Context of the trackers of a run that goes on at `step`, in process 0 alone."""
+    fit = TrackedFit(
+        name=folder.path.resolve().name,
+        config=folder.table(),
+        folder=folder.path,
+        events=folder.path / "tensorboard",
+        step=step,
+    )
+    return open_trackers(names if jax.process_index() == 0 else (), fit, earlier)
 
 
 @contextlib.contextmanager
@@ -128,11 +166,15 @@ def _run(
     checkpoints: Checkpoints,
     display: Display | None,
     compile_seconds: float,
+    trackers: Trackers,
     spent: float = 0.0,
 ) -> Outcome:
     """Train until the end or a signal, then evaluate and write the summary."""
-    costs = train(trainer, folder.metrics, checkpoints, display or Display(), spent)
+    costs = train(trainer, folder.metrics, checkpoints, display or Display(), spent, trackers)
     summary = summarize(trainer, folder, costs | {"compile_seconds": compile_seconds})
+    if summary["status"] == "finished":
+        pictures = [folder.path / name for name in summary["pictures"]]
+        trackers.finish(summary["step"], summary["scores"], pictures)
     return Outcome(summary["status"], folder, summary)
 
 

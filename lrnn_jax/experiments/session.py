@@ -5,10 +5,12 @@ import threading
 from typing import Any
 
 import jax
+import numpy as np
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.metrics_log import MetricsLog
 from lrnn_jax.experiments.progress import Display
+from lrnn_jax.experiments.trackers import Trackers
 from lrnn_jax.training import Checkpoints, Interval, NonFiniteLossError, Trainer
 
 __all__ = ["train"]
@@ -22,6 +24,7 @@ def train(
     checkpoints: Checkpoints,
     display: Display,
     before: float = 0.0,
+    trackers: Trackers | None = None,
 ) -> dict[str, float]:
     """Train until the end or a signal; write metrics, progress and checkpoints.
 
@@ -31,6 +34,7 @@ def train(
       checkpoints: its checkpoints.
       display: progress display.
       before: seconds spent on steps in earlier sessions of the run.
+      trackers: receive the metrics, too.
 
     Returns:
       `train_seconds`, the time spent on steps in all sessions of the run, and `steps_per_second` of
@@ -50,14 +54,21 @@ def train(
             while not stop.requested and (interval := next(intervals, None)) is not None:
                 spent += interval.seconds
                 lines = _lines(trainer, interval, seconds=round(before + spent, 3))
-                metrics.append(line for line in lines if line["step"] % log_every == 0)
-                display.update(interval.step, lines[-1], (interval.step - first) / spent)
+                logged = [line for line in lines if line["step"] % log_every == 0]
+                rate = (interval.step - first) / spent
+                metrics.append(logged)
+                display.update(interval.step, lines[-1], rate)
+                if trackers and logged:
+                    trackers.log([*logged[:-1], logged[-1] | _rates(trainer, logged[-1], rate)])
                 if interval.step % every == 0:
                     _save(trainer, checkpoints)
             terms = _save(trainer, checkpoints)
             if trainer.ended and terms:
                 line = {"step": trainer.step} | terms | trainer.problem.progress(terms)
-                metrics.append([line | {"seconds": round(before + spent, 3)}])
+                line |= {"seconds": round(before + spent, 3)}
+                metrics.append([line])
+                if trackers:
+                    trackers.log([line])
     except NonFiniteLossError as error:
         raise InputError(
             f"the loss became {error.value} at step {error.step}; the last good checkpoint, "
@@ -88,6 +99,17 @@ def _lines(trainer: Trainer, interval: Interval, seconds: float) -> list[dict[st
         {"step": first + i, **row, **progress(row), "seconds": seconds}
         for i, row in enumerate(rows)
     ]
+
+
+def _rates(trainer: Trainer, line: dict[str, float], rate: float) -> dict[str, float]:
+    """What a tracker shows in addition: steps per second and, for Adam and SOAP, the learning rate.
+
+    The other optimizers have no learning rate or, after Adam, a phase without one.
+    """
+    rates = {"steps_per_second": rate}
+    if trainer.training.optimizer in ("adam", "soap"):
+        rates["learning_rate"] = float(np.asarray(trainer.training.rate()(line["step"])))
+    return rates
 
 
 class _StopOnSignal:

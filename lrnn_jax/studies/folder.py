@@ -30,6 +30,9 @@ Row = dict[str, Any]
 class StudyFolder:
     """A study on disk: `study.toml`, and `blocks/00000.jsonl`, `blocks/00000.safetensors`, ...
 
+    `blocks/00000.tensorboard` and `blocks/00000.wandb` are empty; they exist if that tracker has
+    received the members of the block.
+
     Args:
       path: the folder.
       rows: format of the rows, "jsonl" or "parquet".
@@ -63,9 +66,17 @@ class StudyFolder:
         """Whether the rows of a block are written."""
         return exists(self._rows(block))
 
+    def is_tracked(self, block: int, tracker: str) -> bool:
+        """Whether a tracker has received all members of a block."""
+        return exists(self._tracked(block, tracker))
+
+    def set_tracked(self, block: int, tracker: str) -> None:
+        """Record that a tracker has received all members of a block."""
+        write_bytes(self._tracked(block, tracker), b"")
+
     @contextlib.contextmanager
     def claimed(self, block: int) -> Iterator[bool]:
-        """Claim a block within the context, and say whether it is ours and not done yet."""
+        """Lock a block within the context, and say whether this process holds the lock."""
         path = self.blocks / f"{block:05d}.lock"
         lock = FileLock(path)
         with io_errors(self.path, "lock"):
@@ -75,7 +86,7 @@ class StudyFolder:
                 yield False
                 return
         try:
-            yield not self.is_done(block)
+            yield True
         finally:
             # Once the rows are written, whoever locks the deleted file finds them.
             if self.is_done(block):
@@ -97,20 +108,30 @@ class StudyFolder:
         Raises:
           InputError: a file is damaged.
         """
-        rows: list[Row] = []
         # A process that was killed while it wrote has left a file whose name begins with a dot.
-        for path in sorted(self.blocks.glob(f"[0-9]*{self.suffix}")):
-            content = read_bytes(path)
-            try:
-                if self.suffix == ".parquet":
-                    rows += read_parquet(content)
-                else:
-                    rows += [json.loads(line) for line in content.decode().splitlines()]
-            except ValueError as error:
-                raise InputError(
-                    f"{path} is damaged: {error}; delete it to fit it again"
-                ) from error
-        return sorted(rows, key=lambda row: row["member"])
+        paths = sorted(self.blocks.glob(f"[0-9]*{self.suffix}"))
+        return sorted((row for path in paths for row in _read(path)), key=lambda row: row["member"])
+
+    def rows_of(self, block: int) -> list[Row]:
+        """The rows of a block that is done.
+
+        Raises:
+          InputError: the file is damaged.
+        """
+        return _read(self._rows(block))
 
     def _rows(self, block: int) -> Path:
         return self.blocks / f"{block:05d}{self.suffix}"
+
+    def _tracked(self, block: int, tracker: str) -> Path:
+        return self.blocks / f"{block:05d}.{tracker}"
+
+
+def _read(path: Path) -> list[Row]:
+    content = read_bytes(path)
+    try:
+        if path.suffix == ".parquet":
+            return read_parquet(content)
+        return [json.loads(line) for line in content.decode().splitlines()]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; delete it to fit it again") from error

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lrnn_jax.experiments.spec import Experiment, table_of_model
+from lrnn_jax.experiments.trackers import require_trackers
 from lrnn_jax.io import require_memory
 from lrnn_jax.io.safetensors import save_tree
 from lrnn_jax.kernels.cost import count_flops
@@ -20,6 +21,7 @@ from lrnn_jax.studies.engine import Fitted, Goals, Program, fit_block, program_k
 from lrnn_jax.studies.folder import Row, StudyFolder
 from lrnn_jax.studies.result import StudyResult
 from lrnn_jax.studies.spec import Member, Study, members
+from lrnn_jax.studies.tracking import is_tracked, track_block
 from lrnn_jax.training import NonFiniteLossError, Trainer, precision_context
 from lrnn_jax.trees import count_bytes, count_parameters
 
@@ -64,7 +66,11 @@ def plan(spec: Study) -> list[Block]:
 
 
 def study(
-    spec: Study, folder: str | PathLike[str], *, report: Callable[[str], Any] | None = None
+    spec: Study,
+    folder: str | PathLike[str],
+    *,
+    report: Callable[[str], Any] | None = None,
+    track: Sequence[str] = (),
 ) -> StudyResult:
     """Fit the members of a study that are not fitted yet.
 
@@ -77,9 +83,12 @@ def study(
       spec: the study.
       folder: its folder; it is created if it does not exist.
       report: receives lines of text: what the study takes, and the progress.
+      track: names of trackers that receive each member, "tensorboard" or "wandb", once its block is
+        written. Members that were fitted before and have not been tracked are tracked, too.
 
     Raises:
-      InputError: the folder is that of another study; as `plan`; a file cannot be written.
+      InputError: the folder is that of another study; as `plan`; a file cannot be written; the
+        package of a tracker is missing.
 
     Example:
       >>> import tempfile
@@ -94,27 +103,29 @@ def study(
       >>> [row["training.seed"] for row in result.rows]
       [0, 1, 2]
     """
-    say = report or (lambda line: None)
+    say, track = report or (lambda line: None), require_trackers(track)
     blocks = plan(spec)
     store = StudyFolder(Path(folder), spec.rows)
     store.prepare(spec)
     say(describe(spec, blocks))
     clock, done, ready = time.perf_counter(), 0, None
-    left = sum(len(block.members) for block in blocks if not store.is_done(block.number))
+    blocks = [block for block in blocks if not _is_complete(store, block, track)]
+    left = sum(len(block.members) for block in blocks)
     for block in blocks:
-        if store.is_done(block.number):
-            continue
         with store.claimed(block.number) as ours:
-            if not ours:
+            if not ours or _is_complete(store, block, track):
                 continue
-            if block.group is None:
-                store.write(block.number, [_unreadable(block, m) for m in block.members])
-            else:
+            if not store.is_done(block.number):
                 ready = _fit(spec, store, block, ready)
+            track_block(track, store, block.number, block.members)
         done += len(block.members)
         spent = time.perf_counter() - clock
         say(f"{done} of {left} members, {spent:.0f} s, {spent * (left - done) / done:.0f} s to go")
     return StudyResult(spec, store.path, store.rows())
+
+
+def _is_complete(store: StudyFolder, block: Block, track: Sequence[str]) -> bool:
+    return store.is_done(block.number) and is_tracked(track, store, block.number)
 
 
 class _Ready(NamedTuple):
@@ -126,8 +137,21 @@ class _Ready(NamedTuple):
     flops: int
 
 
-def _fit(spec: Study, store: StudyFolder, block: Block, ready: _Ready | None) -> _Ready:
-    """Train a block and write its files; return its program, which is `ready` if that is it."""
+def _fit(spec: Study, store: StudyFolder, block: Block, ready: _Ready | None) -> _Ready | None:
+    """Train a block and write its files.
+
+    Args:
+      spec: the study.
+      store: its folder.
+      block: the block.
+      ready: the program of the block before, which is used again if it is that of the block.
+
+    Returns:
+      The program of the block, or `ready` if the block has none.
+    """
+    if block.group is None:
+        store.write(block.number, [_unreadable(block, member) for member in block.members])
+        return ready
     experiments = [m.experiment for m in block.members if m.experiment is not None]
     goals = Goals(tuple(spec.targets), spec.score_every, spec.stop_at_target)
     with precision_context(experiments[0].training):
