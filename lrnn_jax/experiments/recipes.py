@@ -4,6 +4,7 @@
 chose them, by a sweep on data that its check does not use.
 """
 
+import dataclasses
 import functools
 import tomllib
 from pathlib import Path
@@ -227,11 +228,17 @@ def sized(fields: ConfigTable, parameters: int) -> ConfigTable:
       fields: the [model] section with `kind`, `in_dim` and `out_dim`.
       parameters: upper bound of the number of parameters; the smallest model has a size of 2.
     """
-    name = _size_field(fields["kind"])
+    name, least = _size_field(fields["kind"]), 2
+    return fields | {name: _size(model_from(fields | {name: least}), name, parameters)}
+
+
+@functools.lru_cache(maxsize=1024)
+def _size(model: Model, name: str, parameters: int) -> int:
+    """The largest value of the field `name` with at most `parameters` parameters, at least 2."""
 
     def count(size: int) -> int:
-        model: Any = model_from(fields | {name: size})
-        return model.parameter_count
+        resized: Any = dataclasses.replace(model, **{name: size})
+        return resized.parameter_count
 
     low, high = 2, 4
     while count(high) <= parameters:
@@ -239,4 +246,4 @@ def sized(fields: ConfigTable, parameters: int) -> ConfigTable:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) <= parameters else (low, middle)
-    return fields | {name: low}
+    return low

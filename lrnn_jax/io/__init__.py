@@ -10,7 +10,15 @@ from lrnn_jax.io.files import (
     require_suffix,
     write_bytes,
 )
-from lrnn_jax.io.images import SAMPLES, Picture, read_picture, resize, write_picture, write_png
+from lrnn_jax.io.images import (
+    SAMPLES,
+    Picture,
+    count_channels,
+    read_picture,
+    resize,
+    write_picture,
+    write_png,
+)
 from lrnn_jax.io.memory import available_memory, require_memory
 from lrnn_jax.io.solids import (
     MARSCHNER_LOBB,
@@ -53,6 +61,7 @@ __all__ = [
     "as_source",
     "atomic",
     "available_memory",
+    "count_channels",
     "exists",
     "extra",
     "io_errors",

@@ -1,6 +1,7 @@
 """Read and write images: grey, grey + alpha, RGB, RGBA; 8 and 16 bits, and float TIFF."""
 
 import dataclasses
+import functools
 import io
 import math
 from collections.abc import Callable
@@ -67,6 +68,30 @@ def read_picture(source: Source) -> Picture:
     with decoding(source, "image"):
         pixels = _decode(content, path)
     return _picture(pixels, source)
+
+
+def count_channels(source: Source) -> int:
+    """The number of channels of `read_picture(source)`.
+
+    It is remembered for files of the same name, size and time of the last change, because a problem
+    asks for it several times.
+
+    Raises:
+      InputError: as `read_picture`.
+    """
+    if isinstance(source, ArraySource) or source in SAMPLES:
+        return read_picture(source).pixels.shape[-1]
+    try:
+        state = Path(source).stat()
+    except (OSError, ValueError):
+        return read_picture(source).pixels.shape[-1]  # which says what is wrong
+    return _channels_of_file(source, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@functools.lru_cache(maxsize=1024)
+def _channels_of_file(source: str, *state: int) -> int:
+    del state
+    return read_picture(source).pixels.shape[-1]
 
 
 def _decode(content: bytes, path: Path) -> np.ndarray:

@@ -45,9 +45,9 @@ def available_memory(root: Path = Path("/")) -> int | None:
       The number of bytes, >= 0; None where the system reports none of these.
     """
     rooms = [*_control_group_rooms(root), *_process_rooms(root)]
-    machine = _fields(root / "proc/meminfo")  # in kB
-    if "MemAvailable" in machine:
-        rooms.append(1024 * machine["MemAvailable"])
+    machine = _field(root / "proc/meminfo", "MemAvailable")  # in kB
+    if machine is not None:
+        rooms.append(1024 * machine)
     return max(0, min(rooms)) if rooms else None
 
 
@@ -68,7 +68,7 @@ def _control_group_rooms(root: Path) -> Iterator[int]:
             limit, used = (_number(level / name) for name in names[:2])
             if limit is not None and used is not None:
                 # The kernel reclaims unused file pages before an allocation fails.
-                yield limit - used + _fields(level / "memory.stat").get(names[2], 0)
+                yield limit - used + (_field(level / "memory.stat", names[2]) or 0)
             if level == mount:
                 break
 
@@ -76,11 +76,12 @@ def _control_group_rooms(root: Path) -> Iterator[int]:
 def _process_rooms(root: Path) -> Iterator[int]:
     if sys.platform == "win32":
         return
-    used = _fields(root / "proc/self/status")  # in kB
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft, _ = resource.getrlimit(limit)
-        if soft != resource.RLIM_INFINITY and name in used:
-            yield soft - 1024 * used[name]
+        if soft != resource.RLIM_INFINITY:
+            used = _field(root / "proc/self/status", name)  # in kB
+            if used is not None:
+                yield soft - 1024 * used
 
 
 def _lines(path: Path) -> list[str]:
@@ -91,10 +92,14 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _fields(path: Path) -> dict[str, int]:
-    """Parse lines such as "MemAvailable:  123 kB" and "inactive_file 123" to {name: number}."""
-    rows = (line.replace(":", " ").split() for line in _lines(path))
-    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+def _field(path: Path, name: str) -> int | None:
+    """The number of a line such as "MemAvailable:  123 kB" or "inactive_file 123"."""
+    for line in _lines(path):
+        if line.startswith(name):
+            first, *rest = line.replace(":", " ").split()
+            if first == name and rest and rest[0].isdigit():
+                return int(rest[0])
+    return None
 
 
 def _number(path: Path) -> int | None:

@@ -16,6 +16,7 @@ from lrnn_jax.io import (
     Picture,
     SourceField,
     as_source,
+    count_channels,
     read_picture,
     resize,
     write_picture,
@@ -68,7 +69,7 @@ class PictureProblem(Keywords, Problem):
     @property
     def out_dim(self) -> int:
         """Number of channels, 1 to 4; reads the file."""
-        return read_picture(self.source).pixels.shape[-1]
+        return count_channels(self.source)
 
     def picture(self) -> Picture:
         """The cropped and resized image: pixels in [0, 1], and bits per channel of the source."""
