@@ -4,6 +4,8 @@
     python benchmarks/scale.py processes    # against a loop of `lrnn-jax fit`, with compilation
     python benchmarks/scale.py host         # the share of the host in a study of 1,000 members
     python benchmarks/scale.py memory       # peak memory against the number of members
+    python benchmarks/scale.py kills        # ten kills: rows equal those of an undisturbed study
+    python benchmarks/scale.py page         # the page of 100,000 rows: size, seconds to open
     python benchmarks/scale.py table        # the tables of docs/studies.md
 
 The signals are random images of 32 x 32 pixels, the models have about 5,000 parameters, and a fit
@@ -14,6 +16,7 @@ takes 200 steps. Each measurement is a process of its own, and those of a compar
 import argparse
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.monitoring
@@ -232,7 +236,100 @@ def table(rows: list[Row]) -> str:
     return "\n\n".join(parts)
 
 
+def kills(count: int = 10) -> None:
+    """Kill a study ten times at random moments; the final rows must equal the undisturbed ones."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import scale; from pathlib import Path; "
+        "import lrnn_jax as lj; lj.study(scale.spec(Path(sys.argv[2]), 160, 'siren', steps=400, "
+        "block=4), Path(sys.argv[2]) / sys.argv[3])"
+    )
+    random, killed, unfinished = np.random.default_rng(0), 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-c", script, str(Path(__file__).parent), folder]
+        subprocess.run([*words, "undisturbed"], check=True)
+        while killed < count:
+            process = subprocess.Popen([*words, "killed"])
+            try:
+                process.wait(4 + 8 * random.random())
+                raise SystemExit(f"the study ended after {killed} kills: it is too short")
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            killed += 1
+            unfinished.append(40 - len(list((Path(folder) / "killed/blocks").glob("[0-9]*.jsonl"))))
+        subprocess.run([*words, "killed"], check=True)
+        rows = {name: lj.load_study(Path(folder) / name).rows for name in ("undisturbed", "killed")}
+    timeless = [
+        [{n: v for n, v in row.items() if not n.startswith("seconds_")} for row in found]
+        for found in rows.values()
+    ]
+    assert timeless[0] == timeless[1], "the rows differ"
+    row = {"stage": "kills", "name": "siren", "members": 160, "kills": killed}
+    RESULTS.add(row | {"blocks_left": unfinished, "equal_rows": len(timeless[0])})
+
+
+def page(count: int = 100_000) -> None:
+    """Write the page of many rows, and open it in a browser."""
+    from playwright.sync_api import sync_playwright
+
+    from lrnn_jax.reports import fits_page
+
+    rows = made_up_rows(count)
+    names = ["model.kind", "training.learning_rate", "problem.source", "training.seed"]
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = fits_page("study", rows, names, targets=[30, 35]).save(Path(folder) / "page.html")
+        written = time.perf_counter() - begun
+        browser_path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))))
+        with sync_playwright() as started:
+            browser = started.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+            opened = [open_page(browser, path.as_uri()) for _ in range(5)]
+            browser.close()
+        size = path.stat().st_size
+    row = {"stage": "page", "name": f"{count:,} rows", "members": count, "mb": round(size / 1e6, 2)}
+    RESULTS.add(
+        row | {"write_seconds": round(written, 1), "open_seconds": statistics.median(opened)}
+    )
+
+
+def made_up_rows(count: int) -> list[Row]:
+    """Rows of 5 models, 4 rates, 3 seeds and as many images as are needed, with random scores."""
+    random, rows = np.random.default_rng(0), []
+    steps = np.linspace(0, 1000, 100).astype(int).tolist()
+    for index in range(count):
+        settings = {
+            "model.kind": ("lrnn", "siren", "nestnet", "wire", "finer")[index % 5],
+            "training.learning_rate": (1e-4, 5e-4, 2e-3, 1e-2)[index // 5 % 4],
+            "training.seed": index // 20 % 3,
+            "problem.source": f"images/{index // 60:06d}.png",
+        }
+        score = 30 + index % 5 + 4 * random.standard_normal()
+        rises = (score * (1 - np.exp(-np.arange(100) / 20))).tolist()
+        reached = {f"steps_to_{t}": int(600 * t / score) if score > t else None for t in (30, 35)}
+        costs = {"parameters": 5000, "flops": 10_000 + index % 5, "steps": 1000, "loss": 1e-3}
+        rows.append(
+            {"member": index, **settings, "main_score": "psnr", "psnr": score, "ssim": 0.9}
+            | costs
+            | {"seconds_alone": 2.0 + index % 5, **reached, "reason": ""}
+            | {"curve": [[step, 0.1, value] for step, value in zip(steps, rises, strict=True)]}
+        )
+    return rows
+
+
+def open_page(browser: Any, address: str) -> float:
+    """Seconds from the navigation to the end of loading, laid out and drawn."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    begun = time.perf_counter()
+    tab.goto(address)
+    tab.screenshot()
+    spent = time.perf_counter() - begun
+    tab.close()
+    return round(spent, 2)
+
+
 STAGES = {
+    "page": page,
+    "kills": kills,
     "loop": lambda: compare("loop", "study", "loop", 32),
     "processes": lambda: compare("processes", "command", "processes", 8, rounds=1),
     "host": host,

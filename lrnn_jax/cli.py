@@ -53,7 +53,15 @@ from lrnn_jax.experiments.trackers import TRACKERS
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.io import exists
 from lrnn_jax.io.safetensors import load_tree
-from lrnn_jax.studies import describe, load_study, plan, read_study, study
+from lrnn_jax.studies import (
+    describe,
+    describe_seconds,
+    load_study,
+    plan,
+    read_study,
+    study,
+    time_steps,
+)
 from lrnn_jax.training import precision_context
 
 _BAD_INPUT = 2
@@ -269,12 +277,14 @@ def _compare(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     file = config_path(options.file, study_configs())
     spec = read_study(file)
-    if options.plan:
-        print(describe(spec, plan(spec)))
-        return 0
     # Members are trained side by side on the cores of a CPU; JAX fixes the number of its devices
     # when it is first used.
     jax.config.update("jax_num_cpu_devices", min(spec.block, _usable_cores()))
+    if options.plan:
+        blocks = plan(spec)
+        print(describe(spec, blocks), flush=True)
+        print(describe_seconds(blocks, time_steps(blocks)))
+        return 0
     folder = options.out or Path("runs") / file.stem
     report = functools.partial(print, flush=True)
     result = study(spec, folder, report=report, track=options.track)

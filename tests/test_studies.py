@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +18,15 @@ import lrnn_jax as lj
 from lrnn_jax.cli import main
 from lrnn_jax.io import write_png
 from lrnn_jax.kernels.cost import count_flops
-from lrnn_jax.studies import Study, describe, members, plan, read_study, study
+from lrnn_jax.studies import (
+    Study,
+    describe,
+    describe_seconds,
+    members,
+    plan,
+    read_study,
+    study,
+)
 from lrnn_jax.training import compilations
 
 PIXELS = {"kind": "image", "source": "camera", "size": [8, 8]}
@@ -124,6 +134,50 @@ def test_an_unreadable_file_is_a_row_with_its_reason(tmp_path):
     assert [bool(row["reason"]) for row in result.rows] == [False, False, True]
     assert "broken.png" in result.rows[2]["reason"]
     assert "3 members (1 cannot be fitted)" in describe(result.study, plan(result.study))
+
+
+def test_seconds_are_those_of_the_timed_programs_and_of_their_operations():
+    two = {"kind": "mlp", "depth": 1}
+    cases = [{"model.width": 4}, {"model.width": 8}]
+    blocks = plan(Study(problem=PIXELS, model=two, cases=cases, grid={"training.steps": [10, 30]}))
+    assert [block.group for block in blocks] == [0, 1, 2, 3]  # the steps are part of the program
+    line = describe_seconds(blocks, dict.fromkeys(range(4), 2.0))
+    count = jax.local_device_count()
+    assert line.startswith(f"about {2 * 2 * (10 + 30) / count:.0f} s ")
+    # The others take the time of an operation of the first program.
+    x = jax.ShapeDtypeStruct((2,), "float32")
+    models = [block.members[0].experiment.model for block in blocks]
+    costs = [count_flops(m.apply, jax.eval_shape(m.init, jax.random.key(0)), x) for m in models]
+    steps = [block.members[0].experiment.training.steps for block in blocks]
+    seconds = sum(500 * cost / costs[0] * n for cost, n in zip(costs, steps, strict=True)) / count
+    assert describe_seconds(blocks, {0: 500.0, 1: math.nan}).startswith(f"about {seconds:.0f} s ")
+
+
+@pytest.mark.parametrize(("keep_models", "file"), [(True, "safetensors"), (False, "jsonl")])
+def test_a_full_disk_is_one_line_and_the_study_goes_on_later(tmp_path, keep_models, file):
+    spec, limits = small(keep_models=keep_models), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # no file may be larger
+    try:
+        with pytest.raises(lj.InputError, match=rf"cannot write .*00000.{file}: File too large"):
+            study(spec, tmp_path / "study")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "study").rglob("*.jsonl"))
+    rows = study(spec, tmp_path / "study").rows
+    expected = study(spec, tmp_path / "undisturbed").rows
+    assert [row["psnr"] for row in rows] == [row["psnr"] for row in expected]
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
+    spec = small(grid={"training.seed": [0]}, model={"kind": "siren"}, block=1)
+    blocks = tmp_path / "study" / "blocks"
+    study(spec, tmp_path / "study")
+    for name, age in ((".0123abcd.jsonl", 2 * 3600), (".4567cdef.jsonl", 60)):
+        (blocks / name).write_text("half a li")
+        then = time.time() - age
+        os.utime(blocks / name, (then, then))
+    assert len(study(spec, tmp_path / "study").rows) == 1
+    assert sorted(path.name for path in blocks.glob(".*")) == [".4567cdef.jsonl"]
 
 
 def test_few_files_hold_many_members(tmp_path):
@@ -252,7 +306,8 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     params, x = jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((2,), "float32")
     flops = 3 * 64 * 10 * 3 * count_flops(model.apply, params, x)
     line = f"3 members, 1 programs, 1 blocks, at least {flops:.2g} floating-point operations, "
-    assert capsys.readouterr().out.startswith(line)
+    out = capsys.readouterr().out
+    assert out.startswith(line) and "s of steps, estimated from 1 programs" in out
     assert not (tmp_path / "runs").exists()
     assert main(["study", "seeds.toml"]) == 0
     out = capsys.readouterr().out

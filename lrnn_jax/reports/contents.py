@@ -100,12 +100,20 @@ def fits_page(
     labels = list(dict.fromkeys(entry.label for own in entries for entry in own))
     page = Page(title, _lead(rows, found), labels)
     for task, own in zip(found, entries, strict=True):
-        part = _Part(page, task, own, {label: n for n, label in enumerate(labels)}, targets)
-        part.success()
-        part.quality()
-        part.costs()
-        part.sensitivity()
-        part.pictures(pictures(task, own) if pictures else ())
+        numbers = {label: number for number, label in enumerate(labels)}
+        part = _Part(page, task, own, numbers, targets, page.sections)
+        shown = pictures(task, own) if pictures else ()
+        if part.single:  # a comparison of a few fits, whose pictures say more than rates
+            part.quality()
+            part.pictures(shown)
+            part.success()
+            part.costs()
+        else:
+            part.success()
+            part.quality()
+            part.costs()
+            part.sensitivity()
+            part.pictures(shown)
         part.learned(activations(task, own) if activations else {})
     _failures(page, rows)
     _files(page, rows, found, targets)
@@ -122,6 +130,7 @@ class _Part:
       entries: what the figures show, by their series.
       numbers: the numbers of the series on this page.
       targets: values of the main score.
+      start: number of sections of the page before this part.
     """
 
     page: Page
@@ -129,20 +138,21 @@ class _Part:
     entries: Sequence[Entry]
     numbers: Mapping[str, int]
     targets: Sequence[float]
+    start: int
 
     @property
     def score(self) -> str:
         return title_of(self.task.score)
 
     @property
-    def _single(self) -> bool:
+    def single(self) -> bool:
         """Whether each configuration is one fit, so that there are no means and rates."""
         return all(len(c.rows) == 1 for c in self.task.configurations)
 
-    def section(self, heading: str, first: bool = False) -> None:
+    def section(self, heading: str) -> None:
         """Begin a section; of several tasks, only the first sections are named at the top."""
         label = self.task.label
-        link = (label if first else "") if label else heading
+        link = heading if not label else label if self.page.sections == self.start else ""
         self.page.section(f"{label}: {heading}" if label else heading, link)
 
     def quality(self) -> None:
@@ -152,15 +162,15 @@ class _Part:
             name for c in self.task.configurations for row in c.rows for name in score_names(row)
         }
         self.page.table(
-            [_readable(row, self.task.score, self._single) for row in rows],
-            "" if self._single else _SPREADS,
+            [_readable(row, self.task.score, self.single) for row in rows],
+            "" if self.single else _SPREADS,
             {title_of(name): higher_is_better(name) for name in names},
         )
 
     def success(self) -> None:
         from lrnn_jax.plot.studies import draw_times
 
-        self.section("Training" if self._single else "Success", first=True)
+        self.section("Training" if self.single else "Success")
         most = max(len(entry.trials) for entry in self.entries)
         if most > 1:
             self.page.text(
@@ -183,7 +193,7 @@ class _Part:
                 text = "; ".join(f"{r['series']}, {r['target']}: {r['reached']:.0%}" for r in rows)
                 drawn = draw_times(times, self.numbers, label)
                 self.page.figure(drawn, f"Success rate and {what} to the target", text, rows)
-        if not self._single:
+        if not self.single:
             self._attainment()
         self._curves()
 

@@ -66,6 +66,11 @@ class Page:
         """
         self._sections.append((heading, heading if link is None else link, []))
 
+    @property
+    def sections(self) -> int:
+        """The number of sections that have begun."""
+        return len(self._sections)
+
     def text(self, text: str, kind: str = "faint") -> None:
         """Add a paragraph: "faint", "warning" or "" as its kind."""
         self._add(f'<p class="{kind}">{html.escape(text)}</p>')

@@ -8,6 +8,7 @@ each other, and a process that dies loses its block alone.
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from lrnn_jax.studies.spec import Study, read_study
 
 __all__ = ["Row", "StudyFolder"]
 
+_WRITTEN_BY_NOW = 3600  # seconds; writing a file takes less
 Row = dict[str, Any]
 """A row of the result, by column."""
 
@@ -57,6 +59,14 @@ class StudyFolder:
         make_folder(self.blocks)
         if not exists(self.file):
             write_table(self.file, study.to_table())
+        self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Remove the temporary files of processes that were killed while they wrote."""
+        for path in self.blocks.glob(".*"):
+            with contextlib.suppress(FileNotFoundError):  # another process removes them, too
+                if time.time() - path.stat().st_mtime > _WRITTEN_BY_NOW:
+                    path.unlink()
 
     def models(self, block: int) -> Path:
         """The file of the parameters of a block."""
