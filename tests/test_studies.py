@@ -27,7 +27,8 @@ from lrnn_jax.studies import (
     read_study,
     study,
 )
-from lrnn_jax.training import compilations
+from lrnn_jax.studies.engine import fastest_program
+from lrnn_jax.training import compilations, precision_context
 
 PIXELS = {"kind": "image", "source": "camera", "size": [8, 8]}
 
@@ -178,6 +179,41 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path):
         os.utime(blocks / name, (then, then))
     assert len(study(spec, tmp_path / "study").rows) == 1
     assert sorted(path.name for path in blocks.glob(".*")) == [".4567cdef.jsonl"]
+
+
+def test_the_width_of_a_long_program_is_measured_once_and_stored(tmp_path, monkeypatch):
+    """Also the results do not depend on the width."""
+    spec = small(grid={"training.seed": list(range(6))}, model={"kind": "siren"}, block=6)
+    expected = study(spec, tmp_path / "short").rows
+    assert not list((tmp_path / "short/blocks").glob("*.width"))
+    monkeypatch.setattr("lrnn_jax.studies.run._LONG", 0)
+    tried, seconds = [], {1: 3.0, 4: 1.0, 16: 2.0}
+
+    def measured(program, members):
+        tried.append(program.width)
+        return seconds[program.width]
+
+    monkeypatch.setattr("lrnn_jax.studies.engine._seconds_of_steps", measured)
+    wide = study(spec, tmp_path / "long").rows
+    assert (tmp_path / "long/blocks/program-0.width").read_text() == "4"
+    assert tried == [1, 4]  # there are 6 members, fewer than 16
+    (tmp_path / "long/blocks/00000.jsonl").unlink()
+    study(spec, tmp_path / "long")
+    assert tried == [1, 4]
+    given = study(dataclasses.replace(spec, width=2), tmp_path / "given").rows
+    for rows in (wide, given):
+        for row, other in zip(rows, expected, strict=True):
+            assert row["psnr"] == pytest.approx(other["psnr"], rel=1e-9)
+
+
+def test_the_time_of_a_width_is_that_of_its_steps(tmp_path):
+    """A program that does not fit into the memory, or is slower, ends the search."""
+    spec = small(grid={"training.seed": [0, 1, 2, 3]}, model={"kind": "siren"}, block=4)
+    (block,) = plan(spec)
+    experiments = [member.experiment for member in block.members]
+    with precision_context(experiments[0].training):
+        assert fastest_program(experiments, widths=(1,)).width == 1
+        assert fastest_program(experiments, widths=(1, 4)).width in (1, 4)
 
 
 def test_few_files_hold_many_members(tmp_path):

@@ -28,7 +28,7 @@ from lrnn_jax.training.loop import advance_steps
 from lrnn_jax.training.programs import count_compilation, structural_key
 from lrnn_jax.typing import Data, Model, Params, Problem
 
-__all__ = ["Fitted", "Goals", "Program", "fit_block", "program_key"]
+__all__ = ["Fitted", "Goals", "Program", "fastest_program", "fit_block", "program_key"]
 
 _CAPACITY = 256  # largest number of steps in one call of a program
 _CURVE = 100  # points of a curve
@@ -295,6 +295,46 @@ def fit_block(
             members[index].evaluate(_of(params, index))
     params = jax.device_get(state.params)
     return [member.result(_of(params, index)) for index, member in enumerate(members)], seconds
+
+
+def fastest_program(
+    experiments: Sequence[Experiment], widths: Sequence[int] = (1, 4, 16, 64)
+) -> Program:
+    """The program of a block at the width at which its steps are fastest.
+
+    Widths are tried in ascending order, each with twice 8 steps, until one is slower than the one
+    before, or does not fit into the memory of a device. Use it within `precision_context`.
+
+    Args:
+      experiments: the members.
+      widths: the widths, those above the number of members of a device are left out.
+    """
+    count, members = len(experiments), [_Member(e, Goals()) for e in experiments]
+    fastest, seconds = Program(experiments[0], count, 1), math.inf
+    per_device = fastest.size // jax.local_device_count()
+    for width in (width for width in widths if width <= max(1, per_device)):
+        program = Program(experiments[0], count, width)
+        try:
+            spent = _seconds_of_steps(program, members)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            break
+        if spent > seconds:
+            break
+        fastest, seconds = program, spent
+    return fastest
+
+
+def _seconds_of_steps(program: Program, members: Sequence["_Member"]) -> float:
+    """The seconds of 8 steps of all members; the program is compiled and run once before."""
+    state, inputs, keys = program.start(members)
+    counts = np.full(program.size, min(8, members[0].training.steps // 2), np.int32)
+    for _ in range(2):
+        begun = time.perf_counter()
+        state, _, done = program.advance(state, inputs, keys, counts)
+        jax.block_until_ready(done)
+    return time.perf_counter() - begun
 
 
 def _of(tree: Any, index: int) -> Any:

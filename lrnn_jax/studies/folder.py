@@ -112,6 +112,20 @@ class StudyFolder:
         }
         write_bytes(self._rows(block), content[self.suffix]())
 
+    @contextlib.contextmanager
+    def width_of(self, group: int) -> Iterator[int | None]:
+        """The measured width of a program; None if it has not been measured.
+
+        Within the context, no other process measures it.
+        """
+        path = self._width(group)
+        with io_errors(path, "lock"), FileLock(path.with_suffix(".lock")):
+            yield int(read_bytes(path)) if exists(path) else None
+
+    def set_width(self, group: int, width: int) -> None:
+        """Store the measured width of a program."""
+        write_bytes(self._width(group), str(width).encode())
+
     def rows(self) -> list[Row]:
         """The rows of all blocks that are done, in the order of the members.
 
@@ -129,6 +143,9 @@ class StudyFolder:
           InputError: the file is damaged.
         """
         return _read(self._rows(block))
+
+    def _width(self, group: int) -> Path:
+        return self.blocks / f"program-{group}.width"
 
     def _rows(self, block: int) -> Path:
         return self.blocks / f"{block:05d}{self.suffix}"

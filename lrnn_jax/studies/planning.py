@@ -22,6 +22,7 @@ __all__ = [
     "experiment_in",
     "flops_of_point",
     "plan",
+    "seconds_of_programs",
     "time_step",
     "time_steps",
 ]
@@ -112,9 +113,7 @@ def time_step(experiment: Experiment) -> float:
 
 
 def describe_seconds(blocks: Sequence[Block], timed: dict[int, float]) -> str:
-    """One line: the seconds of all steps, if the fits share the devices without loss.
-
-    Programs that are not timed take the seconds of an operation of those that are.
+    """One line: the seconds of all steps; see `seconds_of_programs`.
 
     Args:
       blocks: the blocks that are left.
@@ -122,18 +121,27 @@ def describe_seconds(blocks: Sequence[Block], timed: dict[int, float]) -> str:
     """
     if not _first_of_groups(blocks):
         return "no steps are left"
-    seconds, known = _seconds_needed(blocks, timed), sum(map(math.isfinite, timed.values()))
+    seconds = sum(seconds_of_programs(blocks, timed).values())
+    known = sum(map(math.isfinite, timed.values()))
     return f"about {seconds:.0f} s of steps, estimated from {known} programs, each timed in one fit"
 
 
-def _seconds_needed(blocks: Sequence[Block], timed: dict[int, float]) -> float:
+def seconds_of_programs(blocks: Sequence[Block], timed: dict[int, float]) -> dict[int, float]:
+    """The seconds of all steps of each program, if the fits share the devices without loss.
+
+    Programs that are not timed take the seconds of an operation of those that are.
+
+    Args:
+      blocks: the blocks.
+      timed: the result of `time_steps`.
+    """
     groups, steps = _first_of_groups(blocks), _steps_of_groups(blocks)
     flops = {group: _flops_a_step(block) for group, block in groups.items()}
     known = {group: s for group, s in timed.items() if group in groups and math.isfinite(s)}
     counted = sum(flops[group] for group in known)
     rate = sum(known.values()) / counted if counted else math.nan
-    alone = sum(steps[group] * known.get(group, rate * flops[group]) for group in groups)
-    return alone / jax.local_device_count()
+    devices = jax.local_device_count()
+    return {g: steps[g] * known.get(g, rate * flops[g]) / devices for g in groups}
 
 
 def experiment_in(block: Block) -> Experiment:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lrnn_jax.experiments.spec import Experiment, table_of_model
 from lrnn_jax.experiments.trackers import require_trackers
 from lrnn_jax.io import require_memory
 from lrnn_jax.io.safetensors import save_tree
-from lrnn_jax.studies.engine import Fitted, Goals, Program, fit_block
+from lrnn_jax.studies.engine import Fitted, Goals, Program, fastest_program, fit_block
 from lrnn_jax.studies.folder import Row, StudyFolder
 from lrnn_jax.studies.planning import (
     Block,
@@ -21,6 +21,7 @@ from lrnn_jax.studies.planning import (
     describe_seconds,
     flops_of_point,
     plan,
+    seconds_of_programs,
     time_step,
     time_steps,
 )
@@ -31,6 +32,8 @@ from lrnn_jax.training import precision_context
 from lrnn_jax.trees import count_parameters
 
 __all__ = ["study"]
+
+_LONG = 600  # expected seconds of a program for which widths are measured
 
 
 def study(
@@ -76,18 +79,17 @@ def study(
     store = StudyFolder(Path(folder), spec.rows)
     store.prepare(spec)
     say(describe(spec, blocks))
-    clock, done, ready = time.perf_counter(), 0, None
+    clock, done = time.perf_counter(), 0
     blocks = [block for block in blocks if not _is_complete(store, block, track)]
     left = sum(len(block.members) for block in blocks)
-    unfitted = [block for block in blocks if not store.is_done(block.number)]
-    timed = time_steps(unfitted)
-    say(describe_seconds(unfitted, timed))
+    worker = _Worker(spec, store, blocks)
+    say(describe_seconds(blocks, worker.timed))
     for block in blocks:
         with store.claimed(block.number) as ours:
             if not ours or _is_complete(store, block, track):
                 continue
             if not store.is_done(block.number):
-                ready = _fit(spec, store, block, ready, timed)
+                worker.fit(block)
             track_block(track, store, block.number, block.members)
         done += len(block.members)
         spent = time.perf_counter() - clock
@@ -99,61 +101,81 @@ def _is_complete(store: StudyFolder, block: Block, track: Sequence[str]) -> bool
     return store.is_done(block.number) and is_tracked(track, store, block.number)
 
 
-class _Ready(NamedTuple):
-    """The program of a group, the seconds of a step of one fit that runs alone, and its costs."""
+class _Worker:
+    """Fits blocks, one after the other, and keeps the program of the last one.
 
-    group: int | None
-    program: Program
-    alone: float
-    flops: int
-
-
-def _fit(
-    spec: Study, store: StudyFolder, block: Block, ready: _Ready | None, timed: dict[int, float]
-) -> _Ready | None:
-    """Train a block and write its files.
-
-    Args:
-      spec: the study.
-      store: its folder.
-      block: the block.
-      ready: the program of the block before, which is used again if it is that of the block.
-      timed: seconds of a step of one fit that runs alone, by program; those that it does not have
-        are added.
-
-    Returns:
-      The program of the block, or `ready` if the block has none.
+    Attributes:
+      timed: seconds of a step of one fit that runs alone, by program.
+      expected: seconds of all steps of the study, by program.
     """
-    if block.group is None:
-        store.write(block.number, [_unreadable(block, member) for member in block.members])
-        return ready
-    experiments = [m.experiment for m in block.members if m.experiment is not None]
-    goals = Goals(tuple(spec.targets), spec.score_every, spec.stop_at_target)
-    with precision_context(experiments[0].training):
-        if ready is None or ready.group != block.group:
-            program = _prepared(experiments, block)
-            if block.group not in timed:
-                timed[block.group] = time_step(experiments[0])
-            flops = flops_of_point(experiments[0])
-            ready = _Ready(block.group, program, timed[block.group], flops)
-        fitted, seconds = fit_block(ready.program, experiments, goals)
-    if spec.keep_models:
-        _save_models(store.models(block.number), block, experiments[0], fitted)
-    store.write(block.number, _rows(spec, block, fitted, seconds, ready))
-    return ready
 
+    def __init__(self, spec: Study, store: StudyFolder, blocks: Sequence[Block]) -> None:
+        self._spec, self._store = spec, store
+        self.timed = time_steps([block for block in blocks if not store.is_done(block.number)])
+        self.expected = seconds_of_programs(blocks, self.timed)
+        self._group: int | None = None
+        self._program: Any = None
 
-def _prepared(experiments: Sequence[Experiment], block: Block) -> Program:
-    """The program of a block; its arrays must fit into the memory."""
-    what = f"a block of {len(experiments)} members (study.block sets their number)"
-    require_memory(what, bytes_of_block(block))
-    return Program(experiments[0], len(experiments))
+    def fit(self, block: Block) -> None:
+        """Train a block and write its files."""
+        spec, store = self._spec, self._store
+        if block.group is None:
+            store.write(block.number, [_unreadable(block, member) for member in block.members])
+            return
+        experiments = [m.experiment for m in block.members if m.experiment is not None]
+        goals = Goals(tuple(spec.targets), spec.score_every, spec.stop_at_target)
+        with precision_context(experiments[0].training):
+            if block.group != self._group:
+                self._program = None  # release its memory first
+                self._program, self._group = self._prepared(experiments, block), block.group
+            fitted, seconds = fit_block(self._program, experiments, goals)
+        if spec.keep_models:
+            _save_models(store.models(block.number), block, experiments[0], fitted)
+        costs = {"flops": flops_of_point(experiments[0]), "seconds": seconds}
+        alone = self.timed[block.group]
+        store.write(block.number, _rows(spec, block, fitted, alone=alone, **costs))
+
+    def _prepared(self, experiments: Sequence[Experiment], block: Block) -> Program:
+        """The program of a block; its arrays must fit into the memory.
+
+        A width that has been measured is stored: another width rounds differently, so all blocks of
+        a program have the same one, also if another process trains them.
+        """
+        what = f"a block of {len(experiments)} members (study.block sets their number)"
+        require_memory(what, bytes_of_block(block))
+        group = block.group
+        assert group is not None
+        if group not in self.timed:
+            self.timed[group] = time_step(experiments[0])
+        width = self._spec.width
+        if width is None and self.expected.get(group, 0.0) > _LONG:
+            with self._store.width_of(group) as width:
+                if width is None:
+                    program = fastest_program(experiments)
+                    self._store.set_width(group, program.width)
+                    return program
+        return Program(experiments[0], len(experiments), width or 1)
 
 
 def _rows(
-    spec: Study, block: Block, fitted: Sequence[Fitted], seconds: float, ready: _Ready
+    spec: Study,
+    block: Block,
+    fitted: Sequence[Fitted],
+    *,
+    seconds: float,
+    alone: float,
+    flops: int,
 ) -> list[Row]:
-    """The rows of a block; `seconds` are divided among the members by their steps."""
+    """The rows of a block.
+
+    Args:
+      spec: the study.
+      block: the block.
+      fitted: its results.
+      seconds: of all steps; they are divided among the members by their steps.
+      alone: seconds of a step of one fit that runs alone.
+      flops: operations of the model at one point.
+    """
     steps = max(1, sum(fit.steps for fit in fitted))
     rows = []
     for member, fit in zip(block.members, fitted, strict=True):
@@ -166,11 +188,11 @@ def _rows(
                 "main_score": fit.main_score,
                 **fit.scores,
                 "parameters": count_parameters(fit.params),
-                "flops": ready.flops,
+                "flops": flops,
                 "steps": fit.steps,
                 "loss": fit.loss,
                 "seconds_amortised": seconds * fit.steps / steps,
-                "seconds_alone": ready.alone * fit.steps,
+                "seconds_alone": alone * fit.steps,
                 **reached,
                 "reason": "the loss is not finite" if fit.diverged else "",
                 "curve": [list(point) for point in fit.curve],

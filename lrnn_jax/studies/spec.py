@@ -57,6 +57,9 @@ class Study(Keywords):
         twentieth of the steps. Scores that follow from the loss are known at each step.
       stop_at_target: whether a member ends when it has reached all targets.
       block: number of members that are trained by one call of a program and stored in one file.
+      width: number of members that each device trains at the same time, by `jax.vmap`. None
+        measures which is fastest if the steps of a program take more than ten minutes, and is 1
+        otherwise. A small network on a GPU is up to 5 times faster with a large width.
       keep_models: whether to store the fitted parameters.
       rows: format of the stored rows: "jsonl", JSON lines, or "parquet", which needs the extra
         `parquet`.
@@ -84,11 +87,12 @@ class Study(Keywords):
     score_every: int | None = None
     stop_at_target: bool = False
     block: int = 32
+    width: int | None = None
     keep_models: bool = True
     rows: Literal["jsonl", "parquet"] = "jsonl"
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "block", "score_every", "budget")
+        require_at_least(self, 1, "block", "width", "score_every", "budget")
         check_types(self, "rows")
         if self.rows == "parquet":
             extra("pyarrow", "parquet")
