@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import lrnn_jax as lj
 from lrnn_jax.experiments import Experiment, RunFolder, load_run, resume, start
-from lrnn_jax.training import Trainer, initial_state, make_step
+from lrnn_jax.training import Checkpoints, Trainer, initial_state, make_step
 
 DEVICES = np.array(jax.devices())
 MESHES = {"auto": Mesh(DEVICES, ("points",)), "explicit": jax.make_mesh((8,), ("points",))}
@@ -120,6 +120,20 @@ def test_a_run_is_resumed_on_another_number_of_devices(tmp_path):
     resume(RunFolder(tmp_path / "shared"), {"steps": 20, "data_parallel": False})
     runs = [load_run(tmp_path / name).params for name in ("alone", "shared")]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), *runs)
+
+
+def test_a_state_divided_among_the_devices_of_one_host_is_one_file(tmp_path):
+    state = initial_state(NET.init(jax.random.key(0)), optax.adam(1e-3))
+    rows = NamedSharding(MESHES["auto"], PartitionSpec("points"))
+    everywhere = NamedSharding(MESHES["auto"], PartitionSpec())
+    divided = jax.tree.map(lambda a: rows if a.shape[:1] == (16,) else everywhere, state)
+    for name, saved in {"one": state, "divided": jax.device_put(state, divided)}.items():
+        Checkpoints(tmp_path / name).save(saved)
+    files = [(tmp_path / name / "0.safetensors").read_bytes() for name in ("one", "divided")]
+    assert files[0] == files[1]
+    restored = Checkpoints(tmp_path / "one").restore(jax.device_put(state, divided))
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == divided
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
 
 
 def test_fit_takes_points_that_are_spread():

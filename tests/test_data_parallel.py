@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from launching import run_two_processes
 
 import lrnn_jax as lj
 from lrnn_jax.experiments import load_run
@@ -26,23 +26,9 @@ def test_training_on_eight_devices():
 
 def test_two_processes_train_and_resume_one_run(tmp_path):
     """Process 0 alone writes; the run equals that of one process."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    file = Path(__file__).with_name("two_processes.py")
-    both = [
-        subprocess.Popen(
-            [sys.executable, str(file), str(number), str(port), str(tmp_path / "run")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-        )
-        for number in range(2)
-    ]
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said[0][0].strip().endswith(str(tmp_path / "run"))
+    both = run_two_processes("two_processes.py", tmp_path / "run", cwd=tmp_path)
+    assert [process.code for process in both] == [0, 0], both
+    assert both[0].out.strip().endswith(str(tmp_path / "run"))
     assert {path.name for path in tmp_path.iterdir()} == {"run", "study"}
     rows = lj.studies.StudyFolder(tmp_path / "study").rows()
     assert [row["training.seed"] for row in rows] == [0, 1, 2, 3]

@@ -22,7 +22,16 @@ FLOORS = (
     ("__main__",),
 )
 # Imported where it is used, because that takes 0.1 s or more and few need it.
-LAZY = {"imagecodecs", "imageio", "matplotlib", "PIL", "scipy", "skimage", "tifffile"}
+LAZY = {
+    "imagecodecs",
+    "imageio",
+    "matplotlib",
+    "orbax.checkpoint",
+    "PIL",
+    "scipy",
+    "skimage",
+    "tifffile",
+}
 LAZY |= {"lrnn_jax.plot", "lrnn_jax.kernels.pallas", "lrnn_jax.experiments", "rich"}
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -40,6 +40,7 @@ QUALITY = {
     "README.md-2": "abs(float(found(jnp.array([[1.0]]))[0, 0]) + 0.2230) < 1e-3",
     "experiments.md-0": "outcome.status == 'finished'",
     "experiments.md-1": "min(row['psnr'] for row in comparison.rows) > 20",
+    "performance.md-2": "int(state.step) == 20",
     "pde.md-0": "found.scores['relative_l2'] < 1e-3 and not found.warnings",
     "signals.md-0": "found.scores['psnr'] > found.scores['psnr_given'] + 10",
     "signals.md-1": "found.scores['accuracy'] > 0.9",

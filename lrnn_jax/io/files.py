@@ -5,7 +5,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lrnn_jax.errors import InputError
@@ -29,13 +29,27 @@ def io_errors(path: Path, doing: str) -> Iterator[None]:
 @contextlib.contextmanager
 def decoding(source: str | Path, kind: str) -> Iterator[None]:
     """Convert all errors of a decoder to InputError: decoders raise many types on damaged files."""
+    with _input_errors(lambda reason: f"cannot read {source}: damaged, or no {kind} ({reason})"):
+        yield
+
+
+@contextlib.contextmanager
+def encoding(path: Path) -> Iterator[None]:
+    """Convert all errors of a writer to InputError, for writers that raise many types."""
+    with _input_errors(lambda reason: f"cannot write {path}: {reason}"):
+        yield
+
+
+@contextlib.contextmanager
+def _input_errors(message: Callable[[str], str]) -> Iterator[None]:
+    """Convert all errors to InputError(message(the first line of the error))."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
-        raise InputError(f"cannot read {source}: damaged, or no {kind} ({reason})") from error
+        raise InputError(message(reason)) from error
 
 
 def exists(path: Path) -> bool:
