@@ -5,6 +5,7 @@
     python benchmarks/scale.py host         # the share of the host in a study of 1,000 members
     python benchmarks/scale.py memory       # peak memory against the number of members
     python benchmarks/scale.py kills        # ten kills: rows equal those of an undisturbed study
+    python benchmarks/scale.py sharpness    # curvature at the start, drift of two correct programs
     python benchmarks/scale.py page         # the page of 100,000 rows: size, seconds to open
     python benchmarks/scale.py table        # the tables of docs/studies.md
 
@@ -14,6 +15,7 @@ takes 200 steps. Each measurement is a process of its own, and those of a compar
 """
 
 import argparse
+import dataclasses
 import os
 import resource
 import shutil
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.monitoring
 import numpy as np
 from common import FOLDER, Results, Row, by_machine, markdown, parse, stage_parser
@@ -35,6 +38,7 @@ import lrnn_jax as lj
 from lrnn_jax.io import write_png
 from lrnn_jax.studies import members, plan
 from lrnn_jax.studies.engine import Program, fit_block
+from lrnn_jax.training import precision_context
 
 RESULTS = Results(FOLDER / "scale.json")
 MODELS = ("lrnn", "siren", "nestnet")
@@ -233,6 +237,36 @@ def table(rows: list[Row]) -> str:
         peaks = [(str(r["members"]), f"{r['mb']:.0f} MB") for r in own if r["stage"] == "memory"]
         if peaks:
             parts.append(markdown("members | peak memory", peaks))
+        parts += [
+            f"A study of {r['members']} members in 40 blocks, killed {r['kills']} times at random "
+            f"moments: its {r['equal_rows']} rows equal those of an undisturbed one, but for the "
+            "seconds."
+            for r in own
+            if r["stage"] == "kills"
+        ]
+        parts += [
+            f"The page of {r['name']}: {r['mb']} MB, written in {r['write_seconds']:.0f} s, opened "
+            f"in Chromium in {r['open_seconds']} s."
+            for r in own
+            if r["stage"] == "page"
+        ]
+        curved = [
+            (
+                r["name"],
+                f"{r['eigenvalue']:,.3g}",
+                f"{r['drift_float32']:.1g}",
+                f"{r['drift_float64']:.1g}",
+            )
+            for r in own
+            if r["stage"] == "sharpness"
+        ]
+        if curved:
+            head = "model | curvature at the start | after 50 steps, float32 | float64"
+            text = (
+                "The largest absolute eigenvalue of the loss's Hessian at the start, and the "
+                "relative difference of the losses of two correct programs:"
+            )
+            parts.append(f"{text}\n\n{markdown(head, curved)}")
     return "\n\n".join(parts)
 
 
@@ -266,6 +300,63 @@ def kills(count: int = 10) -> None:
     assert timeless[0] == timeless[1], "the rows differ"
     row = {"stage": "kills", "name": "siren", "members": 160, "kills": killed}
     RESULTS.add(row | {"blocks_left": unfinished, "equal_rows": len(timeless[0])})
+
+
+def sharpness() -> None:
+    """The curvature of the loss at the start, and how far two correct programs drift apart."""
+    paper: dict[str, Any] = {"activation": "spder", "projection_init": "fan_in", "omega0": 30.0}
+    changes = {
+        "lrnn": {},
+        "lrnn, the paper's start": paper,
+        "lrnn, the paper's start, no norm": paper | {"norm": "none"},
+        "siren": {},
+        "nestnet": {},
+    }
+    for name, fields in changes.items():
+        kind = name.partition(",")[0]
+        row: Row = {"stage": "sharpness", "name": name, "members": 4, "steps": 50}
+        with tempfile.TemporaryDirectory() as folder:
+            for precision in ("float32", "float64"):
+                study = dataclasses.replace(
+                    spec(Path(folder), 4, kind, steps=50),
+                    model=fields,
+                    training={"steps": 50, "precision": precision, "learning_rate": 2e-3},
+                )
+                experiments = [m.experiment for m in members(study) if m.experiment is not None]
+                with precision_context(experiments[0].training):
+                    losses = [
+                        [
+                            fit.loss
+                            for fit in fit_block(Program(experiments[0], 4, w), experiments)[0]
+                        ]
+                        for w in (1, 4)
+                    ]
+                    if precision == "float64":
+                        row["eigenvalue"] = round(largest_eigenvalue(experiments[0]), 1)
+                drift = np.max(np.abs(np.divide(*losses) - 1))
+                row[f"drift_{precision}"] = float(f"{drift:.2g}")
+        RESULTS.add(row)
+
+
+def largest_eigenvalue(experiment: Any, iterations: int = 60) -> float:
+    """The largest absolute eigenvalue of the loss's Hessian at the start, by power iteration."""
+    problem, model = experiment.problem, experiment.model
+    data, key = problem.loss_data(problem.load()), jax.random.key(0)
+    params, unravel = jax.flatten_util.ravel_pytree(model.init(key))
+
+    def loss(flat: jax.Array) -> jax.Array:
+        return problem.program().loss(lj.BoundModel(model, unravel(flat)), data, key)[0]
+
+    @jax.jit
+    def step(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        product = jax.jvp(jax.grad(loss), (params,), (v,))[1]
+        return product / jax.numpy.linalg.norm(product), v @ product
+
+    v = jax.random.normal(key, params.shape, params.dtype)
+    v, value = v / jax.numpy.linalg.norm(v), jax.numpy.nan
+    for _ in range(iterations):
+        v, value = step(v)
+    return abs(float(value))
 
 
 def page(count: int = 100_000) -> None:
@@ -328,6 +419,7 @@ def open_page(browser: Any, address: str) -> float:
 
 
 STAGES = {
+    "sharpness": sharpness,
     "page": page,
     "kills": kills,
     "loop": lambda: compare("loop", "study", "loop", 32),

@@ -80,9 +80,10 @@ def describe(spec: Study, blocks: Sequence[Block]) -> str:
     stored = sum(sizes[b.group] * len(b.members) for b in blocks if b.group is not None)
     memory = max(map(bytes_of_block, groups.values()), default=0)
     files = len(found) * _ROW_BYTES + stored * spec.keep_models
-    lost = sum(member.experiment is None for member in found)
+    reasons = [member.reason for member in found if member.experiment is None]
+    lost = f" ({len(reasons)} cannot be fitted: {reasons[0]})" if reasons else ""
     parts = [
-        f"{len(found)} members" + (f" ({lost} cannot be fitted)" if lost else ""),
+        f"{len(found)} members{lost}",
         f"{len(groups)} programs, {len(blocks)} blocks",
         f"at least {flops:.2g} floating-point operations",
         f"{memory / 1e6:.2g} MB of memory for a block, {files / 1e6:.2g} MB of files",
