@@ -333,7 +333,8 @@ def sharpness() -> None:
                     ]
                     if precision == "float64":
                         row["eigenvalue"] = round(largest_eigenvalue(experiments[0]), 1)
-                drift = np.max(np.abs(np.divide(*losses) - 1))
+                one, other = map(np.asarray, losses)
+                drift = np.max(np.abs(one / other - 1))
                 row[f"drift_{precision}"] = float(f"{drift:.2g}")
         RESULTS.add(row)
 

@@ -194,6 +194,7 @@ def test_the_page_needs_no_other_file_and_names_everything(study, tmp_path):
     names = re.findall(r' id="([^"]+)"', page)
     assert len(names) == len(set(names))
     assert page.count('<svg role="img" aria-label="') == page.count("class='plot'") >= 6
+    assert page.count("<details>") == page.count("class='plot'")  # each figure has its numbers
     assert page.count("<img") == page.count('alt="') == 2 * 2 * 3  # signals, series, three images
     for text in ("Sensitivity to the learning rate", "No fit reached PSNR 99 dB", "Failed fits"):
         assert text in page

@@ -7,7 +7,7 @@ Raises:
     model. This holds for all diagnostics.
 """
 
-from lrnn_jax.diagnostics.learned import draw_learned
+from lrnn_jax.diagnostics.learned import Learned, draw_learned
 from lrnn_jax.diagnostics.nested import (
     LearnedActivation,
     collapsed,
@@ -28,6 +28,7 @@ from lrnn_jax.diagnostics.variance import LayerVariance, layer_outputs, variance
 
 __all__ = [
     "LayerVariance",
+    "Learned",
     "LearnedActivation",
     "Spectrum",
     "collapsed",

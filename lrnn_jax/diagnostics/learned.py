@@ -1,6 +1,6 @@
 """The functions that a network has learned, as a figure."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +13,25 @@ from lrnn_jax.typing import ModelLike, Params
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_learned"]
+__all__ = ["Learned", "draw_learned"]
 
 _PANELS = 3  # maximum number of layers of a NestNet
 _POINTS = 512
 
 
-def draw_learned(model: ModelLike, params: Params) -> "Figure | None":
+class Learned(NamedTuple):
+    """Learned functions.
+
+    Attributes:
+      figure: their figure.
+      rows: the points of its curves: places and values by name.
+    """
+
+    figure: "Figure"
+    rows: list[dict[str, Any]]
+
+
+def draw_learned(model: ModelLike, params: Params) -> Learned | None:
     """Draw what a network has learned in the place of a fixed activation.
 
     For an LRNN these are the factors of a neuron of the first layer, the one with the largest
@@ -27,7 +39,7 @@ def draw_learned(model: ModelLike, params: Params) -> "Figure | None":
     are the activations of up to three layers.
 
     Returns:
-      The figure; None for other models, and for a NestNet of height 1.
+      The figure and its numbers; None for other models, and for a NestNet of height 1.
     """
     if isinstance(model, LRNN):
         return _lrnn_figure(model, params)
@@ -36,7 +48,7 @@ def draw_learned(model: ModelLike, params: Params) -> "Figure | None":
     return None
 
 
-def _lrnn_figure(model: LRNN, params: Params) -> "Figure":
+def _lrnn_figure(model: LRNN, params: Params) -> Learned:
     from lrnn_jax.plot.diagnostics import draw_factors, draw_spectrum, make_panels
 
     number = strongest_neuron(params)
@@ -44,10 +56,15 @@ def _lrnn_figure(model: LRNN, params: Params) -> "Figure":
     figure, (left, right) = make_panels(2, columns=2)
     draw_factors(left, t, factors, f"Factors of neuron {number} of layer 0")
     draw_spectrum(right, neuron_spectrum(model, params, 0, number), "Spectrum of their product")
-    return figure
+    names = [f"factor {index}" for index in range(factors.shape[1])]
+    rows = [
+        {"position": float(place), **dict(zip(names, map(float, values), strict=True))}
+        for place, values in zip(t, factors, strict=True)
+    ]
+    return Learned(figure, rows)
 
 
-def _nestnet_figure(model: NestNet, params: Params) -> "Figure":
+def _nestnet_figure(model: NestNet, params: Params) -> Learned:
     from lrnn_jax.plot.diagnostics import draw_activations, make_panels
 
     points = np.random.default_rng(0).uniform(-1, 1, (_POINTS, model.in_dim)).astype(np.float32)
@@ -57,4 +74,9 @@ def _nestnet_figure(model: NestNet, params: Params) -> "Figure":
     figure, panels = make_panels(len(chosen), columns=len(chosen))
     for axes, where in zip(panels, chosen, strict=True):
         draw_activations(axes, [rho for rho in learned if rho.where == where], [], inputs[where])
-    return figure
+    rows = [
+        {"layer": rho.where, "group": rho.group, "z": float(z), "rho": float(value)}
+        for rho in learned
+        for z, value in zip(rho.knots, rho.values, strict=True)
+    ]
+    return Learned(figure, rows)

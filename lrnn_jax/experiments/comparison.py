@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from lrnn_jax.diagnostics import draw_learned
+from lrnn_jax.diagnostics import Learned, draw_learned
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.saving import load_run
 from lrnn_jax.fields import BoundModel, precision_of
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.metrics import higher_is_better
-from lrnn_jax.reports import Picture, fits_page, html_table
+from lrnn_jax.reports import Gallery, fits_page, html_table
 from lrnn_jax.reports.statistics import Entry, Task
 from lrnn_jax.trees import count_parameters
 from lrnn_jax.typing import Problem, Section
@@ -157,7 +157,7 @@ class Comparison:
         page = fits_page(title, rows, [_NAME], pictures=self._pictures, activations=self._learned)
         return page.save(path)
 
-    def _pictures(self, task: Task, entries: Sequence[Entry]) -> list[Picture]:
+    def _pictures(self, task: Task, entries: Sequence[Entry]) -> list[Gallery]:
         from lrnn_jax.plot.svg import page_style
 
         sections = self._sections(entry.label for entry in entries)
@@ -165,9 +165,9 @@ class Comparison:
             return []
         notes = {e.label: f"{e.best.mean(task.score):.4g}" for e in entries}
         with page_style():
-            return [Picture.of("the fits", sections, notes)]
+            return [Gallery.of("the fits", sections, notes)]
 
-    def _learned(self, task: Task, entries: Sequence[Entry]) -> "dict[str, Figure]":
+    def _learned(self, task: Task, entries: Sequence[Entry]) -> dict[str, Learned]:
         from lrnn_jax.plot.svg import page_style
 
         del task

@@ -233,12 +233,11 @@ def sized(fields: ConfigTable, parameters: int) -> ConfigTable:
 
 
 @functools.lru_cache(maxsize=1024)
-def _size(model: Model, name: str, parameters: int) -> int:
+def _size(model: Any, name: str, parameters: int) -> int:
     """The largest value of the field `name` with at most `parameters` parameters, at least 2."""
 
     def count(size: int) -> int:
-        resized: Any = dataclasses.replace(model, **{name: size})
-        return resized.parameter_count
+        return dataclasses.replace(model, **{name: size}).parameter_count
 
     low, high = 2, 4
     while count(high) <= parameters:

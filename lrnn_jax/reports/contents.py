@@ -4,10 +4,11 @@ import dataclasses
 import gzip
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lrnn_jax.diagnostics import Learned
 from lrnn_jax.metrics import higher_is_better
 from lrnn_jax.reports.page import Page
 from lrnn_jax.reports.statistics import (
@@ -28,11 +29,7 @@ from lrnn_jax.reports.statistics import (
 from lrnn_jax.reports.tables import csv_text, markdown_text
 from lrnn_jax.typing import Section
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-__all__ = ["Picture", "fits_page"]
+__all__ = ["Gallery", "fits_page"]
 
 _COSTS = {"parameters": "parameters", "flops": "operations at a point", "seconds_alone": "seconds"}
 _TITLES = {"psnr": "PSNR (dB)", "snr": "SNR (dB)", "ssim": "SSIM", "iou": "IoU", "rmse": "RMSE"}
@@ -48,31 +45,41 @@ _VARIES = 1.05  # ratio of the largest to the smallest cost
 _CORNERS = 100  # of a training curve
 
 
-class Picture(NamedTuple):
+class Gallery(NamedTuple):
     """What a page shows of the fits to one signal: pixels or, for curves, a figure.
 
     Attributes:
       name: the signal.
       shown: `Pixels` with the fits by the label of their entry, or a figure of matplotlib.
       notes: a text for each fit, such as its score.
+      rows: the numbers of curves.
     """
 
     name: str
     shown: Any
     notes: Mapping[str, str]
+    rows: Sequence[Mapping[str, float]] = ()
 
     @classmethod
-    def of(cls, name: str, sections: Mapping[str, Section], notes: Mapping[str, str]) -> "Picture":
+    def of(cls, name: str, sections: Mapping[str, Section], notes: Mapping[str, str]) -> "Gallery":
         """Pixels of maps and images, and the figure of curves; use it within `page_style`."""
         from lrnn_jax.plot import draw_sections
         from lrnn_jax.plot.pixels import section_pixels
 
-        curves = next(iter(sections.values())).value.ndim == 1
-        return cls(name, draw_sections(sections) if curves else section_pixels(sections), notes)
+        first = next(iter(sections.values()))
+        if first.value.ndim > 1:
+            return cls(name, section_pixels(sections), notes)
+        columns = {} if first.truth is None else {"truth": first.truth}
+        columns |= {label: section.value for label, section in sections.items()}
+        rows = [
+            {"sample": index, **dict(zip(columns, map(float, values), strict=True))}
+            for index, values in enumerate(zip(*columns.values(), strict=True))
+        ]
+        return cls(name, draw_sections(sections), notes, rows)
 
 
-Pictures = Callable[[Task, Sequence[Entry]], Sequence[Picture]]
-Activations = Callable[[Task, Sequence[Entry]], Mapping[str, "Figure"]]
+Galleries = Callable[[Task, Sequence[Entry]], Sequence[Gallery]]
+Activations = Callable[[Task, Sequence[Entry]], Mapping[str, Learned]]
 
 
 def fits_page(
@@ -81,7 +88,7 @@ def fits_page(
     names: Sequence[str],
     *,
     targets: Sequence[float] = (),
-    pictures: Pictures | None = None,
+    pictures: Galleries | None = None,
     activations: Activations | None = None,
 ) -> Page:
     """The page of many fits: quality, success, costs, sensitivity, curves, pictures, failures.
@@ -92,7 +99,7 @@ def fits_page(
       names: the settings that vary.
       targets: values of the main scores.
       pictures: returns what is shown of the fits of the entries.
-      activations: returns figures of what the networks of the entries have learned.
+      activations: returns what the networks of the entries have learned.
     """
     rows = [row if row.get("main_score") or "loss" not in row else _by_loss(row) for row in rows]
     found = tasks(rows, names)
@@ -318,20 +325,21 @@ class _Part:
         summary = f"{what} over the steps: median and quartiles of the fits"
         self.page.figure(figure, f"{what[:1].upper()}{what[1:]} over the steps", summary, rows)
 
-    def pictures(self, pictures: Sequence[Picture]) -> None:
+    def pictures(self, pictures: Sequence[Gallery]) -> None:
         if pictures:
             self.section("Pictures")
-        for name, shown, notes in pictures:
+        for name, shown, notes, rows in pictures:
             if hasattr(shown, "savefig"):
-                self.page.figure(shown, name, f"the fits to {name}", ())
+                self.page.figure(shown, name, f"the fits to {name}", rows)
             else:
                 self.page.pictures(name, shown, notes)
 
-    def learned(self, figures: Mapping[str, "Figure"]) -> None:
+    def learned(self, figures: Mapping[str, Learned]) -> None:
         if figures:
             self.section("Learned functions")
         for label, figure in figures.items():
-            self.page.figure(figure, label, f"functions that {label} has learned", ())
+            drawn, rows = figure
+            self.page.figure(drawn, label, f"functions that {label} has learned", rows)
 
 
 def title_of(score: str) -> str:

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrnn_jax.diagnostics import draw_learned
+from lrnn_jax.diagnostics import Learned, draw_learned
 from lrnn_jax.errors import InputError
 from lrnn_jax.experiments.saving import load_params
 from lrnn_jax.experiments.spec import Experiment
 from lrnn_jax.fields import BoundModel, precision_of
-from lrnn_jax.reports import Picture, fits_page, summary_rows, tasks, write_rows
+from lrnn_jax.reports import Gallery, fits_page, summary_rows, tasks, write_rows
 from lrnn_jax.reports.statistics import Entry, Task, source_name
 from lrnn_jax.studies.folder import Row, StudyFolder
 from lrnn_jax.studies.spec import Study, experiment_of, read_study
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 __all__ = ["StudyResult", "load_study"]
 
@@ -134,7 +134,7 @@ class StudyResult:
                 return row
         raise InputError(f"{self.folder} has no finished member {member}")
 
-    def _pictures(self, task: Task, entries: Sequence[Entry]) -> list[Picture]:
+    def _pictures(self, task: Task, entries: Sequence[Entry]) -> list[Gallery]:
         """The fits of the best entries to the best, the median and the worst signal."""
         ranked = sorted(entries, key=lambda entry: task.order(entry.best))[:_SERIES]
         by_source: dict[str, list[float]] = {}
@@ -147,7 +147,7 @@ class StudyResult:
         pictures = (self._picture(sources[place], task, ranked) for place in places if sources)
         return [picture for picture in pictures if picture is not None]
 
-    def _picture(self, source: str, task: Task, entries: Sequence[Entry]) -> Picture | None:
+    def _picture(self, source: str, task: Task, entries: Sequence[Entry]) -> Gallery | None:
         from lrnn_jax.plot.svg import page_style
 
         sections, notes, name = {}, {}, "the fits"
@@ -164,9 +164,9 @@ class StudyResult:
             notes[entry.label] = f"{row[task.score]:.4g}"
             name = source_name(row) or name
         with page_style():
-            return Picture.of(name, sections, notes)
+            return Gallery.of(name, sections, notes)
 
-    def _activations(self, task: Task, entries: Sequence[Entry]) -> Mapping[str, "Figure"]:
+    def _activations(self, task: Task, entries: Sequence[Entry]) -> Mapping[str, Learned]:
         """What the first finished member of each entry has learned."""
         from lrnn_jax.plot.svg import page_style
 
