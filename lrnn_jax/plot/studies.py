@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from lrnn_jax.plot.svg import mark, page_style, series_style
 
@@ -22,6 +22,7 @@ __all__ = [
 
 _PLAIN: dict[str, Any] = {"parse_math": False}
 _MOST_STEPS = 200  # corners of a step curve
+_FEW_DECADES = 2000  # ratio below which the labels of a logarithmic axis are plain numbers
 _DECADE = 10  # values with a larger ratio have a logarithmic axis
 
 
@@ -96,7 +97,7 @@ def draw_attainment(
         for target in targets:
             axes[0].axvline(target, color="0.5", linewidth=0.8, linestyle=":")
         if not higher and everything.size and everything.max() > _DECADE * everything.min() > 0:
-            axes[0].set_xscale("log")
+            _log_axis(axes[0], "x")
         axes[0].set_xlabel(f"{score} at the end, or {'more' if higher else 'less'}", **_PLAIN)
         _share_axis(axes[0])
     return figure
@@ -123,7 +124,7 @@ def draw_times(
             for label, values in by_series.items():
                 _draw_times_of(axes, numbers[label], label, values, low, high)
             if high / low > _DECADE:
-                axes.set_xscale("log")
+                _log_axis(axes, "x")
             else:
                 axes.set_xlim(left=0)
             axes.set_xlabel(xlabel)
@@ -170,10 +171,11 @@ def draw_tradeoffs(points: Sequence[Point], score: str, log: bool) -> Figure:
                 (dot,) = axes.plot(point.costs[cost], point.score, **style, **size, **full)
                 mark(dot, point.series, f"{point.label}: {point.score:.4g}")
             values = [p.costs[cost] for p in points]
-            axes.set_xscale("log" if max(values) > _DECADE * min(values) > 0 else "linear")
+            if max(values) > _DECADE * min(values) > 0:
+                _log_axis(axes, "x")
             axes.set_xlabel(cost)
             if log:
-                axes.set_yscale("log")
+                _log_axis(axes, "y")
             axes.grid(alpha=0.15)
         panels[0].set_ylabel(score, **_PLAIN)
     return figure
@@ -220,11 +222,25 @@ def draw_bands(
         if numbers is None and len(bands) > 1:
             axes.legend()
         for name in logs:
-            axes.set(**{f"{name}scale": "log"})
+            _log_axis(axes, name)
         axes.set_xlabel(xlabel, **_PLAIN)
         axes.set_ylabel(ylabel, **_PLAIN)
         axes.grid(alpha=0.15)
     return figure
+
+
+def _log_axis(axes: Axes, name: str) -> None:
+    """Make the axis "x" or "y" logarithmic, with labels that do not overlap.
+
+    Over a few decades, these are 1, 2 and 5 times a power of ten as plain numbers.
+    """
+    axes.set(**{f"{name}scale": "log"})
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    low, high = axis.get_data_interval()
+    axis.set_minor_formatter(NullFormatter())
+    if low > 0 and high < _FEW_DECADES * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
