@@ -201,6 +201,20 @@ def test_the_page_needs_no_other_file_and_names_everything(study, tmp_path):
     assert "cannot read" in page and "12 failed" in page
 
 
+def test_a_moved_image_leaves_the_rest_of_the_page(study, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(study.folder, moved)
+    loaded = lj.load_study(moved)
+    for row in loaded.rows:
+        row[SOURCE] = row[SOURCE].replace("a.png", "gone.png")
+    page = loaded.report(tmp_path / "page.html").read_text()
+    assert re.search("gone: no pictures: cannot read .*gone.png", page)
+    assert page.count("<img") == 2 * 3 and "Success" in page and "Learned functions" in page
+    with pytest.raises(lj.InputError, match=r"cannot read .*gone\.png"):
+        loaded.experiment(5)
+    assert loaded.field(5).model.rank  # needs no data
+
+
 @pytest.fixture(scope="module")
 def browser():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -73,7 +73,20 @@ def load(path: str | PathLike[str]) -> tuple[Model, Params]:
     Raises:
       InputError: the file is missing or damaged, or it was not written by `save`.
     """
-    file = Path(path)
+    return load_entry(Path(path), "")
+
+
+def load_entry(path: Path, prefix: str) -> tuple[Model, Params]:
+    """Read a model and the parameters that are an entry of the dict in a file.
+
+    Args:
+      path: the file.
+      prefix: name of the entry; "" if the parameters are all of it.
+
+    Raises:
+      InputError: as `load`.
+    """
+    file = path
     if file.is_dir():
         raise InputError(f"{path} is a folder: take load_run, or the model.safetensors in it")
     made_by = read_made_by(file)
@@ -86,7 +99,7 @@ def load(path: str | PathLike[str]) -> tuple[Model, Params]:
     if ":" in str(kind) and module not in sys.modules:
         raise InputError(f"{path} holds a {kind}: import {module} first")
     model = model_from(table)
-    return model, load_params(file, model)
+    return model, load_params(file, model, prefix)
 
 
 class Run(NamedTuple):

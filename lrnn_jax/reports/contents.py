@@ -50,7 +50,8 @@ class Gallery(NamedTuple):
 
     Attributes:
       name: the signal.
-      shown: `Pixels` with the fits by the label of their entry, or a figure of matplotlib.
+      shown: `Pixels` with the fits by the label of their entry, a figure of matplotlib, or a text
+        that says why there is nothing.
       notes: a text for each fit, such as its score.
       rows: the numbers of curves.
     """
@@ -329,7 +330,9 @@ class _Part:
         if pictures:
             self.section("Pictures")
         for name, shown, notes, rows in pictures:
-            if hasattr(shown, "savefig"):
+            if isinstance(shown, str):
+                self.page.text(f"{name}: {shown}", "warning")
+            elif hasattr(shown, "savefig"):
                 self.page.figure(shown, name, f"the fits to {name}", rows)
             else:
                 self.page.pictures(name, shown, notes)

@@ -10,13 +10,14 @@ import numpy as np
 
 from lrnn_jax.diagnostics import Learned, draw_learned
 from lrnn_jax.errors import InputError
-from lrnn_jax.experiments.saving import load_params
+from lrnn_jax.experiments.saving import load_entry
 from lrnn_jax.experiments.spec import Experiment
 from lrnn_jax.fields import BoundModel, precision_of
 from lrnn_jax.reports import Gallery, fits_page, summary_rows, tasks, write_rows
 from lrnn_jax.reports.statistics import Entry, Task, source_name
 from lrnn_jax.studies.folder import Row, StudyFolder
 from lrnn_jax.studies.spec import Study, experiment_of, read_study
+from lrnn_jax.typing import Section
 
 if TYPE_CHECKING:
     pass
@@ -120,13 +121,9 @@ class StudyResult:
         Raises:
           InputError: there is no such member, or the study has not stored its parameters.
         """
-        return self._load(member)[1]
-
-    def _load(self, member: int) -> tuple[Experiment, BoundModel]:
-        experiment, row = self.experiment(member), self._row(member)
-        path = StudyFolder(self.folder, self.study.rows).models(row["block"])
-        params = load_params(path, experiment.model, str(member))
-        return experiment, BoundModel(experiment.model, params)
+        block = self._row(member)["block"]
+        path = StudyFolder(self.folder, self.study.rows).models(block)
+        return BoundModel(*load_entry(path, str(member)))
 
     def _row(self, member: int) -> Row:
         for row in self.rows:
@@ -150,21 +147,22 @@ class StudyResult:
     def _picture(self, source: str, task: Task, entries: Sequence[Entry]) -> Gallery | None:
         from lrnn_jax.plot.svg import page_style
 
-        sections, notes, name = {}, {}, "the fits"
-        for entry in entries:
-            row = _first_row(entry, source)
-            if row is None:
-                continue
-            experiment, field = self._load(row["member"])
-            with precision_of(field):
-                section = experiment.problem.section(field, experiment.problem.load())
-            if section is None:
-                return None
-            sections[entry.label] = section
-            notes[entry.label] = f"{row[task.score]:.4g}"
-            name = source_name(row) or name
+        rows = {entry.label: _first_row(entry, source) for entry in entries}
+        shown = {label: row for label, row in rows.items() if row is not None}
+        name = next((source_name(row) for row in shown.values()), "") or "the fits"
+        try:
+            sections = {label: self._section(row["member"]) for label, row in shown.items()}
+        except InputError as error:  # the file has been moved: all else can be shown
+            return Gallery(name, f"no pictures: {error}", {})
+        found = {label: section for label, section in sections.items() if section is not None}
+        notes = {label: f"{row[task.score]:.4g}" for label, row in shown.items()}
         with page_style():
-            return Gallery.of(name, sections, notes)
+            return Gallery.of(name, found, notes) if found else None
+
+    def _section(self, member: int) -> Section | None:
+        problem, field = self.experiment(member).problem, self.field(member)
+        with precision_of(field):
+            return problem.section(field, problem.load())
 
     def _activations(self, task: Task, entries: Sequence[Entry]) -> Mapping[str, Learned]:
         """What the first finished member of each entry has learned."""
@@ -174,9 +172,9 @@ class StudyResult:
         for entry in sorted(entries, key=lambda entry: task.order(entry.best))[:_SERIES]:
             row = _first_row(entry, None)
             if row is not None:
-                experiment, field = self._load(row["member"])
+                field = self.field(row["member"])
                 with page_style(), precision_of(field):
-                    figure = draw_learned(experiment.model, field.params)
+                    figure = draw_learned(field.model, field.params)
                 figures |= {} if figure is None else {entry.label: figure}
         return figures
 
