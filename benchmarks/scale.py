@@ -253,7 +253,7 @@ def table(rows: list[Row]) -> str:
         curved = [
             (
                 r["name"],
-                f"{r['eigenvalue']:,.3g}",
+                f"{abs(r['eigenvalue']):,.1f}",
                 f"{r['drift_float32']:.1g}",
                 f"{r['drift_float64']:.1g}",
             )
@@ -274,7 +274,7 @@ def kills(count: int = 10) -> None:
     """Kill a study ten times at random moments; the final rows must equal the undisturbed ones."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import scale; from pathlib import Path; "
-        "import lrnn_jax as lj; lj.study(scale.spec(Path(sys.argv[2]), 160, 'siren', steps=400, "
+        "import lrnn_jax as lj; lj.study(scale.spec(Path(sys.argv[2]), 160, 'siren', steps=1500, "
         "block=4), Path(sys.argv[2]) / sys.argv[3])"
     )
     random, killed, unfinished = np.random.default_rng(0), 0, []
