@@ -132,6 +132,9 @@ def test_runs_are_compared_and_models_are_fitted_at_equal_size(tmp_path, capsys,
     assert opened == []  # no terminal
     assert "image-finer" in capsys.readouterr().out
     assert (tmp_path / "two.html").stat().st_size > 1000
+    monkeypatch.chdir("runs/image-siren")
+    assert fit_of_run(".").name == "image-siren"
+    monkeypatch.chdir(tmp_path)
     assert main(["compare", "runs/image-siren", "--open"]) == 0
     assert opened == [(tmp_path / "comparison.html").as_uri()]
 

@@ -16,7 +16,7 @@ import lrnn_jax as lj
 from lrnn_jax.cli import main
 from lrnn_jax.io import write_png
 from lrnn_jax.metrics import psnr
-from lrnn_jax.reports import csv_text, markdown_text, summary_rows, tasks, write_rows
+from lrnn_jax.reports import csv_text, fits_page, markdown_text, summary_rows, tasks, write_rows
 from lrnn_jax.reports.statistics import front
 from lrnn_jax.reports.tables import parquet_bytes, read_parquet
 
@@ -81,6 +81,19 @@ def test_problems_with_different_scores_are_not_pooled():
         ("image", "psnr"),
         ("heat", "relative_l2"),
     ]
+
+
+def test_fits_without_a_main_score_are_compared_by_their_loss():
+    rows = [
+        {KIND: kind, "main_score": None, "loss": loss, "reason": ""}
+        for kind, loss in (("mlp", 0.5), ("siren", 0.25))
+    ]
+    (task,) = tasks(rows, [KIND])
+    assert [(row[KIND], row["loss"]) for row in summary_rows(task)] == [
+        ("siren", 0.25),
+        ("mlp", 0.5),
+    ]
+    assert "Mean loss: siren 0.25; mlp 0.5" in fits_page("study", rows, [KIND]).html()
 
 
 @pytest.mark.parametrize("higher", [True, False])

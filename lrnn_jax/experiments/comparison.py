@@ -81,7 +81,7 @@ def fit_of_run(folder: str | PathLike[str], name: str = "") -> Fit:
     """
     run = load_run(folder)
     return Fit(
-        name=name or Path(folder).name,
+        name=name or Path(folder).resolve().name,
         problem=run.problem,
         field=run.field,
         scores={n: np.nan if v is None else v for n, v in run.summary["scores"].items()},

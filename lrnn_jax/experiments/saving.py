@@ -86,10 +86,9 @@ def load_entry(path: Path, prefix: str) -> tuple[Model, Params]:
     Raises:
       InputError: as `load`.
     """
-    file = path
-    if file.is_dir():
+    if path.is_dir():
         raise InputError(f"{path} is a folder: take load_run, or the model.safetensors in it")
-    made_by = read_made_by(file)
+    made_by = read_made_by(path)
     try:
         table = json.loads(made_by)["model"]
         kind = table["kind"]
@@ -99,7 +98,7 @@ def load_entry(path: Path, prefix: str) -> tuple[Model, Params]:
     if ":" in str(kind) and module not in sys.modules:
         raise InputError(f"{path} holds a {kind}: import {module} first")
     model = model_from(table)
-    return model, load_params(file, model, prefix)
+    return model, load_params(path, model, prefix)
 
 
 class Run(NamedTuple):

@@ -102,7 +102,6 @@ def fits_page(
       pictures: returns what is shown of the fits of the entries.
       activations: returns what the networks of the entries have learned.
     """
-    rows = [row if row.get("main_score") or "loss" not in row else _by_loss(row) for row in rows]
     found = tasks(rows, names)
     entries = [task.entries() for task in found]
     labels = list(dict.fromkeys(entry.label for own in entries for entry in own))
@@ -267,18 +266,20 @@ class _Part:
 
     def sensitivity(self) -> None:
         names = list(dict.fromkeys(n for c in self.task.configurations for n in c.settings))
-        begun = False
-        for name in names:
-            pool = (
-                self.task.configurations
-                if name == LEARNING_RATE
-                else [entry.best for entry in self.entries]
-            )
-            values = {c.settings.get(name) for c in pool if _is_number(c.settings.get(name))}
-            if len(values) >= _SENSITIVE:
-                begun = begun or self.section("Sensitivity") is None
-                without = (name,) if name == LEARNING_RATE else (name, LEARNING_RATE)
-                self._over(name, grouped(pool, without))
+        shown = [name for name in names if len(self._values(name)) >= _SENSITIVE]
+        if shown:
+            self.section("Sensitivity")
+        for name in shown:
+            if name == LEARNING_RATE:
+                self._over(name, grouped(self.task.configurations, [name]))
+            else:
+                best = [entry.best for entry in self.entries]
+                self._over(name, grouped(best, [name, LEARNING_RATE]))
+
+    def _values(self, name: str) -> set[float]:
+        """The numbers that a setting has in the configurations."""
+        values = (c.settings.get(name) for c in self.task.configurations)
+        return {float(value) for value in values if value is not None and _is_number(value)}
 
     def _over(self, name: str, lines: Mapping[str, list[Configuration]]) -> None:
         """A figure of the main score over one setting."""
@@ -452,11 +453,6 @@ def _training_band(configuration: Configuration, by_score: bool) -> Any:
     steps = longest[np.unique(np.linspace(0, len(longest) - 1, _CORNERS).astype(int))]
     values = np.array([np.interp(steps, points[:, 0], points[:, 1]) for points in curves])
     return _band(list(steps), list(values.T))
-
-
-def _by_loss(row: Row) -> Row:
-    """The row of a problem without a main score, compared by its loss."""
-    return {**row, "main_score": "loss"}
 
 
 def _failures(page: Page, rows: Sequence[Row]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrnn_jax.io import write_bytes
-from lrnn_jax.reports.tables import columns, csv_text
+from lrnn_jax.reports.tables import TableRow, columns, csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "html_table"]
 
-TableRow = Mapping[str, Any]
 _MOST_SHOWN = 60  # rows of the table below a figure; its file has all
 _MARKS = {  # the markers of lrnn_jax.plot.svg in a square of 10
     "o": '<circle cx="0" cy="0" r="4"/>',

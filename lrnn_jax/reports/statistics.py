@@ -160,7 +160,8 @@ def tasks(rows: Iterable[Row], names: Sequence[str]) -> list[Task]:
     """Group fits by their problem, then by their other settings.
 
     Args:
-      rows: the fits; those without a main score, such as unreadable files, are left out.
+      rows: the fits. Those without a main score are compared by their loss; those without a loss,
+        such as unreadable files, are left out.
       names: the names of the settings; those with one value for all fits are left out, but for
         the kinds of models and problems.
     """
@@ -170,7 +171,7 @@ def tasks(rows: Iterable[Row], names: Sequence[str]) -> list[Task]:
     other = [n for n in names if n not in problem and n not in _POOLED]
     groups: dict[str, tuple[dict[str, Any], str, dict[str, Configuration]]] = {}
     for row in rows:
-        score = row.get("main_score")
+        score = row.get("main_score") or ("loss" if "loss" in row else None)
         if score is None:
             continue
         about = {n: row[n] for n in problem if n in row}

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from lrnn_jax.reports.statistics import Entry, Task, source_name
 from lrnn_jax.studies.folder import Row, StudyFolder
 from lrnn_jax.studies.spec import Study, experiment_of, read_study
 from lrnn_jax.typing import Section
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["StudyResult", "load_study"]
 
