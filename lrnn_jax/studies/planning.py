@@ -1,6 +1,7 @@
 """Plan a study: its blocks, and the operations, memory, files and seconds that it takes."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def describe(spec: Study, blocks: Sequence[Block]) -> str:
 
 
 def time_steps(blocks: Sequence[Block]) -> dict[int, float]:
-    """The seconds of a step of one fit that runs alone, for the first four programs.
+    """The seconds of a step of one fit on one device, for the first four programs.
 
     Returns:
       The seconds by the number of the program; NaN for a fit that diverges at once.
@@ -102,10 +103,15 @@ def time_steps(blocks: Sequence[Block]) -> dict[int, float]:
 
 
 def time_step(experiment: Experiment) -> float:
-    """The seconds of a step of one fit that runs alone; NaN if it diverges at once."""
-    steps = min(_ALONE, experiment.training.steps)
-    with precision_context(experiment.training), contextlib.suppress(NonFiniteLossError):
-        trainer = Trainer(experiment.model, experiment.problem, experiment.training)
+    """The seconds of a step of one fit on one device; NaN if it diverges at once.
+
+    With `data_parallel`, the devices of all hosts would share the step, but a host fits its own
+    blocks of a study, at its own time.
+    """
+    training = dataclasses.replace(experiment.training, data_parallel=False)
+    steps = min(_ALONE, training.steps)
+    with precision_context(training), contextlib.suppress(NonFiniteLossError):
+        trainer = Trainer(experiment.model, experiment.problem, training)
         trainer.compile()
         for interval in trainer.run(pause_every=[max(1, steps // 2)]):
             if interval.step >= steps or trainer.ended:
