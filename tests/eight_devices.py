@@ -12,7 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import lrnn_jax as lj
 from lrnn_jax.experiments import Experiment, RunFolder, load_run, resume, start
-from lrnn_jax.training import Checkpoints, Trainer, initial_state, make_step
+from lrnn_jax.studies import planning
+from lrnn_jax.studies.engine import Goals, Program, fit_block
+from lrnn_jax.training import Checkpoints, Trainer, initial_state, make_step, precision_context
 
 DEVICES = np.array(jax.devices())
 MESHES = {"auto": Mesh(DEVICES, ("points",)), "explicit": jax.make_mesh((8,), ("points",))}
@@ -209,3 +211,99 @@ def test_members_that_are_spread_need_no_average():
     program = jax.jit(spread).lower(keys).compile()
     assert collectives(program) == []
     np.testing.assert_allclose(program(keys), jax.vmap(fit)(keys), rtol=1e-5)
+
+
+CONVECTION = lj.pde.Convection(beta=1.0, points=100, resample_every=2)
+TANH = lj.MLP(in_dim=2, out_dim=1, width=8, depth=1, activation="tanh")
+
+
+def experiments(count, problem=ONE, model=NET, **settings):
+    """Members that differ in their seeds."""
+    given = {"steps": 12, "precision": "float64", "data_parallel": True} | settings
+    trainings = [lj.Training(seed=seed, **given) for seed in range(count)]
+    return [Experiment(model=model, problem=problem, training=training) for training in trainings]
+
+
+def trained(block, goals=None):
+    with precision_context(block[0].training):
+        program = Program(block[0], len(block))
+        return program, fit_block(program, block, goals)[0]
+
+
+def assert_is_single_fit(fitted, experiment, rtol=1e-9):
+    training = dataclasses.replace(experiment.training, data_parallel=False)
+    alone = lj.solve(experiment.model, experiment.problem, training)
+    np.testing.assert_allclose(fitted.loss, alone.losses[-1], rtol=rtol)
+    for ours, theirs in zip(*map(jax.tree.leaves, (fitted.params, alone.params)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    ("count", "groups"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (8, 8), (9, 8)]
+)
+def test_the_devices_are_divided_among_the_members_of_a_block(count, groups):
+    (shared,), (apart,) = experiments(1), experiments(1, data_parallel=False)
+    program = Program(shared, count, width=4)
+    assert dict(program._mesh.shape) == {"members": groups, "points": 8 // groups}
+    assert (program.size, program.width) == ((16, 2) if count == 9 else (groups, 1))
+    assert dict(Program(apart, count)._mesh.shape) == {"members": 8, "points": 1}
+
+
+def test_the_devices_of_a_member_share_its_points():
+    block = experiments(2, chunk=POINTS)
+    program, fitted = trained(block)
+    assert collectives(program._advance) == ["all-reduce"]
+    training = dataclasses.replace(block[0].training, data_parallel=False)
+    with precision_context(training):
+        trainer = Trainer(NET, ONE, training)
+        trainer.compile()
+    alone = trainer._compiled.cost_analysis()["flops"]
+    share = program._advance.cost_analysis()["flops"] / (2 * alone)
+    assert 1 / 8 <= share <= 1.2 / 8
+    for fit, experiment in zip(fitted, block, strict=True):
+        assert_is_single_fit(fit, experiment)
+
+
+# 9 x 7 points cannot be shared equally. A line search evaluates the loss at three places.
+SHARED = {
+    "line search": (experiments(2, lj.Image("camera", size=(9, 7)), optimizer="lbfgs", steps=4), 3),
+    "resampled": (experiments(2, CONVECTION, TANH), 2),  # the loss has two parts
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_member_whose_points_are_shared_is_a_single_fit(case):
+    block, count = SHARED[case]
+    program, fitted = trained(block)
+    assert collectives(program._advance) == ["all-reduce"] * count
+    assert_is_single_fit(fitted[1], block[1])
+
+
+def test_members_whose_points_are_shared_end_at_different_steps():
+    """Also, all devices of a member draw the batch of one device."""
+    block = experiments(2, batch=512, precision="float32")
+    training = dataclasses.replace(block[0].training, learning_rate=1e37)
+    block[0] = dataclasses.replace(block[0], training=training)
+    _, fitted = trained(block, Goals(targets=(100.0,), every=5))
+    assert [fit.diverged for fit in fitted] == [True, False]
+    assert fitted[0].steps < 5
+    assert fitted[1].steps == 12
+    assert_is_single_fit(fitted[1], block[1], rtol=1e-4)
+
+
+def test_as_many_members_as_devices_do_not_communicate():
+    block = experiments(8, lj.Image("camera", size=(8, 8)))
+    program, _ = trained(block)
+    assert collectives(program._advance) == []
+
+
+def test_the_step_of_a_member_is_timed_on_one_device(monkeypatch):
+    trainers = []
+
+    def recorded(*arguments):
+        trainers.append(Trainer(*arguments))
+        return trainers[-1]
+
+    monkeypatch.setattr(planning, "Trainer", recorded)
+    assert planning.time_step(experiments(1)[0]) > 0
+    assert [len(trainer.state.step.sharding.device_set) for trainer in trainers] == [1]

@@ -2,10 +2,12 @@
 
 The program maps the loop of a single fit over the members: over the devices with `jax.shard_map`,
 and on each device with `jax.lax.map`, `width` members at a time with `jax.vmap`. A member that has
-ended takes no further steps.
+ended takes no further steps. If there are fewer members than devices, several devices may share the
+points of one member (`Training.data_parallel`), as in a single fit.
 """
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ from lrnn_jax.training import Best, State, Training, compiler_options
 from lrnn_jax.training.driver import first_state, make_problem_step
 from lrnn_jax.training.early_stopping import initial_best
 from lrnn_jax.training.loop import advance_steps
+from lrnn_jax.training.points import PointSharding
 from lrnn_jax.training.programs import count_compilation, structural_key
 from lrnn_jax.typing import Data, Model, Params, Problem
 
@@ -49,15 +52,26 @@ class Program:
 
     Args:
       experiment: one of the members.
-      size: number of members of a block; it is rounded up to a multiple of the devices.
-      width: number of members of a device that are trained at the same time.
+      size: number of members of a block; it is rounded up to a multiple of the groups of devices.
+        With `training.data_parallel`, there are as many groups as members, or slightly more so that
+        the groups are equally large, and the devices of a group share the points of a step.
+        Otherwise, and if there are as many members as devices, each device is a group.
+      width: number of members of a device that are trained at the same time; at most all of them.
     """
 
     def __init__(self, experiment: Experiment, size: int, width: int = 1) -> None:
-        self.experiment, self.width = experiment, width
+        self.experiment = experiment
         devices = jax.local_devices()  # hosts share the blocks of a study, and nothing else
-        self.size = math.ceil(size / len(devices)) * len(devices)
-        self._mesh = Mesh(np.asarray(devices), ("members",))
+        groups = len(devices)
+        if experiment.training.data_parallel:
+            groups = min((n for n in range(size, groups) if groups % n == 0), default=groups)
+        per_group = math.ceil(size / groups)
+        # One member is not batched: `jax.vmap` is slower, and JAX cannot lower the index of a
+        # device within it if the points are shared.
+        self.size, self.width = per_group * groups, min(width, per_group)
+        self._mesh = Mesh(np.asarray(devices).reshape(groups, -1), ("members", "points"))
+        shared = PointSharding(self._mesh, ("points",), stored=False)
+        self._sharding = shared if shared.size > 1 else None
         self._spread = NamedSharding(self._mesh, PartitionSpec("members"))
         self._advance: Any = None
         self._start = jax.jit(self._mapped(self._first))
@@ -104,7 +118,15 @@ class Program:
         spec = PartitionSpec("members")
         # Members do not communicate: the types of the checks, which loops in optimizers do not
         # have, are not needed.
-        return jax.shard_map(local, mesh=self._mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        axes = {"members"} if self._sharding else set(self._mesh.axis_names)
+        return jax.shard_map(
+            local,
+            mesh=self._mesh,
+            in_specs=spec,
+            out_specs=spec,
+            axis_names=axes,
+            check_vma=False,
+        )
 
     def _parts(self) -> tuple[Model, Problem, Training]:
         experiment = self.experiment
@@ -117,9 +139,18 @@ class Program:
     def _steps(self, state: State, inputs: Any, key: jax.Array, count: jax.Array) -> Any:
         def step(state: State, inputs: Any, key: jax.Array) -> Any:
             data, numbers = inputs
-            return make_problem_step(*self._parts(), numbers=numbers)(state, data, key)
+            return make_problem_step(*self._parts(), self._sharding, numbers)(state, data, key)
 
-        return advance_steps(step, _CAPACITY, state, inputs, key, count)
+        advance = functools.partial(advance_steps, step, _CAPACITY)
+        if self._sharding:
+            # With its checks on, JAX averages the gradient of the loss that a line search
+            # differentiates (`require_checks`). Loops in optimizers pass them here, because their
+            # values are equal on all devices of a member.
+            everywhere = PartitionSpec()
+            advance = jax.shard_map(
+                advance, in_specs=everywhere, out_specs=everywhere, axis_names={"points"}
+            )
+        return advance(state, inputs, key, count)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

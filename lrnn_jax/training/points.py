@@ -163,7 +163,8 @@ def mean_over_points(
       key: folded with the indices of the device and of the chunk; None is passed unchanged.
       chunk: number of points of a chunk on each device; None processes all points at once.
       sharding: the devices; None is one device. Their means are averaged once, after the last
-        chunk: all communication of a step is this one all-reduce.
+        chunk: all communication of a step is this one all-reduce. Within `jax.shard_map` over
+        their axes, `params`, `data` and `key` must be equal on all of them.
     """
     if sharding is None:
         return mean_over_chunks(means, params, data, key, chunk)
@@ -196,11 +197,25 @@ def _mean_over_devices(
         own_key = None if keys is None else keys[0]
         return lax.pmean(mean_over_chunks(means, own, data, own_key, chunk), sharding.axes)
 
+    keys = None if key is None else _device_keys(key, sharding)
+    if set(sharding.axes) <= set(jax.sharding.get_abstract_mesh().manual_axes):
+        return local(params, *_own_part((data, keys), sharding))
     everywhere, points = PartitionSpec(), sharding.points
     spread = jax.shard_map(
         local, mesh=sharding.mesh, in_specs=(everywhere, points, points), out_specs=everywhere
     )
-    return spread(params, data, None if key is None else _device_keys(key, sharding))
+    return spread(params, data, keys)
+
+
+def _own_part(tree: Any, sharding: PointSharding) -> Any:
+    """Within `jax.shard_map`: this device's part of arrays that each device stores completely."""
+    index = lax.axis_index(sharding.axes)
+
+    def part(leaf: jax.Array) -> jax.Array:
+        size = len(leaf) // sharding.size
+        return lax.dynamic_slice_in_dim(leaf, index * size, size)
+
+    return jax.tree.map(part, tree)
 
 
 def mean_over_chunks(

@@ -46,7 +46,8 @@ class Training(Keywords):
         changes results by rounding only; none is 512 on a CPU and 65536 elsewhere.
       data_parallel: whether all devices, of all hosts, share the points of each step. Each stores
         all points. Without it, the points are shared if the arrays of the problem are spread over
-        devices; each device then draws its part of a batch from its own points.
+        devices; each device then draws its part of a batch from its own points. In a study, only
+        devices of one host share points, if they are more than the members of a block.
       precision: 'float32', or 'float64' for parameters, points and all arithmetic.
       balance: weights of the parts of a loss that is a sum of squares: 'fixed', as the problem sets
         them; 'gradient_norm', such that the weighted gradients have equal norms; 'ntk', such that
