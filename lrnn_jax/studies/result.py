@@ -37,7 +37,7 @@ class StudyResult:
         settings by dotted name; `main_score`, the name of the problem's main score; the scores;
         `parameters`; `flops`, the operations of the model at one point; `steps`; `loss`, before the
         last step; `seconds_amortised`, the member's share of the time of its block, and
-        `seconds_alone`, the time of its steps in a fit that runs alone; `steps_to_TARGET`, None if
+        `seconds_alone`, the time of its steps in a fit on one device; `steps_to_TARGET`, None if
         the target was not reached; `reason`, why a member has failed, "" if it has not; `curve`,
         triples of a step, its loss and the main score.
     """
