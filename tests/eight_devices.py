@@ -38,6 +38,8 @@ class Spread(lj.Image):
 
 
 ONE = lj.Image("camera", size=(64, 64))
+CONVECTION = lj.pde.Convection(beta=1.0, points=100, resample_every=2)
+TANH = lj.MLP(in_dim=2, out_dim=1, width=8, depth=1, activation="tanh")
 CASES = {
     "data_parallel": (ONE, {"data_parallel": True}),
     "spread, auto": (Spread("camera", size=(64, 64)), {}),
@@ -96,19 +98,20 @@ def test_batches():
         losses_of(CASES["spread, auto"][0], batch=30)
 
 
-def test_a_line_search_differentiates_the_shared_loss():
-    settings = {"optimizer": "lbfgs", "steps": 5, "precision": "float64"}
-    losses = losses_of(ONE, **settings, data_parallel=True)
-    np.testing.assert_allclose(losses, losses_of(ONE, **settings), rtol=1e-6)
+@pytest.mark.parametrize("optimizer", ["lbfgs", "ssbroyden"])
+@pytest.mark.parametrize("problem", [ONE, CONVECTION], ids=["image", "equation"])
+def test_a_line_search_differentiates_the_shared_loss(problem, optimizer):
+    model = NET if problem is ONE else TANH
+    settings = {"optimizer": optimizer, "steps": 5, "precision": "float64"}
+    losses = losses_of(problem, model, **settings, data_parallel=True)
+    np.testing.assert_allclose(losses, losses_of(problem, model, **settings), rtol=1e-6)
     assert losses[-1] < 0.9 * losses[0]
 
 
 def test_equations_that_resample_and_balance():
-    problem = lj.pde.Convection(beta=1.0, points=100, resample_every=2)
-    model = lj.MLP(in_dim=2, out_dim=1, width=8, depth=1, activation="tanh")
     settings = {"balance": "gradient_norm", "balance_every": 3, "precision": "float64"}
-    expected = losses_of(problem, model, **settings)
-    losses = losses_of(problem, model, **settings, data_parallel=True)
+    expected = losses_of(CONVECTION, TANH, **settings)
+    losses = losses_of(CONVECTION, TANH, **settings, data_parallel=True)
     np.testing.assert_allclose(losses, expected, rtol=1e-9)
 
 
@@ -211,10 +214,6 @@ def test_members_that_are_spread_need_no_average():
     program = jax.jit(spread).lower(keys).compile()
     assert collectives(program) == []
     np.testing.assert_allclose(program(keys), jax.vmap(fit)(keys), rtol=1e-5)
-
-
-CONVECTION = lj.pde.Convection(beta=1.0, points=100, resample_every=2)
-TANH = lj.MLP(in_dim=2, out_dim=1, width=8, depth=1, activation="tanh")
 
 
 def experiments(count, problem=ONE, model=NET, **settings):

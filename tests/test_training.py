@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from lrnn_jax import LRNN, InputError, NestNet, Siren, Training, fit
 from lrnn_jax.fields import BoundModel, predict
 from lrnn_jax.training import initial_state, make_advance, make_step
+from lrnn_jax.training.loop import with_gradient
 from lrnn_jax.trees import named_leaves
 
 MODEL = LRNN(in_dim=1, out_dim=1, rank=3, components=2, activation="sin", omega0=3.0)
@@ -89,6 +91,21 @@ def test_fit_compiles_once_for_equal_specs():
     once = len(calls)
     fit(MODEL, counted, wave(), ADAM, key=jax.random.key(9), steps=2)
     assert len(calls) == once <= 2
+
+
+def test_the_loss_that_a_line_search_differentiates_has_the_given_gradient():
+    def value(params):
+        return jnp.abs(params["z"] - 2j) ** 2 + jnp.sum(params["w"] ** 3)
+
+    params = {"z": jnp.asarray(1 + 1j), "w": jnp.asarray([1.0, 2.0])}
+    tangents = {"z": jnp.asarray(0.5 - 1j), "w": jnp.asarray([-1.0, 3.0])}
+    gradient = jax.value_and_grad(lambda params: (value(params), {}), has_aux=True)
+    function = with_gradient(value, gradient)
+    expected = jax.jvp(value, (params,), (tangents,))
+    chex.assert_trees_all_close(jax.jvp(function, (params,), (tangents,)), expected, rtol=1e-6)
+    chex.assert_trees_all_close(jax.grad(function)(params), jax.grad(value)(params), rtol=1e-6)
+    other = with_gradient(value, lambda params: ((value(params), {}), params))
+    chex.assert_trees_all_equal(jax.grad(other)(params), params)
 
 
 def test_named_terms_are_recorded_and_averaged_over_chunks():

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.residuals import Part, residual_rows, row_scales
-from lrnn_jax.training.loop import State, Step, apply_update
+from lrnn_jax.training.loop import State, Step, apply_update, with_gradient
 from lrnn_jax.training.points import PointSharding, mean_over_points
 from lrnn_jax.typing import Data, Field, Key, ModelLike, Params, Terms
 
@@ -101,13 +101,16 @@ def make_least_squares_step(
         frozen = {name: (part.rows, row_scales(part, field)) for name, part in parts.items()}
         fit = FrozenLoss(model, parts, frozen, chunk, sharding)
         weights = _weights(fit, state, balance, balance_every)
-        value, terms, grads = fit.gradient(state.params, weights)
+        (value, terms), grads = fit.gradient(state.params, weights)
         following = apply_update(
             state,
             optimizer,
             value,
             grads,
-            value_fn=lambda params: fit.value(params, weights),
+            value_fn=with_gradient(
+                lambda params: fit.value(params, weights),
+                lambda params: fit.gradient(params, weights),
+            ),
             residual_fn=lambda params: fit.residuals(params, weights),
             linearise_fn=lambda params: fit.linearise(params, weights),
         )
@@ -158,23 +161,24 @@ class FrozenLoss:
         return mean_over_points(chunked, params, rows, None, self.chunk, self.sharding)
 
     def value(self, params: Params, weights: Mapping[str, Any]) -> Array:
-        """Return the loss. It can be differentiated with the memory of one chunk."""
+        """Return the loss."""
         total = jnp.zeros(())
         for name in self.parts:
-            # Without checkpointing, the backward pass would store the intermediates of all chunks.
-            part = jax.checkpoint(functools.partial(self.mean_square, name))
+            part = functools.partial(self.mean_square, name)
             total = total + weights[name] * self._over_chunks(part, name, params)
         return total
 
-    def gradient(self, params: Params, weights: Mapping[str, Any]) -> tuple[Array, Terms, Params]:
-        """Return the loss, the mean squares of the parts, and the gradient of the loss."""
+    def gradient(
+        self, params: Params, weights: Mapping[str, Any]
+    ) -> tuple[tuple[Array, Terms], Params]:
+        """Return (the loss, the mean squares of the parts), and the gradient of the loss."""
         pairs = {name: self.part_gradient(name, params) for name in self.parts}
         terms = {name: value for name, (value, _) in pairs.items()}
         weighted = [
             jax.tree.map(lambda t, w=weights[name]: w * t, pair) for name, pair in pairs.items()
         ]
         value, grads = jax.tree.map(lambda *leaves: sum(leaves), *weighted)
-        return value, terms, grads
+        return (value, terms), grads
 
     def residuals(self, params: Params, weights: Mapping[str, Any]) -> Float[Array, "n"]:
         """Return r, shape (N,), with loss = sum r^2."""

@@ -340,7 +340,7 @@ def make_step(
             f"batch: expected a multiple of the {sharding.size} parts of the points, got {batch}"
         )
 
-    def objective(params: Params, data: Data, key: Key) -> tuple[jax.Array, Terms]:
+    def objective(params: Params, data: Data, key: Any) -> tuple[jax.Array, Terms]:
         field: Field = functools.partial(model.apply, params)
         value = loss(field, data, key)
         return value if isinstance(value, tuple) else (value, {})
@@ -356,19 +356,40 @@ def make_step(
         )
         (value, terms), grads = mean(gradient, state.params)
         require_equal_on_devices({"loss": value, **terms}, state.params)
-        # If the optimizer differentiates `value_fn`, checkpointing keeps the backward pass from
-        # storing the intermediates of all chunks.
-        checkpointed = jax.checkpoint(objective)
         following = apply_update(
             state,
             optimizer,
             value,
             grads,
-            value_fn=lambda params: mean(checkpointed, params)[0],
+            value_fn=with_gradient(
+                lambda params: mean(objective, params)[0],
+                functools.partial(mean, gradient),
+            ),
         )
         return following, {"loss": value, **terms}
 
     return step
+
+
+def with_gradient(
+    value: Callable[[Params], jax.Array],
+    gradient: Callable[[Params], tuple[tuple[jax.Array, Any], Params]],
+) -> Callable[[Params], jax.Array]:
+    """Return the function `value`, whose derivatives are computed by gradient(params).
+
+    A line search differentiates the loss. JAX would store the intermediates of all chunks of points
+    for it, and cannot differentiate a checkpointed loss of spread points within a loop. `gradient`,
+    the function of the step itself, returns ((value, terms), gradient) chunk by chunk.
+    """
+    function = jax.custom_jvp(value)
+
+    @function.defjvp
+    def _(primals: tuple[Params], tangents: tuple[Params]) -> tuple[jax.Array, jax.Array]:
+        (result, _), grads = gradient(*primals)
+        products = jax.tree.map(lambda g, t: jnp.sum(g * t).real, grads, *tangents)
+        return result, sum(jax.tree.leaves(products), jnp.zeros_like(result))
+
+    return function
 
 
 def apply_update(
