@@ -146,6 +146,7 @@ def refuse(name):
 def test_a_sound_larger_than_memory_is_refused(monkeypatch, stored):
     path = stored()
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "_UNCHECKED", 0)
     with pytest.raises(InputError, match=r"would take 0\.0 GB and 0\.0 GB of memory are free"):
         read_sound(path)
 

@@ -161,6 +161,7 @@ def test_an_mp4_without_its_index_is_cut_short(tmp_path):
 def test_films_larger_than_memory_are_refused(tmp_path, monkeypatch, suffix):
     path = stored(tmp_path, f"a.{suffix}", film(tmp_path, suffix))
     monkeypatch.setattr(memory, "available_memory", lambda: 5 * 9 * 3 * 32 * 48)
+    monkeypatch.setattr(memory, "_UNCHECKED", 0)
     with pytest.raises(InputError, match="of memory are free"):
         read_video(path)
     assert len(read_video(path, count=3).frames) == 3
@@ -171,5 +172,6 @@ def test_hours_of_silence_in_a_small_file_are_refused(tmp_path, monkeypatch):
     soundfile.write(file, np.zeros(4_000_000), 8000, format="FLAC")
     assert len(file.getvalue()) < 50_000
     monkeypatch.setattr(memory, "available_memory", lambda: 30_000_000)
+    monkeypatch.setattr(memory, "_UNCHECKED", 0)
     with pytest.raises(InputError, match="of memory are free"):
         read_sound(stored(tmp_path, "a.flac", file.getvalue()))

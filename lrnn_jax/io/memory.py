@@ -9,12 +9,15 @@ from lrnn_jax.errors import InputError
 if sys.platform != "win32":
     import resource
 
+_UNCHECKED = 1_000_000  # bytes; reading the files of the system takes longer than a small image
+
 
 def require_memory(source: object, num_bytes: int) -> None:
     """Check that an allocation fits into the memory that is free.
 
     Call it before the allocation. Count everything that is alive at the peak: the decoder's
-    buffer, copies, and the float64 array that the reader returns.
+    buffer, copies, and the float64 array that the reader returns. Allocations below 1 MB are not
+    checked.
 
     Args:
       source: the file, for the message.
@@ -23,6 +26,8 @@ def require_memory(source: object, num_bytes: int) -> None:
     Raises:
       InputError: `num_bytes` exceeds `available_memory()`.
     """
+    if num_bytes < _UNCHECKED:
+        return
     free = available_memory()
     if free is not None and num_bytes > free:
         raise InputError(
