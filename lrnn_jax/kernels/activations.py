@@ -189,7 +189,7 @@ def _damped(sine: Elementwise, cosine: Elementwise, unit: float) -> Elementwise:
         (t,), (dt,) = primals, tangents
         root = jnp.sqrt(jnp.abs(unit * t))
         at_zero = root == 0
-        damping = jnp.where(at_zero, 0, 0.5 * jnp.sign(t) / jnp.where(at_zero, 1, root))
+        damping = jnp.where(t < 0, -0.5, 0.5) / jnp.where(at_zero, jnp.inf, root)
         return spder(t), (cosine(t) * root + sine(t) * damping) * (unit * dt)
 
     return spder

@@ -3,11 +3,21 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax.extend.core import Literal
 
 from lrnn_jax.kernels.varying import vary_alike
 
-__all__ = ["CALLS", "CUSTOM_RULES", "bind", "called", "interpret", "names", "open_jaxpr"]
+__all__ = [
+    "CALLS",
+    "CUSTOM_RULES",
+    "bind",
+    "called",
+    "interpret",
+    "names",
+    "open_jaxpr",
+    "with_replaced",
+]
 
 
 def names(text: str) -> frozenset[str]:
@@ -55,3 +65,30 @@ def interpret(
         results = apply(equation, [read(atom) for atom in equation.invars])
         known.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def with_replaced(
+    f: Callable[..., Any], replacement: Callable[[str, Any], Callable[..., Any] | None]
+) -> Callable[..., Any]:
+    """The function f with some of its operations replaced, for a backend that does not have them.
+
+    Args:
+      f: a function of arrays. Calls, and functions with derivative rules of their own, are inlined.
+      replacement: of the name and the parameters of an operation, a function of its operand, or
+        None to keep the operation.
+    """
+
+    def apply(equation: Any, values: list[Any]) -> list[Any]:
+        name = equation.primitive.name
+        if new := replacement(name, equation.params):
+            return [new(*values)]
+        if name in CALLS | CUSTOM_RULES:
+            return interpret(*called(equation), values, apply)
+        return bind(equation, values)
+
+    def g(*arguments: Any) -> Any:
+        closed, out = jax.make_jaxpr(f, return_shape=True)(*arguments)
+        results = interpret(closed.jaxpr, closed.consts, arguments, apply)
+        return jax.tree.unflatten(jax.tree.structure(out), results)
+
+    return g

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax import lax
 
-__all__ = ["vary_alike", "varying_axes"]
+__all__ = ["shape_like", "vary_alike", "varying_axes"]
 
 
 def varying_axes(value: Any) -> frozenset[str]:
@@ -23,3 +23,9 @@ def vary_alike(tree: Any) -> Any:
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(marked, tree) if axes else tree
+
+
+def shape_like(value: jax.Array, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """The type of an array of another shape, with the dtype and the mesh axes of `value`."""
+    kind = getattr(jax.typeof(value), "manual_axis_type", None)
+    return jax.ShapeDtypeStruct(shape, value.dtype, manual_axis_type=kind)

@@ -76,8 +76,8 @@ class LRNN(FieldNetwork):
         rounds the operands of the projections after the first layer to bfloat16. The coordinates,
         the head and all other arithmetic are never rounded.
       implementation: 'reference', the paper's formula as nested vmap with XLA's sine; 'lean',
-        batched and fast; 'pallas', one fused forward kernel and one fused backward kernel on a GPU,
-        without forward-mode derivatives; 'auto', currently 'lean'.
+        batched and fast; 'pallas', one fused forward kernel and one fused backward kernel, for GPUs
+        and for TPUs, without forward-mode derivatives; 'auto', currently 'lean'.
 
     Example:
       >>> model = LRNN(in_dim=2, out_dim=1, rank=4, components=2)
