@@ -28,8 +28,8 @@ TAUS = [SIN, SPDER, SOUND, jnp.tanh, jax.nn.relu, jax.nn.gelu]
 SIZES = [(1, 1, 1, 1, 1), (40, 40, 3, 2, 9), (33, 2, 3, 1, 140), (300, 2, 1, 5, 37)]
 
 
-def interpreted_on_tpu(name, tau, *arguments):
-    return getattr(pallas_tpu, name)(tau, *arguments, interpret=True)
+def interpreted_on_tpu(name, setting, *arguments):
+    return getattr(pallas_tpu, name)(setting, *arguments, interpret=True)
 
 
 @pytest.fixture(params=["gpu", "tpu"])
@@ -94,6 +94,19 @@ def test_value_and_gradients_are_those_of_the_lean_form_in_float64(size, x64):
 @pytest.mark.parametrize(("size", "tau"), [(SIZES[1], SIN), (SIZES[3], SPDER)])
 def test_value_and_gradients_are_those_of_the_lean_form_in_float32(size, tau):
     assert_agrees(*drawn(size), tau, 1e-4)
+
+
+@EVERY
+def test_operands_of_the_products_are_rounded_to_bfloat16_as_in_the_lean_form():
+    neurons, x = drawn((40, 40, 1, 2, 9))
+    rounded = [
+        differentiated(functools.partial(form, bf16_operands=True), SIN)(neurons, x)
+        for form in (pallas_neurons, lean_neurons)
+    ]
+    assert_close(*rounded, 1e-2)  # a number between two of bfloat16 may be rounded to either
+    (_, phi), (_, expected) = (value for value, _ in rounded)
+    full = pallas_neurons(neurons, x, SIN)
+    assert jnp.mean((phi - expected) ** 2) < 1e-3 * jnp.mean((full - expected) ** 2)
 
 
 def test_the_kernels_of_a_tpu_divide_the_rank_into_blocks(monkeypatch):
@@ -192,7 +205,7 @@ def test_both_kernels_lower_for_a_gpu(tau):
     """Also under `jax.vmap`, with one hidden unit and with many, and in more blocks than one."""
     for mapped, size in [(False, (70, 2, 1, 5, 40)), (True, (3, 40, 3, 2, 3))]:
         neurons, x = drawn(size)
-        f = differentiated(pallas_neurons, tau)
+        f = differentiated(functools.partial(pallas_neurons, bf16_operands=mapped), tau)
         f, x = (jax.vmap(f, (None, 0)), x[None]) if mapped else (f, x)
         lowered = jax.jit(f).trace(neurons, x).lower(lowering_platforms=("cuda",))
         assert lowered.as_text().count("xla.gpu.triton") == 2
@@ -203,7 +216,7 @@ def test_both_kernels_lower_for_a_tpu(tau):
     """The platform of the program decides, and not that of the host."""
     for mapped, size in [(False, (70, 2, 1, 5, 40)), (True, (3, 40, 3, 2, 3))]:
         neurons, x = drawn(size)
-        f = differentiated(pallas_neurons, tau)
+        f = differentiated(functools.partial(pallas_neurons, bf16_operands=mapped), tau)
         f, x = (jax.vmap(f, (None, 0)), x[None]) if mapped else (f, x)
         traced = jax.jit(f).trace(neurons, x)
         assert traced.lower(lowering_platforms=("tpu",)).as_text().count("tpu_custom_call") == 2

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["affine", "dot", "layer_norm"]
+__all__ = ["affine", "dot", "layer_norm", "product"]
 
 
 def dot(x: jax.Array, weight: jax.Array, bf16_operands: bool = False) -> jax.Array:
@@ -22,6 +22,22 @@ def dot(x: jax.Array, weight: jax.Array, bf16_operands: bool = False) -> jax.Arr
         algorithm = jax.lax.DotAlgorithmPreset.BF16_BF16_F32
         return _with_rounded_cotangent(jnp.dot(x, weight, precision=algorithm))
     return jnp.dot(x, weight, precision=jax.lax.Precision.HIGHEST)
+
+
+def product(
+    a: jax.Array, b: jax.Array, bf16_operands: bool = False, axes: tuple[int, int] = (1, 0)
+) -> jax.Array:
+    """The sum of the products of two matrices over an axis of each, inside and outside of kernels.
+
+    The values are those of `dot`. There is no rounding of a cotangent: call it for the products of
+    the backward pass, too.
+    """
+    precision = jax.lax.Precision.DEFAULT if bf16_operands else jax.lax.Precision.HIGHEST
+    dtype = jnp.result_type(a, b)
+    if bf16_operands:
+        a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    dimensions = ((axes[:1], axes[1:]), ((), ()))
+    return jax.lax.dot_general(a, b, dimensions, precision=precision, preferred_element_type=dtype)
 
 
 def affine(

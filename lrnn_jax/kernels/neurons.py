@@ -21,7 +21,19 @@ from lrnn_jax.kernels.activations import Elementwise
 from lrnn_jax.kernels.dense import affine
 from lrnn_jax.kernels.product import pairwise_product
 
-__all__ = ["Neurons", "folded", "lean_neurons", "sum_of_units"]
+__all__ = ["Neurons", "Setting", "folded", "lean_neurons", "sum_of_units"]
+
+
+class Setting(NamedTuple):
+    """What product neurons compute beside their parameters.
+
+    Attributes:
+      tau: the inner activation.
+      bf16_operands: round the operands of the matrix products to bfloat16.
+    """
+
+    tau: Elementwise
+    bf16_operands: bool = False
 
 
 class Neurons(NamedTuple):

@@ -23,20 +23,21 @@ from jaxtyping import Array, Float
 from lrnn_jax.errors import InputError
 from lrnn_jax.kernels import pallas_gpu, pallas_tpu
 from lrnn_jax.kernels.activations import Elementwise
-from lrnn_jax.kernels.neurons import Neurons, folded
+from lrnn_jax.kernels.neurons import Neurons, Setting, folded
 from lrnn_jax.kernels.varying import vary_alike
 
 __all__ = ["pallas_neurons"]
 
 
 def pallas_neurons(
-    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise
+    neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, bf16_operands: bool = False
 ) -> Float[Array, "*n r"]:
     """phi(x), differentiable once, in reverse mode only.
 
     Args:
       tau: the inner activation. It consists of elementwise operations that Pallas supports and must
         not close over arrays.
+      bf16_operands: round the operands of the matrix products to bfloat16.
 
     Raises:
       TypeError: the result is differentiated in forward mode.
@@ -47,19 +48,20 @@ def pallas_neurons(
     if 0 in batch:
         return jnp.zeros((*batch, neurons.base.shape[-1]), dtype)
     neurons = Neurons(*(leaf.astype(dtype) for leaf in folded(neurons)))
-    phi: Any = _fused(tau, *vary_alike((neurons, x.astype(dtype).reshape(-1, i))))
+    setting = Setting(tau, bf16_operands)
+    phi: Any = _fused(setting, *vary_alike((neurons, x.astype(dtype).reshape(-1, i))))
     return phi.reshape(*batch, -1)
 
 
-def _on_platform(name: str, tau: Elementwise, *arguments: Any) -> Any:
+def _on_platform(name: str, setting: Setting, *arguments: Any) -> Any:
     """Call the function `name` of the kernels for the platform that the program is for."""
 
     def on_gpu(*arguments: Any, interpret: bool) -> Any:
-        return getattr(pallas_gpu, name)(tau, *arguments, interpret=interpret)
+        return getattr(pallas_gpu, name)(setting, *arguments, interpret=interpret)
 
     def on_tpu(*arguments: Any) -> Any:
         arguments = jax.tree.map(_require_float32, arguments)
-        return getattr(pallas_tpu, name)(tau, *arguments, interpret=False)
+        return getattr(pallas_tpu, name)(setting, *arguments, interpret=False)
 
     return lax.platform_dependent(
         *arguments,
@@ -70,17 +72,17 @@ def _on_platform(name: str, tau: Elementwise, *arguments: Any) -> Any:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _fused(tau: Elementwise, neurons: Neurons, x: Float[Array, "n i"]) -> Float[Array, "n r"]:
+def _fused(setting: Setting, neurons: Neurons, x: Float[Array, "n i"]) -> Float[Array, "n r"]:
     """phi(x) of neurons to which `folded` has been applied."""
-    return _on_platform("forward", tau, neurons, x)
+    return _on_platform("forward", setting, neurons, x)
 
 
-def _fused_forward(tau: Elementwise, neurons: Neurons, x: Float[Array, "n i"]) -> Any:
-    return _fused(tau, neurons, x), (neurons, x)
+def _fused_forward(setting: Setting, neurons: Neurons, x: Float[Array, "n i"]) -> Any:
+    return _fused(setting, neurons, x), (neurons, x)
 
 
-def _fused_backward(tau: Elementwise, residuals: Any, dphi: Float[Array, "n r"]) -> Any:
-    return _on_platform("backward", tau, *residuals, dphi)
+def _fused_backward(setting: Setting, residuals: Any, dphi: Float[Array, "n r"]) -> Any:
+    return _on_platform("backward", setting, *residuals, dphi)
 
 
 _fused.defvjp(_fused_forward, _fused_backward)

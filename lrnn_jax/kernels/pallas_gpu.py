@@ -13,6 +13,7 @@ backward kernel writes
 
 and, for each block of points, the sums over these points of
 
+    dz                           gradient of the bias
     e                            gradient of the base
     e tau(u_h)                   gradient of the amplitude
     e amplitude_h tau'(u_h)      gradient of the shift
@@ -21,9 +22,9 @@ and, for each block of points, the sums over these points of
 The remaining gradients are matrix products of dz with x and W, computed outside the kernel.
 
 The components of a neuron are adjacent in memory, and their number is padded to a power of two. The
-bias is the weight of an additional input that is always 1. Points and rank are padded to full tiles
-with copies of the last entry, so that the padding of finite arrays stays finite; the factors of
-padded components are 1, and the cotangent dphi is padded with 0.
+inputs are padded with zeros. Points and rank are padded to full tiles with copies of the last
+entry, so that the padding of finite arrays stays finite; the factors of padded components are 1,
+and the cotangent dphi is padded with 0.
 
 Axis letters: n points, i inputs, h hidden units, k components, r rank, c columns (r k).
 """
@@ -39,9 +40,9 @@ from jax.experimental.pallas import triton as plt
 from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.activations import Elementwise
-from lrnn_jax.kernels.dense import dot
+from lrnn_jax.kernels.dense import product
 from lrnn_jax.kernels.jaxprs import with_replaced
-from lrnn_jax.kernels.neurons import Neurons
+from lrnn_jax.kernels.neurons import Neurons, Setting
 from lrnn_jax.kernels.varying import shape_like
 
 __all__ = ["backward", "forward"]
@@ -61,8 +62,9 @@ class _Operands(NamedTuple):
     The slope and the shift are None where `folded` has moved them into the weight.
     """
 
-    x: Any  # (n, i); one of the inputs is always 1
-    weight: Any  # (i, c), including the bias
+    x: Any  # (n, i)
+    weight: Any  # (i, c)
+    bias: Any  # (c,)
     amplitude: Any  # (h, c)
     base: Any  # (c,)
     slope: Any  # (h, c)
@@ -70,20 +72,20 @@ class _Operands(NamedTuple):
 
 
 def forward(
-    tau: Elementwise, neurons: Neurons, x: Float[Array, "n i"], interpret: bool
+    setting: Setting, neurons: Neurons, x: Float[Array, "n i"], interpret: bool
 ) -> Float[Array, "n r"]:
     """phi(x) of neurons to which `folded` has been applied.
 
     Args:
-      tau: the inner activation. It consists of elementwise operations that Triton supports and must
-        not close over arrays.
+      setting: the inner activation and the precision of the products. The activation consists of
+        elementwise operations that Triton supports, and does not close over arrays.
       interpret: run in Pallas' interpret mode.
     """
     tile = _tile(neurons, x)
     operands = _operands(neurons, x, tile)
     n, r = operands.x.shape[0], operands.base.shape[0] // tile.components
     phi = pl.pallas_call(
-        functools.partial(_forward_kernel, tau),
+        functools.partial(_forward_kernel, setting),
         grid=(n // tile.points, r // tile.rank),
         in_specs=[_specs(operands, tile)],
         out_specs=_spec((n, r), tile.points, tile.rank),
@@ -95,7 +97,7 @@ def forward(
 
 
 def backward(
-    tau: Elementwise,
+    setting: Setting,
     neurons: Neurons,
     x: Float[Array, "n i"],
     dphi: Float[Array, "n r"],
@@ -111,7 +113,7 @@ def backward(
         operands._replace(x=None, weight=None),
     )
     dz, sums = pl.pallas_call(
-        functools.partial(_backward_kernel, tau),
+        functools.partial(_backward_kernel, setting),
         grid=(n // tile.points, columns // tile.columns),
         in_specs=[_specs(operands, tile), _spec(dphi.shape, tile.points, tile.rank)],
         out_specs=[
@@ -123,7 +125,11 @@ def backward(
         compiler_params=_COMPILER,
     )(operands, dphi)
     gradient = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)
-    return pull(gradient._replace(x=dot(dz, operands.weight.T), weight=dot(operands.x.T, dz)))
+    dx, dweight = (
+        product(*factors, setting.bf16_operands)
+        for factors in ((dz, operands.weight.T), (operands.x.T, dz))
+    )
+    return pull(gradient._replace(x=dx, weight=dweight))
 
 
 # Tiles -------------------------------------------------------------------------------------------
@@ -166,12 +172,10 @@ def _padded(leaf: jax.Array, shape: tuple[int, ...], **mode: Any) -> jax.Array:
 
 
 def _operands(neurons: Neurons, x: Float[Array, "n i"], tile: _Tile) -> _Operands:
-    """The operands of the kernels: the bias appended to the weight, all padded to full tiles."""
+    """The operands of the kernels, padded to full tiles."""
     (n, i), (h, k, r) = x.shape, neurons.amplitude.shape
-    inputs = _padded_size(i + 1, _block(i + 1, _INPUTS))
-    x = _padded(jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1), (n, inputs))
-    weight = jnp.concatenate([neurons.weight, neurons.bias[None]])
-    weight = _padded(weight, (inputs, k, r))
+    inputs = _padded_size(i, _block(i, _INPUTS))
+    x, weight = _padded(x, (n, inputs)), _padded(neurons.weight, (inputs, k, r))
 
     def columns(leaf: Float[Array, "*o k r"], **mode: Any) -> Float[Array, "*o c"]:
         outer = leaf.shape[:-2]
@@ -182,6 +186,7 @@ def _operands(neurons: Neurons, x: Float[Array, "n i"], tile: _Tile) -> _Operand
     return _Operands(
         x=_padded(x, (_padded_size(n, tile.points), inputs), mode="edge"),
         weight=columns(weight, mode="edge"),
+        bias=columns(neurons.bias, mode="edge"),
         amplitude=columns(neurons.amplitude, constant_values=0),
         base=columns(neurons.base, constant_values=1),
         slope=columns(neurons.slope, mode="edge") if h > 1 else None,
@@ -217,34 +222,38 @@ def _specs(operands: _Operands, tile: _Tile) -> _Operands:
 # Kernels -----------------------------------------------------------------------------------------
 
 
-def _forward_kernel(tau: Elementwise, refs: _Operands, phi_ref: Any) -> None:
+def _forward_kernel(setting: Setting, refs: _Operands, phi_ref: Any) -> None:
     """Writes phi, the root of the tree of the factors."""
-    phi_ref[...] = _tree(_factors(tau, refs, _projection(refs)), phi_ref.shape[1])[-1]
+    z = _projection(refs, setting.bf16_operands)
+    phi_ref[...] = _tree(_factors(setting.tau, refs, z), phi_ref.shape[1])[-1]
 
 
 def _backward_kernel(
-    tau: Elementwise, refs: _Operands, dphi_ref: Any, dz_ref: Any, sums: _Operands
+    setting: Setting, refs: _Operands, dphi_ref: Any, dz_ref: Any, sums: _Operands
 ) -> None:
-    """Writes dz, and the sums over the points of the gradients of base, amplitude, shift, slope."""
-    z = _projection(refs)
+    """Writes dz, and the sums over the points of the other gradients."""
+    z = _projection(refs, setting.bf16_operands)
     error = dphi_ref[...]
-    for level in reversed(_tree(_factors(tau, refs, z), dphi_ref.shape[1])[:-1]):
+    for level in reversed(_tree(_factors(setting.tau, refs, z), dphi_ref.shape[1])[:-1]):
         even, odd = _even_odd(level)
         error = _interleaved(error * odd, error * even)
     sums.base[...] = jnp.sum(error, axis=0)
-    dz_ref[...] = _units_backward(tau, refs, sums, z, error)
+    dz = _units_backward(setting.tau, refs, sums, z, error)
+    sums.bias[...] = jnp.sum(dz, axis=0)
+    dz_ref[...] = dz
 
 
-def _projection(refs: _Operands) -> jax.Array:
+def _projection(refs: _Operands, bf16_operands: bool) -> jax.Array:
     """z, accumulated over blocks of inputs."""
     (n, i), c = refs.x.shape, refs.weight.shape[1]
     block = _block(i, _INPUTS)
 
     def add(step: Any, z: jax.Array) -> jax.Array:
         inputs = pl.ds(step * block, block)
-        return z + dot(refs.x[:, inputs], refs.weight[inputs, :])
+        return z + product(refs.x[:, inputs], refs.weight[inputs, :], bf16_operands)
 
-    return lax.fori_loop(0, i // block, add, jnp.zeros((n, c), refs.x.dtype))
+    z = lax.fori_loop(0, i // block, add, jnp.zeros((n, c), refs.x.dtype))
+    return z + refs.bias[...]
 
 
 def _argument(refs: _Operands, unit: Any, z: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ component to the first it forms
 This needs no division, so it is exact where factors are 0. The kernel adds x^T dz, dz W^T and the
 sums over the points
 
+    dz                           gradient of the bias
     e                            gradient of the base
     e tau(u_h)                   gradient of the amplitude
     e amplitude_h tau'(u_h)      gradient of the shift
@@ -22,11 +23,9 @@ sums over the points
 
 block by block: a TPU runs the programs one after the other, so that all of them add to one array.
 
-The bias is the weight of an additional input that is always 1. The inputs are padded to a multiple
-of 8 with zeros. The rank, by 8, and the points, by 128, are padded to full blocks with copies of
-the last entry, so that the padding of finite arrays stays finite; the amplitude of padded neurons
-and the cotangent of all padding are 0. A block takes at most 32 MiB of the memory on the chip: v5e
-and later chips have more.
+The points are padded to full blocks of at least 128, and so is the rank if it needs several blocks,
+by copies of the last entry, so that the padding of finite arrays stays finite; the cotangent of the
+padding is 0. A block takes at most 32 MiB of the memory on the chip: v5e and later chips have more.
 
 Axis letters: n points, i inputs, h hidden units, k components, r rank.
 """
@@ -44,8 +43,9 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.activations import Elementwise
+from lrnn_jax.kernels.dense import product
 from lrnn_jax.kernels.jaxprs import with_replaced
-from lrnn_jax.kernels.neurons import Neurons
+from lrnn_jax.kernels.neurons import Neurons, Setting
 from lrnn_jax.kernels.varying import shape_like
 
 __all__ = ["backward", "forward"]
@@ -65,8 +65,9 @@ class _Operands(NamedTuple):
     The slope and the shift are None where `folded` has moved them into the weight.
     """
 
-    x: Any  # (i, n); one of the inputs is always 1
-    weight: Any  # (k, r, i), including the bias
+    x: Any  # (i, n)
+    weight: Any  # (k, r, i)
+    bias: Any  # (k, r, 1)
     amplitude: Any  # (k, r, h)
     base: Any  # (k, r, 1)
     slope: Any  # (k, r, h)
@@ -81,20 +82,20 @@ class _Block(NamedTuple):
 
 
 def forward(
-    tau: Elementwise, neurons: Neurons, x: Float[Array, "n i"], interpret: bool
+    setting: Setting, neurons: Neurons, x: Float[Array, "n i"], interpret: bool
 ) -> Float[Array, "n r"]:
     """phi(x) of neurons to which `folded` has been applied, in float32.
 
     Args:
-      tau: the inner activation. It consists of elementwise operations that Mosaic supports and must
-        not close over arrays.
+      setting: the inner activation and the precision of the products. The activation consists of
+        elementwise operations that Mosaic supports, and does not close over arrays.
       interpret: run in Pallas' interpret mode.
     """
     block = _block(neurons, x)
     operands = _operands(neurons, x, block)
     (_, n), (_, r, _) = operands.x.shape, operands.base.shape
     phi = pl.pallas_call(
-        functools.partial(_forward_kernel, tau),
+        functools.partial(_forward_kernel, setting),
         grid=(r // block.rank, n // block.points),
         in_specs=[_specs(operands, block)],
         out_specs=pl.BlockSpec((block.rank, block.points), lambda q, p: (q, p)),
@@ -106,7 +107,7 @@ def forward(
 
 
 def backward(
-    tau: Elementwise,
+    setting: Setting,
     neurons: Neurons,
     x: Float[Array, "n i"],
     dphi: Float[Array, "n r"],
@@ -119,7 +120,7 @@ def backward(
     specs, types = _specs(operands, block), jax.tree.map(_type, operands)
     scratch = pltpu.VMEM((k, *reversed(block)), x.dtype)
     dx, sums = pl.pallas_call(
-        functools.partial(_backward_kernel, tau),
+        functools.partial(_backward_kernel, setting),
         grid=(r // block.rank, n // block.points),
         in_specs=[specs, pl.BlockSpec((block.rank, block.points), lambda q, p: (q, p))],
         out_specs=[
@@ -130,7 +131,7 @@ def backward(
         scratch_shapes=[scratch, scratch],
         interpret=interpret,
         compiler_params=_COMPILER,
-    )(operands, _padded(dphi.T, (r, n)))
+    )(operands, _padded(dphi.T, (r, n), "constant"))
     return pull(sums._replace(x=jnp.sum(dx, axis=0)))
 
 
@@ -150,46 +151,44 @@ def _block(neurons: Neurons, x: Float[Array, "n i"]) -> _Block:
     """As few blocks of the rank as fit into the memory, of as many points as fit."""
     r, n = neurons.base.shape[1], x.shape[0]
     for parts, points in itertools.product(range(1, r + 1), _POINTS):
-        rank = _multiple(pl.cdiv(r, parts), _SUBLANES)
+        rank = r if parts == 1 else _multiple(pl.cdiv(r, parts), _SUBLANES)
         least = points == _POINTS[-1]
         if _bytes(neurons, _Block(points, rank)) <= _MEMORY and (least or n >= points):
             return _Block(points, rank)
-    return _Block(_POINTS[-1], _SUBLANES)
+    return _Block(_POINTS[-1], min(r, _SUBLANES))
 
 
 def _bytes(neurons: Neurons, block: _Block) -> int:
     """The memory of a program of the backward kernel, with the two buffers of what it transfers."""
     (i, k, _), h = neurons.weight.shape, neurons.amplitude.shape[0]
-    inputs = _multiple(i + 1, _SUBLANES)
-    rows = 2 if h == 1 else 4  # amplitude, base, slope, shift
-    lanes = _multiple(inputs, _LANES) + rows * _multiple(h, _LANES)
-    neurons_and_sums = 2 * 2 * k * block.rank * lanes
-    transferred = 2 * (2 * inputs + block.rank) * block.points
-    computed = (2 * k + 8) * block.rank * block.points
+    inputs, rank = _multiple(i, _SUBLANES), _multiple(block.rank, _SUBLANES)
+    of_units = 1 if h == 1 else 3  # amplitude, slope, shift
+    lanes = _multiple(i, _LANES) + 2 * _LANES + of_units * _multiple(h, _LANES)
+    neurons_and_sums = 2 * 2 * k * rank * lanes
+    transferred = 2 * (2 * inputs + rank) * block.points
+    computed = (2 * k + 8) * rank * block.points
     return 4 * (neurons_and_sums + transferred + computed)
 
 
-def _padded(leaf: jax.Array, shape: tuple[int, ...], mode: str = "constant") -> jax.Array:
-    """The leaf padded at the end of each axis to `shape`, with zeros or by `jnp.pad` in a mode."""
+def _padded(leaf: jax.Array, shape: tuple[int, ...], mode: str = "edge") -> jax.Array:
+    """The leaf padded at the end of each axis to `shape`, by `jnp.pad` in a mode."""
     missing = [(0, new - old) for new, old in zip(shape, leaf.shape, strict=True)]
-    return jnp.pad(leaf, missing, mode=mode)
+    return jnp.pad(leaf, missing, mode=mode) if shape != leaf.shape else leaf
 
 
 def _operands(neurons: Neurons, x: Float[Array, "n i"], block: _Block) -> _Operands:
-    """The operands of the kernels: the bias appended to the weight, all padded to full blocks."""
+    """The operands of the kernels, padded to full blocks."""
     (n, i), (h, k, r) = x.shape, neurons.amplitude.shape
-    inputs, rank = _multiple(i + 1, _SUBLANES), _multiple(r, block.rank)
-    x = _padded(jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1).T, (inputs, n))
-    weight = jnp.concatenate([neurons.weight, neurons.bias[None]])
 
-    def columns(leaf: Float[Array, "o k r"], mode: str = "edge") -> Float[Array, "k R o"]:
-        leaf = jnp.moveaxis(leaf, 0, -1)
-        return _padded(leaf, (k, rank, leaf.shape[-1]), mode)
+    def columns(leaf: Float[Array, "o k r"]) -> Float[Array, "k R o"]:
+        shape = (k, _multiple(r, block.rank), leaf.shape[0])
+        return _padded(jnp.moveaxis(leaf, 0, -1), shape)
 
     return _Operands(
-        x=_padded(x, (inputs, _multiple(n, block.points)), "edge"),
-        weight=_padded(columns(weight), (k, rank, inputs)),
-        amplitude=columns(neurons.amplitude, "constant"),
+        x=_padded(x.T, (i, _multiple(n, block.points))),
+        weight=columns(neurons.weight),
+        bias=columns(neurons.bias[None]),
+        amplitude=columns(neurons.amplitude),
         base=columns(neurons.base[None]),
         slope=columns(neurons.slope) if h > 1 else None,
         shift=columns(neurons.shift) if h > 1 else None,
@@ -210,17 +209,17 @@ def _specs(operands: _Operands, block: _Block) -> _Operands:
 # Kernels -----------------------------------------------------------------------------------------
 
 
-def _forward_kernel(tau: Elementwise, refs: _Operands, phi_ref: Any) -> None:
+def _forward_kernel(setting: Setting, refs: _Operands, phi_ref: Any) -> None:
     """Writes phi."""
 
-    def multiply(k: Any, product: jax.Array) -> jax.Array:
-        return product * _factor(tau, refs, k, _projection(refs, k))
+    def multiply(k: Any, phi: jax.Array) -> jax.Array:
+        return phi * _factor(setting.tau, refs, k, _projection(setting, refs, k))
 
     phi_ref[...] = lax.fori_loop(0, refs.weight.shape[0], multiply, jnp.ones_like(phi_ref))
 
 
 def _backward_kernel(
-    tau: Elementwise,
+    setting: Setting,
     refs: _Operands,
     dphi_ref: Any,
     dx_ref: Any,
@@ -229,16 +228,16 @@ def _backward_kernel(
     before_ref: Any,
 ) -> None:
     """Writes dx of its points and neurons, and adds to the sums over the points."""
-    components = refs.weight.shape[0]
+    components, bf16_operands = refs.weight.shape[0], setting.bf16_operands
 
     @pl.when(pl.program_id(1) == 0)
     def _() -> None:
         for leaf in jax.tree.leaves(sums):
             leaf[...] = jnp.zeros_like(leaf)
 
-    def forward(k: Any, product: jax.Array) -> jax.Array:
-        z_ref[k], before_ref[k] = _projection(refs, k), product
-        return product * _factor(tau, refs, k, z_ref[k])
+    def forward(k: Any, before: jax.Array) -> jax.Array:
+        z_ref[k], before_ref[k] = _projection(setting, refs, k), before
+        return before * _factor(setting.tau, refs, k, z_ref[k])
 
     lax.fori_loop(0, components, forward, jnp.ones_like(dphi_ref))
     dx_ref[...] = jnp.zeros_like(dx_ref)
@@ -247,27 +246,22 @@ def _backward_kernel(
         k = components - 1 - step
         error = behind * before_ref[k]
         sums.base[k] += _over_points(error)
-        factor, dz = _units_backward(tau, refs, sums, k, z_ref[k], error)
-        sums.weight[k] += _dot(dz, refs.x[...], (1, 1))
-        dx_ref[...] += _dot(refs.weight[k], dz, (0, 0))
+        factor, dz = _units_backward(setting.tau, refs, sums, k, z_ref[k], error)
+        sums.bias[k] += _over_points(dz)
+        sums.weight[k] += product(dz, refs.x[...], bf16_operands, (1, 1))
+        dx_ref[...] += product(refs.weight[k], dz, bf16_operands, (0, 0))
         return behind * factor
 
     lax.fori_loop(0, components, backward, dphi_ref[...])
-
-
-def _dot(a: jax.Array, b: jax.Array, axes: tuple[int, int]) -> jax.Array:
-    """The product of two matrices, summed over an axis of each, with full float32 products."""
-    dimensions = ((axes[:1], axes[1:]), ((), ()))
-    return lax.dot_general(a, b, dimensions, precision=lax.Precision.HIGHEST)
 
 
 def _over_points(values: Float[Array, "r n"]) -> Float[Array, "r 1"]:
     return jnp.sum(values, axis=1, keepdims=True)
 
 
-def _projection(refs: _Operands, k: Any) -> Float[Array, "r n"]:
+def _projection(setting: Setting, refs: _Operands, k: Any) -> Float[Array, "r n"]:
     """z of one component."""
-    return _dot(refs.weight[k], refs.x[...], (1, 0))
+    return product(refs.weight[k], refs.x[...], setting.bf16_operands) + refs.bias[k]
 
 
 def _argument(refs: _Operands, k: Any, unit: slice, z: jax.Array) -> jax.Array:

@@ -122,10 +122,10 @@ class LRNN(FieldNetwork):
                 f"compute_dtype: expected 'full' with depth 1, whose only layer takes coordinates, "
                 f"which are never rounded, got {self.compute_dtype!r}"
             )
-        if self.compute_dtype != "full" and self.implementation not in ("auto", "lean"):
+        if self.compute_dtype != "full" and self.implementation == "reference":
             raise InputError(
-                f"compute_dtype: {self.compute_dtype!r} needs the implementation 'auto' or 'lean', "
-                f"got {self.implementation!r}"
+                f"compute_dtype: {self.compute_dtype!r} needs the implementation 'auto', 'lean' or "
+                f"'pallas', got {self.implementation!r}"
             )
         if isinstance(self.rank, tuple) and len(self.rank) != self.depth:
             raise InputError(
@@ -260,14 +260,15 @@ def _literal_layer(model: LRNN, params: Params, x: Float[Array, "*n i"], index: 
 def _batched_layer(model: LRNN, params: Params, x: Float[Array, "*n i"], index: int) -> jax.Array:
     tau, unit = in_half_turns(model.activation)
     neurons = _neurons(model, params, unit)
+    # Never round the coordinates, the input of the first layer: with eight bits, neighbouring
+    # pixels of a photograph would be the same point.
+    bf16_operands = model.compute_dtype == "bfloat16" and index > 0
     if model.implementation == "pallas":
         from lrnn_jax.kernels.pallas import pallas_neurons  # takes half a second; few users need it
 
-        phi = pallas_neurons(neurons, x, tau)
+        phi = pallas_neurons(neurons, x, tau, bf16_operands)
     else:
-        # Never round the coordinates, the input of the first layer: with eight bits, neighbouring
-        # pixels of a photograph would be the same point.
-        phi = lean_neurons(neurons, x, tau, model.compute_dtype == "bfloat16" and index > 0)
+        phi = lean_neurons(neurons, x, tau, bf16_operands)
     return _normalise(model, params, phi, index)
 
 
