@@ -52,16 +52,16 @@ def measure(name: str) -> Row:
         blocks = plan(read_study(STUDIES[name]))
         here = sum(seconds_of_programs(blocks, time_steps(blocks)).values())
         spent = time.perf_counter() - begun
-        groups = {block.group: block for block in blocks if block.group is not None}
-        gpu = {group: seconds_on_gpu(block) for group, block in groups.items()}
+        known = [block for block in blocks if block.group is not None]
+        gpu = {group: seconds_on_gpu(block) for group, block in {b.group: b for b in known}.items()}
         return {
             "stage": "time",
             "name": name,
             "members": sum(len(block.members) for block in blocks),
-            "programs": len(groups),
+            "programs": len(gpu),
             "seconds": round(here, 1),
             "seconds_of_plan": round(spent, 1),
-            "seconds_gpu": round(sum(gpu[b.group] * len(b.members) for b in blocks), 2),
+            "seconds_gpu": round(sum(gpu[block.group] * len(block.members) for block in known), 2),
         }
 
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import os
+import shlex
 import sys
 import traceback
 import webbrowser
@@ -173,16 +174,30 @@ def _fit(options: argparse.Namespace) -> int:
             raise InputError("--resume takes no WHAT, no --out and only --training fields")
         with _compilation_cache(options.compilation_cache):
             folder, training = RunFolder.open(options.resume), changes.get("training", {})
-            outcome = resume(folder, training, display, track=options.track)
+            outcome = resume(folder, training, display, track=options.track, render=options.render)
     else:
         table, origin = _completed(options.config, changes)
         experiment = experiment_from(table)
         with _compilation_cache(options.compilation_cache):
-            outcome = start(experiment, options.out, display, track=options.track)
+            outcome = start(
+                experiment, options.out, display, track=options.track, render=options.render
+            )
         problem = kind_of(type(experiment.problem), "problem", PROBLEMS)
         model = kind_of(type(experiment.model), "model", MODELS)
         print(f"fitted    {problem} by {model}, settings: {origin}")
-    return _print_result(outcome)
+    code = _print_result(outcome)
+    if outcome.status == "finished":
+        _show_run(outcome.folder.path, options.open)
+    return code
+
+
+def _show_run(folder: Path, open_it: bool | None) -> None:
+    """Write the page of a run and show it in a browser, if asked for; else say how to."""
+    if open_it:
+        page = Comparison([fit_of_run(folder)]).save(folder / "page.html")
+        _show(page, open_it=True)
+    else:
+        print(f"next      lrnn-jax compare {shlex.quote(str(folder))} --open")
 
 
 def _completed(name: str | None, changes: ConfigTable) -> tuple[ConfigTable, str]:
@@ -401,7 +416,7 @@ def _print_result(outcome: Outcome) -> int:
     ]
     print(f"cost      {', '.join(costs)}")
     figures = [name for name in ("training.png", "diagnostics.png") if (folder / name).is_file()]
-    first, *rest = [*summary["pictures"], *figures]
+    first, *rest = [*summary["pictures"], *figures, "model.safetensors"]
     print(f"files     {', '.join([str(folder / first), *rest])}")
     print(f"run       {folder}")
     for warning in summary["diagnostics"]["warnings"]:
@@ -455,6 +470,10 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("config", nargs="?", metavar="WHAT", help="a data file or an experiment")
     fit.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; must not exist")
     fit.add_argument("--resume", type=Path, metavar="RUN", help="continue an interrupted run")
+    page_help = "afterwards, write the page of the run, and show it in a browser"
+    fit.add_argument("--open", action="store_true", help=page_help)
+    no_render_help = "write no pictures and no diagnostics, which takes less time"
+    fit.add_argument("--no-render", dest="render", action="store_false", help=no_render_help)
     cache_help = "keep compiled programs in DIR and take them from there: later fits start sooner"
     fit.add_argument("--compilation-cache", type=Path, metavar="DIR", help=cache_help)
     _add_track(fit)

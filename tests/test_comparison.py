@@ -139,6 +139,33 @@ def test_runs_are_compared_and_models_are_fitted_at_equal_size(tmp_path, capsys,
     assert opened == [(tmp_path / "comparison.html").as_uri()]
 
 
+def test_a_fit_shows_its_page_or_says_how_to(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_png(tmp_path / "photo.png", PIXELS[..., None])
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    words = [
+        "fit",
+        "photo.png",
+        "--training.steps",
+        "3",
+        "--training.learning_rate",
+        "0.00321",
+        "--out",
+    ]
+    assert main([*words, "shown", "--open"]) == 0
+    assert opened == [(tmp_path / "shown/page.html").as_uri()]
+    page = (tmp_path / "shown/page.html").read_text()
+    assert page.count('<img class="fit"') == page.count('<img class="error"') == 1
+    assert '<td class="text">training.learning_rate</td><td class="text">0.00321</td>' in page
+    capsys.readouterr()
+    assert main([*words, "bare", "--no-render"]) == 0
+    assert capsys.readouterr().out.endswith("next      lrnn-jax compare bare --open\n")
+    assert not list((tmp_path / "bare").glob("*.png"))
+    pages = [fit_of_run(tmp_path / name) for name in ("shown", "bare")]
+    assert pages[0].scores == pages[1].scores
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

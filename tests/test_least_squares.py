@@ -50,7 +50,7 @@ def test_loss_gradient_and_jacobian_are_those_of_the_problem(chunk, x64):
     params = MODEL.init(jax.random.key(0))
     loss, weights = frozen_loss(chunk=chunk)
     expected, slope = jax.jit(jax.value_and_grad(loss_of(PROBLEM)))(params)
-    value, terms, grads = jax.jit(loss.gradient)(params, weights)
+    (value, terms), grads = jax.jit(loss.gradient)(params, weights)
     r, j = jax.jit(loss.linearise)(params, weights)
     np.testing.assert_allclose(value, expected, rtol=1e-12)
     np.testing.assert_allclose(jax.jit(loss.value)(params, weights), expected, rtol=1e-12)

@@ -93,7 +93,7 @@ def test_fits_without_a_main_score_are_compared_by_their_loss():
         ("siren", 0.25),
         ("mlp", 0.5),
     ]
-    assert "Mean loss: siren 0.25; mlp 0.5" in fits_page("study", rows, [KIND]).html()
+    assert ". loss: siren 0.25; mlp 0.5" in fits_page("study", rows, [KIND]).html()
 
 
 @pytest.mark.parametrize("higher", [True, False])

@@ -5,7 +5,7 @@ import dataclasses
 import html
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,12 @@ from jaxtyping import Float
 
 from lrnn_jax.diagnostics import Learned, draw_learned
 from lrnn_jax.errors import InputError
+from lrnn_jax.experiments.folder import RunFolder
 from lrnn_jax.experiments.saving import load_run
 from lrnn_jax.fields import BoundModel, precision_of
 from lrnn_jax.kernels.cost import count_flops
 from lrnn_jax.metrics import higher_is_better
-from lrnn_jax.reports import Gallery, fits_page, html_table
+from lrnn_jax.reports import Gallery, fits_page, html_table, text_of
 from lrnn_jax.reports.statistics import Entry, Task
 from lrnn_jax.trees import count_parameters
 from lrnn_jax.typing import Problem, Section
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Fit", "fit_of_run"]
 
-_NAME = "model.kind"  # the column of a fit's name
+_NAME = "fit.name"  # the column of a fit's name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Fit:
       losses: the losses, shape (n,).
       seconds: the time that the steps took.
       warnings: what suggests that the fit has failed.
+      settings: its settings by dotted name; empty if they are not known.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Fit:
     losses: Float[np.ndarray, "n"]
     seconds: float
     warnings: list[str]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -89,6 +92,11 @@ def fit_of_run(folder: str | PathLike[str], name: str = "") -> Fit:
         losses=run.history["loss"],
         seconds=run.summary["train_seconds"],
         warnings=run.summary["diagnostics"]["warnings"],
+        settings={
+            f"{section}.{name}": value
+            for section, fields in RunFolder.open(Path(folder)).table().items()
+            for name, value in fields.items()
+        },
     )
 
 
@@ -152,10 +160,26 @@ class Comparison:
         Raises:
           InputError: the file cannot be written.
         """
-        title = f"{type(self.problem).__name__}: {len(self.fits)} fits"
+        names = [fit.name for fit in self.fits]
+        title = f"{type(self.problem).__name__}: {', '.join(names)}"
         rows = [_row(number, fit) for number, fit in enumerate(self.fits)]
-        page = fits_page(title, rows, [_NAME], pictures=self._pictures, activations=self._learned)
+        page = fits_page(
+            title,
+            rows,
+            [_NAME],
+            pictures=self._pictures,
+            activations=self._learned,
+            settings=self._settings(),
+        )
         return page.save(path)
+
+    def _settings(self) -> list[dict[str, Any]]:
+        """One row for each setting, with a column for each fit."""
+        known = dict.fromkeys(name for fit in self.fits for name in fit.settings)
+        return [
+            {"setting": name} | {fit.name: text_of(fit.settings.get(name)) for fit in self.fits}
+            for name in known
+        ]
 
     def _pictures(self, task: Task, entries: Sequence[Entry]) -> list[Gallery]:
         from lrnn_jax.plot.svg import page_style

@@ -47,6 +47,7 @@ def start(
     display: Display | None = None,
     *,
     track: Sequence[str] = (),
+    render: bool = True,
 ) -> Outcome:
     """Run an experiment in a new folder.
 
@@ -58,6 +59,7 @@ def start(
       path: the folder, which must not exist; None creates the next free one under `runs/`.
       display: progress display; None shows nothing.
       track: names of trackers that receive the metrics, too: "tensorboard", "wandb".
+      render: write pictures and diagnostics of the fitted model, too.
 
     Raises:
       InputError: the input is invalid, the folder exists, a loss is not finite, the disk is full,
@@ -80,7 +82,7 @@ def start(
         except BaseException:
             folder.remove()
             raise
-        return _run(trainer, folder, checkpoints, display, compile_seconds, trackers)
+        return _run(trainer, folder, checkpoints, display, compile_seconds, trackers, render=render)
 
 
 def resume(
@@ -89,6 +91,7 @@ def resume(
     display: Display | None = None,
     *,
     track: Sequence[str] = (),
+    render: bool = True,
 ) -> Outcome:
     """Continue a run from its newest checkpoint, as if it had not been interrupted.
 
@@ -98,6 +101,7 @@ def resume(
       display: progress display; None shows nothing.
       track: as for `start`. A tracker that has not been used before receives all metrics of the
         run.
+      render: as for `start`.
 
     Raises:
       InputError: there is nothing to continue, the checkpoint belongs to another model, another
@@ -124,7 +128,7 @@ def resume(
         write_table(folder.config, table)
         spent = earlier[-1]["seconds"] if earlier else 0.0
         trackers = stack.enter_context(_trackers(track, folder, trainer.step, earlier))
-        return _run(trainer, folder, checkpoints, display, compile_seconds, trackers, spent)
+        return _run(trainer, folder, checkpoints, display, compile_seconds, trackers, spent, render)
 
 
 def _trackers(
@@ -168,10 +172,12 @@ def _run(
     compile_seconds: float,
     trackers: Trackers,
     spent: float = 0.0,
+    render: bool = True,
 ) -> Outcome:
     """Train until the end or a signal, then evaluate and write the summary."""
     costs = train(trainer, folder.metrics, checkpoints, display or Display(), spent, trackers)
-    summary = summarize(trainer, folder, costs | {"compile_seconds": compile_seconds})
+    costs |= {"compile_seconds": compile_seconds}
+    summary = summarize(trainer, folder, costs, render)
     if summary["status"] == "finished":
         pictures = [folder.path / name for name in summary["pictures"]]
         trackers.finish(summary["step"], summary["scores"], pictures)

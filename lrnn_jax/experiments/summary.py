@@ -30,13 +30,16 @@ if sys.platform != "win32":
 __all__ = ["peak_memory_mb", "read_summary", "summarize", "unusable"]
 
 
-def summarize(trainer: Trainer, folder: RunFolder, costs: dict[str, float]) -> dict[str, Any]:
+def summarize(
+    trainer: Trainer, folder: RunFolder, costs: dict[str, float], render: bool = True
+) -> dict[str, Any]:
     """Write the summary and, if the run has finished, scores, images and the exported model.
 
     Args:
       trainer: the training run after its last step.
       folder: its folder.
       costs: seconds and rates of compilation and training.
+      render: write images and diagnostics, too.
 
     Returns:
       The content of `summary.json`.
@@ -53,15 +56,18 @@ def summarize(trainer: Trainer, folder: RunFolder, costs: dict[str, float]) -> d
         made_by = {"version": version("lrnn-jax"), "model": folder.table()["model"]}
         save_tree(folder.params, params, json.dumps(made_by))
         summary["scores"] = problem.evaluate(field, trainer.data)
-        images = problem.render(field, trainer.data, folder.path)
+        images = problem.render(field, trainer.data, folder.path) if render else []
         summary["pictures"] = [path.name for path in images]
-        summary["best"] = _draw_curves(folder)
+        summary["best"] = _best_line(folder)
+        if render:
+            _draw_curves(folder)
     summary |= {name: round(value, 3) for name, value in costs.items()}
     summary["peak_memory_mb"] = peak_memory_mb()
     summary["parameters"] = count_parameters(params)
     summary["machine"] = _machine()
     if trainer.ended:
-        summary["diagnostics"] = _diagnose(trainer, params, folder)
+        skipped: dict[str, Any] = {"warnings": []}
+        summary["diagnostics"] = _diagnose(trainer, params, folder) if render else skipped
         summary["diagnostics"]["warnings"] += [
             f"{name} is not finite: the field or the data overflow where it is computed"
             for name in unusable(summary["scores"])
@@ -138,18 +144,20 @@ def _diagnose(trainer: Trainer, params: Params, folder: RunFolder) -> dict[str, 
         return {"warnings": [f"no diagnostics: {type(error).__name__}: {reason}"]}
 
 
-def _draw_curves(folder: RunFolder) -> dict[str, float]:
-    """Write the training curve and return the logged line with the lowest loss (oracle-best).
+def _best_line(folder: RunFolder) -> dict[str, float]:
+    """The logged line with the lowest loss (oracle-best); {} if there are no logged lines.
 
-    If there are no logged lines, for example because the metrics of an earlier session were
-    deleted, write nothing and return {}.
+    There are none if the metrics of an earlier session were deleted.
     """
+    return min(folder.metrics.read(), key=lambda line: line["loss"], default={})
+
+
+def _draw_curves(folder: RunFolder) -> None:
+    """Write the training curve, unless there are no logged lines."""
     from lrnn_jax.plot import write_curves
 
     lines = folder.metrics.read()
-    if not lines:
-        return {}
-    terms = [name for name in lines[0] if name not in ("step", "seconds", "loss")]
-    curves = {name: [line[name] for line in lines] for name in ["loss", *terms]}
-    write_curves(folder.curve, [int(line["step"]) for line in lines], curves, folder.path.name)
-    return min(lines, key=lambda line: line["loss"])
+    if lines:
+        terms = [name for name in lines[0] if name not in ("step", "seconds", "loss")]
+        curves = {name: [line[name] for line in lines] for name in ["loss", *terms]}
+        write_curves(folder.curve, [int(line["step"]) for line in lines], curves, folder.path.name)

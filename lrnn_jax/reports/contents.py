@@ -91,6 +91,7 @@ def fits_page(
     targets: Sequence[float] = (),
     pictures: Galleries | None = None,
     activations: Activations | None = None,
+    settings: Sequence[Mapping[str, Any]] = (),
 ) -> Page:
     """The page of many fits: quality, success, costs, sensitivity, curves, pictures, failures.
 
@@ -101,6 +102,7 @@ def fits_page(
       targets: values of the main scores.
       pictures: returns what is shown of the fits of the entries.
       activations: returns what the networks of the entries have learned.
+      settings: a table of all settings, for a few fits.
     """
     found = tasks(rows, names)
     entries = [task.entries() for task in found]
@@ -123,6 +125,9 @@ def fits_page(
             part.pictures(shown)
         part.learned(activations(task, own) if activations else {})
     _failures(page, rows)
+    if settings:
+        page.section("Settings")
+        page.table(settings, "settings of the fits")
     _files(page, rows, found, targets)
     return page
 
@@ -368,7 +373,8 @@ def _lead(rows: Sequence[Row], found: Sequence[Task]) -> str:
         task = found[0]
         ranked = sorted(task.entries(), key=lambda entry: task.order(entry.best))
         means = [f"{e.label} {e.best.mean(task.score):.4g}" for e in ranked[:4]]
-        text += f" Mean {title_of(task.score)}: {'; '.join(means)}."
+        mean = "" if len(rows) == len(ranked) else "Mean "
+        text += f" {mean}{title_of(task.score)}: {'; '.join(means)}."
     return text
 
 
@@ -486,6 +492,6 @@ def _files(
     flat = [{n: v for n, v in row.items() if n != "curve"} for row in rows]
     packed = gzip.compress(csv_text(flat).encode(), mtime=0)
     if len(packed) <= _MOST_BYTES:
-        page.download("rows.csv.gz", packed, f"all {len(rows):,} fits as compressed CSV")
+        page.download("rows.csv.gz", packed, "all fits as compressed CSV")
     else:
         page.text(f"The {len(rows):,} fits are too large for this page: write them with --rows.")

@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 """One fit: its settings by dotted name, its scores, parameters, steps, seconds and curve."""
 
 LEARNING_RATE, BUDGET = "training.learning_rate", "budget"
-KINDS = ("problem.kind", "model.kind")
+KINDS = ("problem.kind", "model.kind", "fit.name")
 _SOURCE, _SEED = "problem.source", "training.seed"
 _POOLED = (_SOURCE, _SEED)
 _OTHER = {"member", "block", BUDGET, "main_score", "parameters", "flops", "steps", "loss"}
