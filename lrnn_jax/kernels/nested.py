@@ -107,7 +107,7 @@ def lean_subnetwork(
     if sigma is jax.nn.relu:
         total = _sum_of_relus(weight, slope, shift, z)
     else:
-        total = jax.checkpoint(functools.partial(sum_of_units, sigma))(z, slope, shift, weight)
+        total = _sum_of_smooth(sigma, z, slope, shift, weight)
     return (constant + total).astype(dtype)
 
 
@@ -118,6 +118,14 @@ def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]
         return leaf[np.arange(width) * groups // width]
     # Broadcast instead of indexing: the gradient of a gather is a scatter, which is slow on a CPU.
     return jnp.broadcast_to(leaf[:, None], (groups, width // groups, *rest)).reshape(width, *rest)
+
+
+def _sum_of_smooth(sigma: Elementwise, *arguments: jax.Array) -> Float[Array, "*n w"]:
+    """`sum_of_units` with a recomputed backward pass: one term at a time on a CPU."""
+    by_term, fused = (
+        jax.checkpoint(functools.partial(sum_of_units, sigma, count)) for count in (1, 16)
+    )
+    return lax.platform_dependent(*arguments, cpu=by_term, default=fused)
 
 
 @jax.custom_jvp

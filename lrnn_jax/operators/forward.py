@@ -361,7 +361,15 @@ def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
         return _settled(reached, _enter(branch.jaxpr, branch.consts, operands), directions)
 
     functions = [functools.partial(enter, branch) for branch in eqn.params["branches"]]
-    return lax.switch(index, functions, rest)
+    platforms = eqn.params.get("branches_platforms")
+    if platforms is None:
+        return lax.switch(index, functions, rest)
+    by_platform = {
+        platform: function
+        for named, function in zip(platforms, functions, strict=True)
+        for platform in named or ("default",)
+    }
+    return lax.platform_dependent(rest, **by_platform)
 
 
 def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
