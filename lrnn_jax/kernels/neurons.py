@@ -165,7 +165,12 @@ def _units_at_once(
         return amplitude[0] * tau(z)
     if len(slope) > _UNITS_AT_ONCE:
         return sum_of_units(tau, _UNITS_AT_ONCE, z, slope, shift, amplitude)
-    units = [v * tau(a * z + c) for v, a, c in zip(amplitude, slope, shift, strict=True)]
+
+    @jax.jit  # traced once; the compiler inlines it
+    def unit(z: jax.Array, amplitude: jax.Array, slope: jax.Array, shift: jax.Array) -> jax.Array:
+        return amplitude * tau(slope * z + shift)
+
+    units = [unit(z, *row) for row in zip(amplitude, slope, shift, strict=True)]
     return functools.reduce(jnp.add, units)
 
 
