@@ -45,7 +45,7 @@ from lrnn_jax.training import initial_state, make_step
 from lrnn_jax.training.points import PointSharding
 
 LARGE = 50e6  # bytes of a concatenated array that is counted
-WITHOUT_COPIES = {
+WITHOUT_COPIES: dict[str, str | bool] = {
     "xla_vf_vmem_max_outstanding_prefetches": "0",
     "xla_vf_vmem_max_outstanding_evictions": "0",
 }

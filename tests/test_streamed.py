@@ -168,7 +168,6 @@ def test_the_platform_that_a_program_is_lowered_for_selects_the_form():
     """On a CPU, hidden units are a loop; on a TPU, they share one pass over the slab."""
     assert "stablehlo.while" in lowered_gradient("cpu", hidden=8)
     assert "stablehlo.while" not in lowered_gradient("tpu", hidden=8)
-    assert "stablehlo.while" not in lowered_gradient("cuda", hidden=8)
 
 
 def test_only_the_second_layers_slabs_are_bfloat16():

@@ -107,7 +107,7 @@ def lean_subnetwork(
     if sigma is jax.nn.relu:
         total = _sum_of_relus(weight, slope, shift, z)
     else:
-        total = _sum_of_smooth(sigma, z, slope, shift, weight)
+        total = jax.checkpoint(functools.partial(sum_of_units, sigma))(z, slope, shift, weight)
     return (constant + total).astype(dtype)
 
 
@@ -118,14 +118,6 @@ def _by_neuron(leaf: Float[Array, "g ..."], width: int) -> Float[Array, "w ..."]
         return leaf[np.arange(width) * groups // width]
     # Broadcast instead of indexing: the gradient of a gather is a scatter, which is slow on a CPU.
     return jnp.broadcast_to(leaf[:, None], (groups, width // groups, *rest)).reshape(width, *rest)
-
-
-def _sum_of_smooth(sigma: Elementwise, *arguments: jax.Array) -> Float[Array, "*n w"]:
-    """`sum_of_units` with a recomputed backward pass: one term at a time on a CPU."""
-    by_term, fused = (
-        jax.checkpoint(functools.partial(sum_of_units, sigma, count)) for count in (1, 16)
-    )
-    return lax.platform_dependent(*arguments, cpu=by_term, default=fused)
 
 
 @jax.custom_jvp
@@ -158,8 +150,10 @@ def _sum_of_relus_jvp(primals, tangents):
     drise = dweight * slope + weight * dslope
     doffset = dweight * shift + weight * dshift
     arguments = z, dz, weight * slope, slope, shift, drise, doffset
-    fused = {"tpu": _fused_tangent} if len(slope) <= _UNROLLED_TERMS else {}
-    tangent = lax.platform_dependent(*arguments, **fused, default=_tangent)
+    if len(slope) > _UNROLLED_TERMS:
+        tangent = _tangent(*arguments)
+    else:
+        tangent = lax.platform_dependent(*arguments, tpu=_fused_tangent, default=_tangent)
     return _sum_of_relus(weight, slope, shift, z), tangent
 
 

@@ -11,7 +11,6 @@ Axis letters: n points, i inputs, h hidden units, k components, r rank.
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -79,13 +78,9 @@ def lean_neurons(
       bf16_operands: round z and the operands of the matrix product to bfloat16. Where slabs are
         stored, they are stored in bfloat16.
     """
-    forms: dict[str, Callable[..., jax.Array]] = {
-        "tpu": functools.partial(streamed_neurons, tau=tau, bf16_operands=bf16_operands)
-    }
-    by_unit = functools.partial(cached_neurons, tau=tau, bf16_operands=bf16_operands)
-    if neurons.slope.shape[0] > 1:
-        forms["cpu"] = functools.partial(by_unit, unroll=1)
-    return lax.platform_dependent(neurons, x, **forms, default=by_unit)
+    streamed = functools.partial(streamed_neurons, tau=tau, bf16_operands=bf16_operands)
+    cached = functools.partial(cached_neurons, tau=tau, bf16_operands=bf16_operands)
+    return lax.platform_dependent(neurons, x, tpu=streamed, default=cached)
 
 
 def cached_neurons(
@@ -93,7 +88,6 @@ def cached_neurons(
     x: Float[Array, "*n i"],
     tau: Elementwise,
     bf16_operands: bool = False,
-    unroll: int = _UNITS_AT_ONCE,
 ) -> Float[Array, "*n r"]:
     """phi(x) for a device that keeps the slabs of a chunk of points in its cache.
 
@@ -102,7 +96,6 @@ def cached_neurons(
 
     Args:
       tau, bf16_operands: as in `lean_neurons`.
-      unroll: number of hidden units in one pass over z, >= 1.
     """
     neurons = folded(neurons)
     _, k, r = neurons.weight.shape
@@ -113,7 +106,7 @@ def cached_neurons(
     if neurons.slope.shape[0] == 1:
         g = row["amplitude"][0] * tau(z)
     else:
-        g = sum_of_units(tau, unroll, z, row["slope"], row["shift"], row["amplitude"])
+        g = sum_of_units(tau, z, row["slope"], row["shift"], row["amplitude"])
     # Otherwise the compiled program recomputes the cotangent of the factors in every consumer.
     factors = _written_gradient(row["base"] + g)
     return pairwise_product(jnp.split(factors, k, axis=-1))
@@ -164,7 +157,7 @@ def _units_at_once(
     if len(slope) == 1:  # folded
         return amplitude[0] * tau(z)
     if len(slope) > _UNITS_AT_ONCE:
-        return sum_of_units(tau, _UNITS_AT_ONCE, z, slope, shift, amplitude)
+        return sum_of_units(tau, z, slope, shift, amplitude)
 
     @jax.jit  # traced once; the compiler inlines it
     def unit(z: jax.Array, amplitude: jax.Array, slope: jax.Array, shift: jax.Array) -> jax.Array:
@@ -174,10 +167,9 @@ def _units_at_once(
     return functools.reduce(jnp.add, units)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sum_of_units(
     tau: Elementwise,
-    unroll: int,
     z: Float[Array, "..."],
     slope: Float[Array, "h ..."],
     shift: Float[Array, "h ..."],
@@ -185,20 +177,19 @@ def sum_of_units(
 ) -> Float[Array, "..."]:
     """sum_h amplitude_h tau(slope_h z + shift_h) for any elementwise tau.
 
-    The sum and its derivatives are computed in passes over z of `unroll` units each. One unit at a
-    time keeps the arrays in the cache of a CPU. All arrays have the same dtype; the parameters of
-    one unit have the last axes of z.
+    On a CPU, the sum and its derivatives are computed one unit at a time. All arrays have the same
+    dtype; the parameters of one unit have the last axes of z.
     """
 
     def add(total: jax.Array, unit: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         slope, shift, amplitude = unit
         return total + amplitude * tau(slope * z + shift), None
 
-    return _over_units(add, unroll, z, (slope, shift, amplitude))
+    return _over_units(add, z, (slope, shift, amplitude))
 
 
 @sum_of_units.defjvp
-def _sum_of_units_jvp(tau, unroll, primals, tangents):
+def _sum_of_units_jvp(tau, primals, tangents):
     """The tangent is again a sum over the units, computed one unit at a time.
 
     `jax.checkpoint` makes its transpose recompute each unit instead of storing it.
@@ -215,12 +206,16 @@ def _sum_of_units_jvp(tau, unroll, primals, tangents):
     def add(total, unit):
         return total + unit_tangent(z, dz, *unit), None
 
-    tangent = _over_units(add, unroll, z, (tuple(rows), tuple(drows)))
-    return sum_of_units(tau, unroll, z, *rows), tangent
+    tangent = _over_units(add, z, (tuple(rows), tuple(drows)))
+    return sum_of_units(tau, z, *rows), tangent
 
 
-def _over_units(add, unroll: int, z: jax.Array, units) -> jax.Array:
+def _over_units(add, z: jax.Array, units) -> jax.Array:
     """The sum over the units, accumulated by `add`."""
+    # One unit at a time keeps the arrays in the cache of a CPU; on an accelerator, several units
+    # share one pass over the memory. Selecting this by `lax.platform_dependent` would trace every
+    # derivative twice, which took up to 10 s for a Laplacian.
+    unroll = 1 if jax.default_backend() == "cpu" else _UNITS_AT_ONCE
     return lax.scan(add, jnp.zeros_like(z), units, unroll=unroll)[0]
 
 

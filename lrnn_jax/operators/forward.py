@@ -43,7 +43,6 @@ from jax.extend.core import Literal
 from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.jaxprs import CALLS, CUSTOM_RULES, bind, called, interpret, names
-from lrnn_jax.kernels.product import pairwise_product
 
 Tangent = Any
 """An array, or None where it is zero."""
@@ -141,9 +140,9 @@ def _apply(eqn: Any, operands: list[Operand]) -> list[Operand]:
         return bind(eqn, map(_value, operands))
     if name in CALLS or _is_loop_of_products(eqn):
         return interpret(*called(eqn), operands, _apply)
-    if _is_product(eqn):
-        closed = jax.make_jaxpr(_product_by_pairs)(carried[0].value)
-        return interpret(closed.jaxpr, closed.consts, operands, _apply)
+    form = _general_form(eqn)
+    if form is not None:
+        return interpret(form.jaxpr, form.consts, operands[1:], _apply)
     root = carried[0].root
     if all(each.root is root for each in carried) and _is_elementwise(eqn, operands, root):
         jets = [each.along if isinstance(each, Carried) else each for each in operands]
@@ -365,15 +364,18 @@ def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
         return _settled(reached, _enter(branch.jaxpr, branch.consts, operands), directions)
 
     functions = [functools.partial(enter, branch) for branch in eqn.params["branches"]]
-    platforms = eqn.params.get("branches_platforms")
-    if platforms is None:
-        return lax.switch(index, functions, rest)
-    by_platform = {
-        platform: function
-        for named, function in zip(platforms, functions, strict=True)
-        for platform in named or ("default",)
-    }
-    return lax.platform_dependent(rest, **by_platform)
+    return lax.switch(index, functions, rest)
+
+
+def _general_form(eqn: Any) -> Any:
+    """The form for no particular platform of an operation that has a form for each; else None.
+
+    The forms compute the same function. One for TPUs stores least in the gradient of a value; with
+    a forward Laplacian, it accesses more bytes on a TPU than the general form (55 against 40 GB).
+    """
+    platforms = eqn.params.get("branches_platforms") or ()
+    forms = dict(zip(platforms, eqn.params["branches"], strict=True)) if platforms else {}
+    return forms.get(None)
 
 
 def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
@@ -497,22 +499,6 @@ def _is_loop_of_products(eqn: Any) -> bool:
     bodies = [each.params["jaxpr"].jaxpr for each in loops]
     operations = {each.primitive.name for jaxpr in (inner, *bodies) for each in jaxpr.eqns}
     return bool(loops) and operations <= _SUMS_AND_PRODUCTS | {"scan"}
-
-
-def _is_product(eqn: Any) -> bool:
-    """Whether this is a custom rule around a product over the second last axis of one array."""
-    if eqn.primitive.name != "custom_jvp_call" or len(eqn.invars) != 1:
-        return False
-    inner, _ = called(eqn)
-    last = inner.eqns[-1] if inner.eqns else eqn
-    return last.primitive.name == "reduce_prod" and last.params["axes"] == (
-        eqn.invars[0].aval.ndim - 2,
-    )
-
-
-def _product_by_pairs(factors: jax.Array) -> jax.Array:
-    """The product over the second last axis, multiplied as a tree."""
-    return pairwise_product([factors[..., k, :] for k in range(factors.shape[-2])])
 
 
 # Tables ------------------------------------------------------------------------------------------
