@@ -1,13 +1,15 @@
-"""One script for a GPU: rates, correctness, step times, and the studies at full size.
+"""Accelerators: measurements on a GPU, and programs compiled ahead of time for a TPU.
 
     python benchmarks/accelerators.py device                     # every part, in order
     python benchmarks/accelerators.py device --parts steps torch # these parts
     python benchmarks/accelerators.py device --data FOLDER       # cameraman.tif, kodim05.png, ...
     python benchmarks/accelerators.py device --missing           # only rows not recorded yet
     python benchmarks/accelerators.py device --small             # reduced sizes, to test the script
+    python benchmarks/accelerators.py compile                    # for a TPU v5e, without one
     python benchmarks/accelerators.py table                      # the rows as Markdown
 
-Every part runs in a separate process with a time limit. Every row is written to
+The stage `device` measures rates, correctness, step times, and the studies at full size. Every part
+runs in a separate process with a time limit. Every row is written to
 benchmarks/results/device_<name of the device>.json as soon as it is measured, so a part that fails
 or reaches its limit loses only its last row. A part whose package or file is missing prints one
 line.
@@ -16,6 +18,9 @@ A step is the value and gradient of a mean squared error and an Adam update, flo
 float32 matrix products, at 65,536 points. It is timed inside a compiled loop, so the time of
 dispatching from Python is not included. A row of a study holds the scores of its last step and the
 best score of all evaluations (an oracle, as it needs the ground truth).
+
+The stage `compile` needs pip install "lrnn-jax[tpu-compile]" and about half an hour on two cores;
+see benchmarks/tpu.py. `--parts` and `--data` do not apply to it.
 """
 
 import argparse
@@ -49,6 +54,17 @@ WIDE = lj.LRNN(in_dim=2, out_dim=1, depth=2, rank=128, components=8, hidden=8, a
 SIREN = lj.Siren(in_dim=2, out_dim=1)
 
 
+# libtpu compiles for 8 chips of a v5e on a machine that has none and no metadata server.
+TPU_COMPILER = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_ID": "0",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
+
 # A part yields the names of its rows, each with the function that measures it.
 Part = Iterator[tuple[str, Callable[[], Row]]]
 
@@ -79,7 +95,7 @@ class Options:
 
 
 def main() -> int:
-    parser = common.stage_parser(__doc__, ("device",))
+    parser = common.stage_parser(__doc__, ("device", "compile"))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--data", type=Path, help="a folder of signals")
     parser.add_argument("--results", type=Path, default=FOLDER)
@@ -88,9 +104,10 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="the one part, in this process")
     options = parser.parse_args()
     if options.stage == "table":
-        files = sorted(options.results.glob("device_*.json"))
-        print(table([row for file in files for row in Results(file).read()]))
+        print_tables([*sorted(options.results.glob("device_*.json")), *tpu_files(options.results)])
         return 0
+    if options.stage == "compile":
+        return compile_for_tpu(options)
     if options.alone:
         measure_part(options.parts[0], options)
         return 0
@@ -110,6 +127,28 @@ def run_part(name: str) -> int:
         code = 124
     print(f"== {name}: exit code {code}, {time.perf_counter() - begun:.0f} s", flush=True)
     return code
+
+
+def compile_for_tpu(options: argparse.Namespace) -> int:
+    """Run benchmarks/tpu.py with the environment of libtpu's compiler, and print its table."""
+    if importlib.util.find_spec("libtpu") is None:
+        print('compile: needs libtpu: pip install "lrnn-jax[tpu-compile]"', file=sys.stderr)
+        return 1
+    command = [sys.executable, str(Path(__file__).with_name("tpu.py"))]
+    command += ["--results", str(options.results), *["--missing"] * options.missing]
+    command += ["--record"] * common.RECORDING
+    code = subprocess.run(command, env=os.environ | TPU_COMPILER).returncode
+    published = options.results == FOLDER and not common.RECORDING
+    print_tables(tpu_files(common.LOCAL if published else options.results))
+    return code
+
+
+def tpu_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("tpu_*.json"))
+
+
+def print_tables(files: list[Path]) -> None:
+    print(table([row for file in files for row in Results(file).read()]))
 
 
 def measure_part(part: str, options: argparse.Namespace) -> None:

@@ -60,10 +60,10 @@ class Results:
     def add(self, row: Row) -> None:
         """Store and print a row, with the machine, the JAX version and the commit added to it.
 
-        A row for a file of the repository goes to a file of the same name in LOCAL without
-        `--record`.
+        A row that states its machine keeps it. A row for a file of the repository goes to a file of
+        the same name in LOCAL without `--record`.
         """
-        row = json.loads(json.dumps(row | provenance()))  # tuples to lists, as in the file
+        row = json.loads(json.dumps(provenance() | row))  # tuples to lists, as in the file
         published = self.path.parent == FOLDER and not RECORDING
         target = dataclasses.replace(self, path=LOCAL / self.path.name) if published else self
         target.path.parent.mkdir(exist_ok=True, parents=True)

@@ -26,7 +26,7 @@ def count_flops(function: Callable, *arguments: Any) -> int:
     A scalar addition, multiplication, division, power, maximum or elementary function counts as
     one. A custom activation (`jax.custom_jvp` of one argument) counts as one elementary function.
     Moving, comparing and converting numbers is free. The body of a `jax.lax.scan` counts once for
-    each iteration.
+    each iteration. Of forms that depend on the platform, the one for CPUs counts.
 
     Args:
       function: the function; it is traced, not executed.
@@ -53,12 +53,24 @@ def _count_equation(equation: Any) -> int:
     if name in _REDUCTIONS:
         return _size(equation.invars[0]) - size
     iterations = equation.params.get("length", 1) if name == "scan" else 1
-    inner = [jaxpr for value in equation.params.values() if (jaxpr := open_jaxpr(value))]
+    inner = _inner_jaxprs(equation.params)
     if not inner:
         return size
     operations = iterations * sum(map(_count, inner))
     elementary = name.startswith("custom_jvp") and len(equation.invars) == 1
     return min(operations, size) if elementary else operations
+
+
+def _inner_jaxprs(params: dict[str, Any]) -> list[Any]:
+    platforms = params.get("branches_platforms")
+    if platforms is not None:
+        by_platform = {
+            name: branch
+            for named, branch in zip(platforms, params["branches"], strict=True)
+            for name in named or ("default",)
+        }
+        return [open_jaxpr(by_platform.get("cpu", by_platform.get("default")))]
+    return [jaxpr for value in params.values() if (jaxpr := open_jaxpr(value))]
 
 
 def _size(variable: Any) -> int:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["affine", "dot", "layer_norm", "product"]
+__all__ = ["affine", "dot", "layer_norm", "product", "stored_in_bfloat16"]
 
 
 def dot(x: jax.Array, weight: jax.Array, bf16_operands: bool = False) -> jax.Array:
@@ -20,8 +20,8 @@ def dot(x: jax.Array, weight: jax.Array, bf16_operands: bool = False) -> jax.Arr
     if bf16_operands:
         x, weight = _to_bfloat16(x), _to_bfloat16(weight)
         algorithm = jax.lax.DotAlgorithmPreset.BF16_BF16_F32
-        return _with_rounded_cotangent(jnp.dot(x, weight, precision=algorithm))
-    return jnp.dot(x, weight, precision=jax.lax.Precision.HIGHEST)
+        return _with_rounded_cotangent(jnp.tensordot(x, weight, 1, precision=algorithm))
+    return jnp.tensordot(x, weight, 1, precision=jax.lax.Precision.HIGHEST)
 
 
 def product(
@@ -49,6 +49,21 @@ def affine(
     """x W + b; `bf16_operands` as in `dot`."""
     y = dot(x, weight, bf16_operands)
     return y if bias is None else y + bias
+
+
+@jax.custom_jvp
+def stored_in_bfloat16(x: jax.Array) -> jax.Array:
+    """x in bfloat16; its tangent and cotangent are stored in bfloat16, too.
+
+    The barriers keep the compiler from storing x in its own dtype, with a conversion before each
+    use.
+    """
+    return jax.lax.optimization_barrier(x.astype(jnp.bfloat16))
+
+
+@stored_in_bfloat16.defjvp
+def _stored_in_bfloat16_jvp(primals, tangents):
+    return stored_in_bfloat16(*primals), stored_in_bfloat16(*tangents)
 
 
 @jax.custom_jvp

@@ -149,7 +149,11 @@ def _sum_of_relus_jvp(primals, tangents):
 
     drise = dweight * slope + weight * dslope
     doffset = dweight * shift + weight * dshift
-    tangent = _tangent(z, dz, weight * slope, slope, shift, drise, doffset)
+    arguments = z, dz, weight * slope, slope, shift, drise, doffset
+    if len(slope) > _UNROLLED_TERMS:
+        tangent = _tangent(*arguments)
+    else:
+        tangent = lax.platform_dependent(*arguments, tpu=_fused_tangent, default=_tangent)
     return _sum_of_relus(weight, slope, shift, z), tangent
 
 
@@ -173,6 +177,18 @@ def _tangent(z, dz, rise, slope, shift, drise, doffset):
     # one term at a time has its sums over the points in memory.
     unroll = len(slope) if len(slope) <= _WRITTEN_OUT else 1
     return lax.scan(add, by_z, (slope, shift, drise, doffset), unroll=unroll)[0]
+
+
+@jax.checkpoint
+def _fused_tangent(z, dz, rise, slope, shift, drise, doffset):
+    """`_tangent` as one elementwise function, so that its transpose is one pass over the points."""
+
+    @jax.jit  # traced once; the compiler inlines it
+    def term(z, dz, rise, slope, shift, drise, doffset):
+        return jnp.where(slope * z + shift > 0, rise * dz + drise * z + doffset, 0)
+
+    rows = zip(rise, slope, shift, drise, doffset, strict=True)
+    return functools.reduce(jnp.add, [term(z, dz, *row) for row in rows])
 
 
 def _over_blocks(part, z: Float[Array, "*n w"], *rows: Float[Array, "m w"]) -> Float[Array, "*n w"]:

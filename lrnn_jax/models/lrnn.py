@@ -73,8 +73,8 @@ class LRNN(FieldNetwork):
       sigma_g: standard deviation of g at initialisation, set through the limit of v ~ U (open). It
         is exact where z = 0, and up to 1.2 times sigma_g at the corners of [-1, 1]^i.
       compute_dtype: 'full', the dtype of points and parameters; 'bfloat16', for accelerators:
-        rounds the operands of the projections after the first layer to bfloat16. The coordinates,
-        the head and all other arithmetic are never rounded.
+        rounds the projections after the first layer and their operands to bfloat16. The
+        coordinates, the head and all other arithmetic are never rounded.
       implementation: 'reference', the paper's formula as nested vmap with XLA's sine; 'lean',
         batched and fast; 'pallas', one fused forward kernel and one fused backward kernel, for GPUs
         and for TPUs, without forward-mode derivatives; 'auto', currently 'lean'.
