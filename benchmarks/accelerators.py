@@ -36,6 +36,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import common
 import jax
@@ -46,6 +47,8 @@ from common import FOLDER, Contender, Copy, Results, Row
 from zoo import nearest
 
 import lrnn_jax as lj
+from lrnn_jax.kernels.neurons import streamed_neurons
+from lrnn_jax.models import lrnn
 from lrnn_jax.training import initial_state, make_advance, make_step
 
 POINTS = 65_536
@@ -120,6 +123,7 @@ def run_part(name: str) -> int:
     print(f"== {name}: at most {limit} s", flush=True)
     words = [word for word in sys.argv[1:] if word != "--parts" and word not in PARTS]
     command = [sys.executable, __file__, *words, "--alone", "--parts", name]
+    command += ["--record"] * common.RECORDING
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
     try:
         code = subprocess.run(command, env=environment, timeout=limit).returncode
@@ -244,11 +248,24 @@ def steps(options: Options) -> Part:
     }
     for name, model in models.items():
         yield name, functools.partial(step_row, options, model)
+    for name in ("paper, lean", "paper, lean, bfloat16", "h8, lean"):
+        yield f"{name}, form of TPUs", functools.partial(streamed_row, options, models[name])
+
+
+def streamed_row(options: Options, model: Any) -> Row:
+    """A step in the form that programs for TPUs have, on any device."""
+    with mock.patch.object(lrnn, "lean_neurons", streamed_neurons):
+        return step_row(options, model)
 
 
 def fused(options: Options) -> Part:
     """Steps with the Pallas kernel."""
-    models = {"paper": PAPER, "paper, sin": replace(PAPER, activation="sin"), "h8": WIDE}
+    models = {
+        "paper": PAPER,
+        "paper, sin": replace(PAPER, activation="sin"),
+        "h8": WIDE,
+        "paper, bfloat16": replace(PAPER, compute_dtype="bfloat16"),
+    }
     for name, model in models.items():
         fused_model = replace(model, implementation="pallas")
         yield f"{name}, pallas", functools.partial(step_row, options, fused_model)
