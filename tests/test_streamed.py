@@ -1,7 +1,9 @@
 """The form of the product layer for TPUs, computed on the CPU; what is lowered for a platform."""
 
 import functools
+import json
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -188,3 +190,34 @@ def test_nestnets_tangent_in_one_pass(height, monkeypatch):
     expected = jax.grad(loss)(params)
     monkeypatch.setattr(nested, "_tangent", nested._fused_tangent)
     assert_close(jax.grad(loss)(params), expected, 1e-5)
+
+
+# The table of the documentation -------------------------------------------------------------------
+
+NAMES = {
+    "SIREN, 198k parameters": "SIREN",
+    "the paper's LRNN": "paper",
+    "the same, bfloat16": "paper, bfloat16",
+    "the same, `pallas`, float32 or bfloat16": "paper, fused",
+    "8 hidden units (h8: rank 128, 8 components)": "h8",
+    "the same, `pallas`": "h8, fused",
+    "NestNet, height 1 (ReLU)": "NestNet, height 1 (ReLU)",
+    "NestNet, height 2": "NestNet, height 2",
+    "NestNet, height 3": "NestNet, height 3",
+}
+
+
+def test_the_table_of_bytes_is_that_of_the_results():
+    root = Path(__file__).parents[1]
+    rows = json.loads((root / "benchmarks/results/tpu_v5e.json").read_text())
+    found = {row["name"]: row for row in rows if row["part"] == "steps"}
+    section = (root / "docs/performance.md").read_text().partition("## Bytes on a TPU\n")[2]
+    table = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:2] == "| "]
+    table = {cells[0]: cells[1:] for cells in table if cells[0] in NAMES}
+    assert table.keys() == NAMES.keys()
+    for name, (_, size, plain, _, memory) in table.items():
+        row = found[NAMES[name]]
+        assert size == f"{row['gigabytes']:.2f} GB"
+        assert plain == f"{row['without_copies']:.2f} GB"
+        assert memory == f"{row['megabytes']:,.0f} MB"
+        assert row["concatenates"] == 0
