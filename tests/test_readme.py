@@ -19,10 +19,24 @@ from lrnn_jax.training import check_compatible
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def python_blocks(text: str) -> list[str]:
+    """The Python blocks of a page; one behind `<!-- continues -->` has the one before it in front.
+
+    Such a block uses the names of the block before it, like the cells of a notebook.
+    """
+    blocks: list[str] = []
+    found = re.findall(r"(<!-- continues -->\n)?```python\n(.*?)```", text, re.DOTALL)
+    for continues, code in found:
+        blocks.append(blocks[-1] + code if continues else code)
+    return blocks
+
+
 BLOCKS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for number, code in enumerate(python_blocks(page.read_text()))
 ]
 SHELL = "".join(
     part
@@ -35,6 +49,10 @@ MODULES = [m.name for m in pkgutil.walk_packages(lrnn_jax.__path__, "lrnn_jax.")
 
 # What the text says of the result of a block, or lets expect.
 QUALITY = {
+    "adding_model.md-1": "result.scores['psnr'] > 29",
+    "adding_optimizer.md-0": "losses[-1] < losses[0] / 100",
+    "adding_optimizer.md-1": "losses[-1] < losses[0] / 100",
+    "adding_problem.md-1": "with_slopes < 0.02 and without > 10 * with_slopes",
     "README.md-0": "lj.metrics.psnr(model.apply(params, x), y, peak=2) > 25",
     "README.md-1": "result.scores['psnr'] > 30 and not result.warnings",
     "README.md-2": "abs(float(found(jnp.array([[1.0]]))[0, 0]) + 0.2230) < 1e-3",
