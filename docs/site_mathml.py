@@ -4,6 +4,7 @@ Browsers typeset MathML themselves, so a page needs neither a network nor a Java
 """
 
 import html
+import re
 from typing import Any
 
 from docutils import nodes
@@ -16,10 +17,16 @@ def _inline(self: Any, node: nodes.math) -> None:
     raise nodes.SkipNode
 
 
+def _with_limits(latex: str) -> str:
+    """Limits of sums and products above and below the sign, as in a displayed equation."""
+    return re.sub(r"\\(sum|prod)(?!\\limits)(?![A-Za-z])", r"\\\1\\limits", latex)
+
+
 def _block(self: Any, node: nodes.math_block) -> None:
     label = node.get("label")
     target = f' id="equation-{html.escape(label)}"' if label else ""
-    self.body.append(f'<div class="equation"{target}>{convert(node.astext(), "block")}</div>\n')
+    equation = convert(_with_limits(node.astext()), "block")
+    self.body.append(f'<div class="equation"{target}>{equation}</div>\n')
     raise nodes.SkipNode
 
 

@@ -89,11 +89,11 @@ def restructured(lines: list[str]) -> list[str]:
         literal = literal if indent >= literal else 0
         if indent == 0:
             in_section = HEADER.match(line) is not None
-        deeper = number > 0 and indent > len(above) - len(above.lstrip())
-        if deeper and not lines[number - 1].strip() and not in_section and not literal:
-            if not BULLET.match(line):
-                text += ["::", ""]
-                literal = indent
+        deeper = indent > len(above) - len(above.lstrip())
+        starts = number > 0 and not lines[number - 1].strip() and not BULLET.match(line)
+        if deeper and starts and not in_section and not literal:
+            text += ["::", ""]
+            literal = indent
         if literal or line.lstrip().startswith((">>>", "...")):
             result += [*_escaped(text), line]
             text = []
