@@ -39,6 +39,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+html_show_search_summary = False  # a page of a file system cannot load the text of another
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1857a4", "color-brand-content": "#1857a4"},
     "dark_css_variables": {"color-brand-primary": "#7fb2f0", "color-brand-content": "#7fb2f0"},

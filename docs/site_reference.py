@@ -89,10 +89,10 @@ def restructured(lines: list[str]) -> list[str]:
         literal = literal if indent >= literal else 0
         if indent == 0:
             in_section = HEADER.match(line) is not None
-        deeper = indent > len(above) - len(above.lstrip())
+        above_indent = len(above) - len(above.lstrip())
         starts = number > 0 and not lines[number - 1].strip() and not BULLET.match(line)
-        if deeper and starts and not in_section and not literal:
-            text += ["::", ""]
+        if indent > above_indent and starts and not in_section and not literal:
+            text += [f"{' ' * above_indent}.. code-block:: text", ""]
             literal = indent
         if literal or line.lstrip().startswith((">>>", "...")):
             result += [*_escaped(text), line]

@@ -122,7 +122,8 @@ def test_an_indented_equation_becomes_a_literal_block(monkeypatch):
     reference = script("site_reference", monkeypatch)
     lines = ["A law.", "", "    y = |x|", "", "Args:", "  x: a *number*."]
     found = reference.restructured(lines)
-    assert found == ["A law.", "", "::", "", "    y = |x|", "", "Args:", "  x: a \\*number\\*."]
+    block = [".. code-block:: text", "", "    y = |x|", ""]
+    assert found == ["A law.", "", *block, "Args:", "  x: a \\*number\\*."]
 
 
 def test_an_equation_that_cannot_be_typeset_is_a_warning(monkeypatch):
