@@ -91,7 +91,7 @@ SIGNALS = (
     Entry(
         "field",
         "Sampled field",
-        "Values at points, on a grid or scattered.",
+        "Values at scattered points; the fit between them.",
         "fit --problem.kind field",
     ),
     Entry(
@@ -113,7 +113,7 @@ INVERSE = (
     Entry(
         "denoising",
         "Denoising",
-        "Poisson and Gaussian noise, removed with total variation.",
+        "Poisson noise of 30 photons at white, removed by a small network.",
         "fit denoising/camera --training.steps 200 --problem.size 128 128",
         given="given.png",
     ),
@@ -166,7 +166,7 @@ EQUATIONS = (
     Entry(
         "burgers",
         "Burgers' equation",
-        "A shock; time runs downwards.",
+        "A shock; time runs to the right.",
         "fit --problem.kind burgers",
     ),
     Entry(
@@ -190,7 +190,7 @@ EQUATIONS = (
     Entry(
         "kdv",
         "Korteweg-de Vries equation",
-        "Solitons that pass through each other.",
+        "A wave that breaks up into solitons.",
         "fit --problem.kind kdv",
     ),
     Entry(
@@ -304,12 +304,13 @@ def curve(truth: np.ndarray, value: np.ndarray) -> Image.Image:
 def mesh(surface: Any) -> Image.Image:
     """A shaded surface."""
     triangles = surface.vertices[surface.faces]
-    light = surface.face_normals @ np.array([0.4, -0.5, 0.77])
-    colors = mpl.colormaps["cividis"](0.15 + 0.75 * np.clip(0.5 + 0.5 * light, 0, 1))
-    figure = plt.figure(figsize=(3.2, 1.9), dpi=200)
-    axes: Any = figure.add_axes((-0.25, -0.45, 1.5, 1.9), projection="3d")
-    axes.add_collection3d(Poly3DCollection(triangles, facecolors=colors, edgecolors="none"))
-    reach = np.abs(surface.vertices).max() * 0.85
+    light = np.clip(surface.face_normals @ np.array([0.35, -0.55, 0.76]), -0.3, 1)
+    colors = mpl.colormaps["GnBu_r"](0.1 + 0.6 * (light + 0.3) / 1.3)
+    figure = plt.figure(figsize=(2.6, 2.0), dpi=200)
+    axes: Any = figure.add_axes((-0.3, -0.4, 1.6, 1.8), projection="3d", facecolor="none")
+    faces = Poly3DCollection(triangles, facecolors=colors, edgecolors=colors, linewidths=0.2)
+    axes.add_collection3d(faces)
+    reach = np.abs(surface.vertices).max() * 1.05
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach, reach))
     axes.view_init(elev=38, azim=-60)
     axes.axis("off")
