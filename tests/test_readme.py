@@ -19,10 +19,24 @@ from lrnn_jax.training import check_compatible
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def python_blocks(text: str) -> list[str]:
+    """The Python blocks of a page; one behind `<!-- continues -->` is a part of the one before it.
+
+    Such a block uses the names of the block before it, like the cells of a notebook.
+    """
+    blocks: list[str] = []
+    found = re.findall(r"(<!-- continues -->\n)?```python\n(.*?)```", text, re.DOTALL)
+    for continues, code in found:
+        blocks.append(blocks.pop() + code if continues else code)
+    return blocks
+
+
 BLOCKS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for number, code in enumerate(python_blocks(page.read_text()))
 ]
 SHELL = "".join(
     part
@@ -35,15 +49,27 @@ MODULES = [m.name for m in pkgutil.walk_packages(lrnn_jax.__path__, "lrnn_jax.")
 
 # What the text says of the result of a block, or lets expect.
 QUALITY = {
-    "README.md-0": "lj.metrics.psnr(model.apply(params, x), y, peak=2) > 25",
-    "README.md-1": "result.scores['psnr'] > 30 and not result.warnings",
-    "README.md-2": "abs(float(found(jnp.array([[1.0]]))[0, 0]) + 0.2230) < 1e-3",
+    "adding_model.md-0": "result.scores['psnr'] > 29",
+    "adding_optimizer.md-0": "losses[-1] < losses[0] / 100",
+    "adding_problem.md-0": "with_slopes < 0.02 and without > 10 * with_slopes",
+    "README.md-0": "result.scores['psnr'] > 30 and not result.warnings",
     "experiments.md-0": "outcome.status == 'finished'",
     "experiments.md-1": "min(row['psnr'] for row in comparison.rows) > 20",
+    "faq.md-1": "max(scores, key=scores.get) == 30.0",
+    "faq.md-5": (
+        "len(results['float32'].losses) < len(results['float64'].losses)"
+        " and results['float64'].losses[-1] < results['float32'].losses[-1]"
+    ),
+    "faq.md-6": "len(result.warnings) == 2",
     "performance.md-2": "int(state.step) == 20",
     "pde.md-0": "found.scores['relative_l2'] < 1e-3 and not found.warnings",
     "signals.md-0": "found.scores['psnr'] > found.scores['psnr_given'] + 10",
     "signals.md-1": "found.scores['accuracy'] > 0.9",
+    "tutorial_image.md-0": "result.scores['psnr_held_out'] > 24 and not result.warnings",
+    "tutorial_image.md-1": "lj.metrics.psnr(model.apply(params, x), y, peak=2) > 25",
+    "tutorial_pde.md-0": "error < 5e-4",
+    "tutorial_pde.md-1": "float(jnp.sqrt(jnp.mean(rest**2))) < 0.05",
+    "tutorial_sound.md-0": "result.scores['snr'] > 24 > narrow.scores['snr'] + 3",
     "signals.md-3": "result.scores['relative_l2'] < 0.05 and result.scores['rmse_held_out'] < 0.02",
 }
 
