@@ -186,18 +186,11 @@ def _fit(options: argparse.Namespace) -> int:
         model = kind_of(type(experiment.model), "model", MODELS)
         print(f"fitted    {problem} by {model}, settings: {origin}")
     code = _print_result(outcome)
-    if outcome.status == "finished":
-        _show_run(outcome.folder.path, options.open)
-    return code
-
-
-def _show_run(folder: Path, open_it: bool | None) -> None:
-    """Write the page of a run and show it in a browser, if asked for; else say how to."""
-    if open_it:
+    if options.open and outcome.status == "finished":
+        folder = outcome.folder.path
         page = Comparison([fit_of_run(folder)]).save(folder / "page.html")
         _show(page, open_it=True)
-    else:
-        print(f"next      lrnn-jax compare {shlex.quote(str(folder))} --open")
+    return code
 
 
 def _completed(name: str | None, changes: ConfigTable) -> tuple[ConfigTable, str]:
@@ -419,6 +412,7 @@ def _print_result(outcome: Outcome) -> int:
     first, *rest = [*summary["pictures"], *figures, "model.safetensors"]
     print(f"files     {', '.join([str(folder / first), *rest])}")
     print(f"run       {folder}")
+    print(f"next      lrnn-jax compare {shlex.quote(str(folder))} --open")
     for warning in summary["diagnostics"]["warnings"]:
         print(f"warning   {warning}")
     return _FAILED if unusable(summary["scores"]) else 0

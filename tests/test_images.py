@@ -402,7 +402,9 @@ def test_a_picture_larger_than_memory_is_refused(tmp_path, monkeypatch, name, bi
     else:
         (tmp_path / name).write_bytes(png_by_hand(image))
     monkeypatch.setattr(memory, "available_memory", lambda: 8 * image.size - 1)
+    monkeypatch.setattr(memory, "_UNCHECKED", 0)
     with pytest.raises(InputError, match=r"would take 0\.0 GB and 0\.0 GB of memory are free"):
         read_picture(str(tmp_path / name))
     monkeypatch.setattr(memory, "available_memory", lambda: 14 * image.size + 3000)
+    monkeypatch.setattr(memory, "_UNCHECKED", 0)
     assert read_picture(str(tmp_path / name)).pixels.shape == image.shape

@@ -132,7 +132,7 @@ def test_fits_of_the_pages_are_valid_experiments(line, tmp_path, monkeypatch):
     for name in ("statue.ply", "part.stl"):
         trimesh.creation.icosphere().export(name)
 
-    def start(experiment, *_, track):
+    def start(experiment, *_, track, render):
         require_trackers(track)
         check_compatible(experiment.model, experiment.problem, experiment.training)
         raise StartedError

@@ -112,8 +112,9 @@ HELD_OUT = {
 }
 EQUATIONS = {name: kind for name, kind in PROBLEMS.items() if issubclass(kind, lj.pde.PDE)}
 EQUATION_MARGIN = 0.3  # with 300 points
-# They take 15 to 30 s, most of it to compile derivatives; `benchmarks/recipes.py check` fits them.
-SLOW = {"taylor_green", "kdv", "wave", "kovasznay", "allen_cahn", "burgers"}
+# They take 12 to 30 s; `benchmarks/recipes.py check` fits them.
+SLOW = {"taylor_green", "kdv", "wave", "kovasznay", "allen_cahn", "burgers", "reaction_diffusion"}
+SLOW |= {"heat", "multi_frame_super_resolution", "super_resolution"}
 TABLES = ("regression", "classification")  # they stop early
 DEFAULTS = sorted({(kind, recipes()[kind]["default"]) for kind, _ in PAIRS if kind not in SLOW})
 

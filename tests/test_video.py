@@ -114,6 +114,7 @@ def test_unusable_sources_are_refused(tmp_path):
 def test_a_video_larger_than_memory_is_refused(monkeypatch, folder, tmp_path):
     path = write_video(tmp_path / "a.mp4", Clip(SMOOTH, 8.0))
     monkeypatch.setattr(memory, "available_memory", lambda: 100)
+    monkeypatch.setattr(memory, "_UNCHECKED", 0)
     for source in (folder, path):
         with pytest.raises(InputError, match="of memory are free"):
             read_video(str(source))
@@ -124,6 +125,7 @@ def test_a_film_stops_at_the_memory(monkeypatch, tmp_path):
     assert len(read_video(str(path)).frames) == len(SMOOTH)
     two_frames = 8 * 2 * 3 * SMOOTH.shape[1] * SMOOTH.shape[2]
     monkeypatch.setattr(memory, "available_memory", lambda: two_frames)
+    monkeypatch.setattr(memory, "_UNCHECKED", 0)
     with pytest.raises(InputError, match="of memory are free"):
         read_video(str(path))
 
