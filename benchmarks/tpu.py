@@ -41,6 +41,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from zoo import nearest
 
 import lrnn_jax as lj
+from lrnn_jax.kernels.platform import traced_for
 from lrnn_jax.training import initial_state, make_step
 from lrnn_jax.training.points import PointSharding
 
@@ -86,7 +87,8 @@ def main() -> None:
             if not chosen or (options.missing and (part, name) in recorded):
                 continue
             try:
-                row = counts(build())
+                with traced_for("tpu"):
+                    row = counts(build())
             except Exception as error:  # such as a program that does not fit into the memory
                 row = {"error": common.describe(error)}
             results.add({"part": part, "name": name, **row, "machine": machine})

@@ -13,6 +13,7 @@ import pytest
 from lrnn_jax import LRNN, NestNet
 from lrnn_jax.kernels import nested
 from lrnn_jax.kernels.neurons import Neurons, streamed_neurons
+from lrnn_jax.kernels.platform import traced_for
 from lrnn_jax.kernels.product import pairwise_product, reduced_product
 from lrnn_jax.models import lrnn
 
@@ -147,7 +148,9 @@ def lowered_gradient(platform, **fields):
     params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     x = jax.ShapeDtypeStruct((32, 2), jnp.float32)
     gradient = jax.jit(jax.grad(lambda params, x: jnp.mean(model.apply(params, x) ** 2)))
-    return gradient.trace(params, x).lower(lowering_platforms=(platform,)).as_text()
+    with traced_for(platform):
+        traced = gradient.trace(params, x)
+    return traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 SLAB = r"-> tensor<(32x24|32x4x6|4x32x6)xf32>"
@@ -166,7 +169,7 @@ def test_no_slab_is_concatenated_on_a_tpu(hidden):
     assert concatenates["cpu"]  # the expression finds what it is meant to
 
 
-def test_the_platform_that_a_program_is_lowered_for_selects_the_form():
+def test_the_platform_that_a_program_is_traced_for_selects_the_form():
     """On a CPU, hidden units are a loop; on a TPU, they share one pass over the slab."""
     assert "stablehlo.while" in lowered_gradient("cpu", hidden=8)
     assert "stablehlo.while" not in lowered_gradient("tpu", hidden=8)

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.activations import Elementwise
 from lrnn_jax.kernels.neurons import sum_of_units
+from lrnn_jax.kernels.platform import traced_platform
 from lrnn_jax.kernels.univariate import univariate
 from lrnn_jax.typing import Params
 
@@ -150,10 +151,8 @@ def _sum_of_relus_jvp(primals, tangents):
     drise = dweight * slope + weight * dslope
     doffset = dweight * shift + weight * dshift
     arguments = z, dz, weight * slope, slope, shift, drise, doffset
-    if len(slope) > _UNROLLED_TERMS:
-        tangent = _tangent(*arguments)
-    else:
-        tangent = lax.platform_dependent(*arguments, tpu=_fused_tangent, default=_tangent)
+    fused = traced_platform() == "tpu" and len(slope) <= _UNROLLED_TERMS
+    tangent = (_fused_tangent if fused else _tangent)(*arguments)
     return _sum_of_relus(weight, slope, shift, z), tangent
 
 

@@ -4,7 +4,7 @@
 
 This is the arithmetic between the input of a layer and its normalisation. It forms no (n, k, r, h)
 array: one matrix product yields z of all neurons and components, an (n, k r) array, here called a
-slab. There are two forms, and the platform for which a program is lowered selects one of them:
+slab. There are two forms, and the platform that a program is traced for selects one of them:
 `cached_neurons` for CPUs and GPUs, `streamed_neurons` for TPUs.
 
 Axis letters: n points, i inputs, h hidden units, k components, r rank.
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.activations import Elementwise
 from lrnn_jax.kernels.dense import dot, stored_in_bfloat16
+from lrnn_jax.kernels.platform import traced_platform
 from lrnn_jax.kernels.product import PRODUCTS, pairwise_product, reduced_product
 
 __all__ = [
@@ -84,16 +85,15 @@ def folded(neurons: Neurons) -> Neurons:
 def lean_neurons(
     neurons: Neurons, x: Float[Array, "*n i"], tau: Elementwise, bf16_operands: bool = False
 ) -> Float[Array, "*n r"]:
-    """phi(x) on a batch, in the form that suits the platform the program is lowered for.
+    """phi(x) on a batch, in the form that suits the platform that the program is traced for.
 
     Args:
       tau: the inner activation.
       bf16_operands: round z and the operands of the matrix product to bfloat16. Where slabs are
         stored, they are stored in bfloat16.
     """
-    streamed = functools.partial(streamed_neurons, tau=tau, bf16_operands=bf16_operands)
-    cached = functools.partial(cached_neurons, tau=tau, bf16_operands=bf16_operands)
-    return lax.platform_dependent(neurons, x, tpu=streamed, default=cached)
+    form = streamed_neurons if traced_platform() == "tpu" else cached_neurons
+    return form(neurons, x, tau, bf16_operands)
 
 
 def cached_neurons(
@@ -226,9 +226,8 @@ def _sum_of_units_jvp(tau, primals, tangents):
 def _over_units(add, z: jax.Array, units) -> jax.Array:
     """The sum over the units, accumulated by `add`."""
     # One unit at a time keeps the arrays in the cache of a CPU; on an accelerator, several units
-    # share one pass over the memory. Selecting this by `lax.platform_dependent` would trace every
-    # derivative twice, which took up to 10 s for a Laplacian.
-    unroll = 1 if jax.default_backend() == "cpu" else _UNITS_AT_ONCE
+    # share one pass over the memory.
+    unroll = 1 if traced_platform() == "cpu" else _UNITS_AT_ONCE
     return lax.scan(add, jnp.zeros_like(z), units, unroll=unroll)[0]
 
 
