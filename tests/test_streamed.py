@@ -16,6 +16,7 @@ from lrnn_jax.kernels.neurons import Neurons, streamed_neurons
 from lrnn_jax.kernels.platform import traced_for
 from lrnn_jax.kernels.product import pairwise_product, reduced_product
 from lrnn_jax.models import lrnn
+from lrnn_jax.operators.forward import forward_laplacian
 
 # rank, components, hidden units, inputs: few inputs are projected elementwise, many by a product.
 SIZES = [
@@ -180,6 +181,19 @@ def test_only_the_second_layers_slabs_are_bfloat16():
     text = lowered_gradient("tpu", compute_dtype="bfloat16")
     barriers = re.findall(r"stablehlo.optimization_barrier.*: (.*)", text)
     assert sum("32x4x6xbf16" in types for types in barriers) >= 2
+
+
+def test_a_forward_laplacian_has_the_form_for_gpus():
+    """Its products are slices of one slab; those of the form for TPUs would be quotients."""
+    model = LRNN(in_dim=2, out_dim=1, rank=6, components=4, activation="sin", norm="none")
+    params = model.init(jax.random.key(0))
+    of = functools.partial(model.apply, params)
+    with traced_for("tpu"):
+        text = str(
+            jax.make_jaxpr(lambda x: forward_laplacian(lambda x: of(x)[0], x, (0, 1)))(jnp.zeros(2))
+        )
+        plain = str(jax.make_jaxpr(lambda x: of(x))(jnp.zeros(2)))
+    assert "reduce_prod" in plain and "reduce_prod" not in text
 
 
 # NestNet -----------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from jax.extend.core import Literal
 from jaxtyping import Array, Float
 
 from lrnn_jax.kernels.jaxprs import CALLS, CUSTOM_RULES, bind, called, interpret, names
+from lrnn_jax.kernels.platform import traced_for, traced_platform
 
 Tangent = Any
 """An array, or None where it is zero."""
@@ -121,7 +122,11 @@ def forward_laplacian(
       x: the point.
       axes: the coordinates of the sum.
     """
-    closed, shape = jax.make_jaxpr(u, return_shape=True)(x)
+    # A layer's form for TPUs stores least in the gradient of a value; with a forward Laplacian, it
+    # accesses more bytes on a TPU than the form for GPUs (55 against 40 GB).
+    platform = traced_platform()
+    with traced_for("gpu" if platform == "tpu" else platform):
+        closed, shape = jax.make_jaxpr(u, return_shape=True)(x)
     units = np.eye(x.shape[0], dtype=x.dtype)
     start = Carried(Root(Jet(x, tuple(units[axis] for axis in axes), None)))
     (result,) = interpret(closed.jaxpr, closed.consts, [start], _apply)
@@ -140,9 +145,6 @@ def _apply(eqn: Any, operands: list[Operand]) -> list[Operand]:
         return bind(eqn, map(_value, operands))
     if name in CALLS or _is_loop_of_products(eqn):
         return interpret(*called(eqn), operands, _apply)
-    form = _general_form(eqn)
-    if form is not None:
-        return interpret(form.jaxpr, form.consts, operands[1:], _apply)
     root = carried[0].root
     if all(each.root is root for each in carried) and _is_elementwise(eqn, operands, root):
         jets = [each.along if isinstance(each, Carried) else each for each in operands]
@@ -365,17 +367,6 @@ def _branches(eqn: Any, operands: list[Operand]) -> list[Operand]:
 
     functions = [functools.partial(enter, branch) for branch in eqn.params["branches"]]
     return lax.switch(index, functions, rest)
-
-
-def _general_form(eqn: Any) -> Any:
-    """The form for no particular platform of an operation that has a form for each; else None.
-
-    The forms compute the same function. One for TPUs stores least in the gradient of a value; with
-    a forward Laplacian, it accesses more bytes on a TPU than the general form (55 against 40 GB).
-    """
-    platforms = eqn.params.get("branches_platforms") or ()
-    forms = dict(zip(platforms, eqn.params["branches"], strict=True)) if platforms else {}
-    return forms.get(None)
 
 
 def _scan(eqn: Any, operands: list[Operand]) -> list[Operand]:
