@@ -27,6 +27,7 @@ PACKAGES = (
     "lrnn_jax.metrics",
     "lrnn_jax.plot",
     "lrnn_jax.flax",
+    "lrnn_jax.interop",
     "lrnn_jax.experiments",
     "lrnn_jax.studies",
     "lrnn_jax.reports",

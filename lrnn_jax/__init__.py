@@ -67,7 +67,7 @@ from lrnn_jax.training import Training, fit
 from lrnn_jax.trees import count_parameters
 
 if TYPE_CHECKING:
-    from lrnn_jax import experiments, flax, plot, studies
+    from lrnn_jax import experiments, flax, interop, plot, studies
     from lrnn_jax.experiments import load, load_run, save
     from lrnn_jax.studies import Study, load_study, study
 
@@ -113,6 +113,7 @@ __all__ = [
     "experiments",
     "fit",
     "flax",
+    "interop",
     "inverse",
     "load",
     "load_run",
@@ -139,7 +140,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import on first use what takes as long as all other modules together."""
-    if name in ("experiments", "flax", "plot", "studies"):
+    if name in ("experiments", "flax", "interop", "plot", "studies"):
         return importlib.import_module(f"lrnn_jax.{name}")
     if name in ("load", "load_run", "save"):
         return getattr(importlib.import_module("lrnn_jax.experiments"), name)

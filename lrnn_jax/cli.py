@@ -1,4 +1,4 @@
-"""The `lrnn-jax` command: fit, decode, compare, study, report, list, doctor."""
+"""The `lrnn-jax` command: fit, decode, export, compare, study, report, list, doctor."""
 
 import argparse
 import contextlib
@@ -31,6 +31,7 @@ from lrnn_jax.experiments import (
 from lrnn_jax.experiments.comparison import Comparison, Fit, fit_of_run
 from lrnn_jax.experiments.data_files import is_data_file, problem_of_file, require_readable
 from lrnn_jax.experiments.doctor import check_installation
+from lrnn_jax.experiments.exporting import FORMATS, export_run
 from lrnn_jax.experiments.options import (
     common_help,
     dotted_options,
@@ -80,6 +81,14 @@ takes about a minute on two CPU cores. Any field of the experiment can be set, f
 file, from the recipe of the problem and the model.
 """
 _TOPIC_HELP = "show this, or the fields of a TOPIC: problem.ct, model.siren, training"
+_EXPORT_HELP = """\
+Write the network of a saved run for other programs.
+
+  onnx       for onnxruntime and others; needs pip install 'lrnn-jax[onnx]'
+  stablehlo  for jax.export.deserialize, on CPU, GPU and TPU, without this package
+  torch      safetensors with the names and layouts of the authors' PyTorch modules, for SIREN,
+             FINER, Gauss, WIRE and KAN
+"""
 _COMPARE_HELP = """\
 Compare fits to the same data: scores, parameters, seconds, curves and error maps on one page.
 
@@ -260,6 +269,11 @@ def _decode(options: argparse.Namespace) -> int:
         field = BoundModel(experiment.model, load_tree(folder.params, template))
         name = experiment.problem.decoded_file
         print(experiment.problem.decode(field, size, options.out or folder.path / name))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    print(export_run(options.run, options.to, options.out))
     return 0
 
 
@@ -472,12 +486,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--compilation-cache", type=Path, metavar="DIR", help=cache_help)
     _add_track(fit)
     _add_dotted_options(fit)
-    decode = _add(verbs, "decode", _decode, "Render a saved run at any resolution.")
-    decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
-    size_help = "pixels, or points along each coordinate; default: those of the data"
-    decode.add_argument("--size", type=int, nargs="+", metavar="N", help=size_help)
-    out_help = "the file to write, .npz for an equation's values; default: RUN/decoded.*"
-    decode.add_argument("--out", type=Path, help=out_help)
+    _add_outputs(verbs)
     compare = _add(verbs, "compare", _compare, _COMPARE_HELP)
     compare.add_argument("what", nargs="*", metavar="RUN", help="run folders, or the data")
     compare.add_argument("--models", nargs="+", metavar="KIND", help="fit these kinds of models")
@@ -495,6 +504,20 @@ def _parser() -> argparse.ArgumentParser:
     for verb in verbs.choices.values():
         verb.set_defaults(known=[option for a in verb._actions for option in a.option_strings])
     return parser
+
+
+def _add_outputs(verbs: Any) -> None:
+    decode = _add(verbs, "decode", _decode, "Render a saved run at any resolution.")
+    decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    size_help = "pixels, or points along each coordinate; default: those of the data"
+    decode.add_argument("--size", type=int, nargs="+", metavar="N", help=size_help)
+    out_help = "the file to write, .npz for an equation's values; default: RUN/decoded.*"
+    decode.add_argument("--out", type=Path, help=out_help)
+    export = _add(verbs, "export", _export, _EXPORT_HELP)
+    export.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    export.add_argument("--to", choices=list(FORMATS), required=True, help="the format")
+    out_help = "the file to write; default: RUN/model.* with the suffix of the format"
+    export.add_argument("--out", type=Path, metavar="FILE", help=out_help)
 
 
 def _add_study(verbs: Any) -> None:

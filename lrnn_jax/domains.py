@@ -123,6 +123,16 @@ class Box:
     def mesh(self, counts: tuple[int, ...], closed: tuple[bool, ...] | None = None) -> np.ndarray:
         """A tensor grid in float64, shape (prod counts, d); the first axis varies slowest.
 
+        Args: as `axes`.
+        """
+        grid = np.meshgrid(*self.axes(counts, closed), indexing="ij")
+        return np.stack(grid, axis=-1).reshape(-1, self.dim)
+
+    def axes(
+        self, counts: tuple[int, ...], closed: tuple[bool, ...] | None = None
+    ) -> list[np.ndarray]:
+        """The coordinates of a tensor grid along each axis, in float64.
+
         Args:
           counts: number of points along each axis.
           closed: whether the grid includes the upper end of each axis; None: it includes all. Use
@@ -134,11 +144,10 @@ class Box:
                 f"counts, closed: expected {self.dim} numbers >= 1 and as many flags, got "
                 f"{counts} and {closed}"
             )
-        axes = [
+        return [
             np.linspace(a, b, n, endpoint=end)
             for a, b, n, end in zip(self.low, self.high, counts, ends, strict=True)
         ]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.dim)
 
 
 def sample_box(box: Box, key: Key, n: int, sampler: Sampler = "uniform") -> Float[Array, "n d"]:

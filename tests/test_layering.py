@@ -13,8 +13,8 @@ FLOORS = (
     ("checks", "typing"),
     ("trees",),
     ("domains", "fields", "io", "kernels"),
-    ("metrics", "models", "operators", "plot", "pointwise", "residuals"),
-    ("diagnostics", "optimizers", "pde", "signals", "tabular"),
+    ("grids", "metrics", "models", "operators", "plot", "pointwise", "residuals"),
+    ("diagnostics", "interop", "optimizers", "pde", "signals", "tabular"),
     ("inverse", "reports", "training"),
     ("experiments", "flax"),
     ("solving", "studies"),
@@ -25,6 +25,7 @@ FLOORS = (
 LAZY = {
     "imagecodecs",
     "imageio",
+    "jax2onnx",
     "matplotlib",
     "orbax.checkpoint",
     "PIL",

@@ -8,8 +8,10 @@ dtypes other than float32 they call XLA's functions. `benchmarks/speed.py sine` 
 them.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -44,6 +46,19 @@ _RADIANS = 1e4  # largest |x| for which the reduction of radians has the accurac
 _PI_PARTS = (np.float32(3.140625), np.float32(9.670257568359375e-4), np.float32(6.2783295730e-7))
 
 
+_BITS = contextvars.ContextVar("bits", default=True)
+
+
+@contextlib.contextmanager
+def without_bit_operations() -> Iterator[None]:
+    """What is traced inside contains no operations on the bits of floats, which ONNX lacks."""
+    token = _BITS.set(False)
+    try:
+        yield
+    finally:
+        _BITS.reset(token)
+
+
 def _polynomial(f: Callable, powers: tuple[int, ...]) -> tuple[np.float32, ...]:
     """Least-squares coefficients of f(pi t) on [-1/2, 1/2], fitted at 2,000 Chebyshev points."""
     t = np.cos((np.arange(2000) + 0.5) / 2000 * np.pi) / 2
@@ -64,6 +79,8 @@ def _horner(square: jax.Array, coefficients: tuple[np.float32, ...]) -> jax.Arra
 
 def _signed(value: jax.Array, n: jax.Array) -> jax.Array:
     """(-1)^n value, computed by flipping the sign bit."""
+    if not _BITS.get():
+        return jnp.where(_odd(n.astype(value.dtype)), -value, value)
     sign = n.astype(jnp.int32) << 31
     return lax.bitcast_convert_type(lax.bitcast_convert_type(value, jnp.int32) ^ sign, jnp.float32)
 

@@ -192,7 +192,7 @@ class KAN(_EdgeNetwork):
         for index, layer in enumerate(self.layers(params, h)):
             layer_params, points = params[f"layer_{index}"], np.asarray(h, np.float64)
             knots.append(_knots_at(points, count, uniform, index))
-            grids = self._extended(index), extend_knots(knots[-1], self.order)
+            grids = self.extended_knots(index), extend_knots(knots[-1], self.order)
             old, new = (np.stack(b_splines(h, grid, self.order), -1) for grid in grids)
             old_coefficients = layer_params["coefficients"]
             coefficients = _refit(old, new, np.asarray(old_coefficients))
@@ -206,9 +206,9 @@ class KAN(_EdgeNetwork):
     def _layer(self, index: int, params: Params, x: jax.Array) -> jax.Array:
         spline = params["coefficients"] * params["spline_weight"][:, None, :]
         base = dot(jax.nn.silu(x), params["base_weight"])
-        return base + _combine(b_splines(x, self._extended(index), self.order), spline)
+        return base + _combine(b_splines(x, self.extended_knots(index), self.order), spline)
 
-    def _extended(self, index: int) -> np.ndarray:
+    def extended_knots(self, index: int) -> np.ndarray:
         """The knots of the inputs of a layer, extended by `order` knots at each end."""
         if self.knots is not None:
             return extend_knots(np.array(self.knots[index]), self.order)

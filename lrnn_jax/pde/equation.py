@@ -38,6 +38,7 @@ from lrnn_jax.checks import (
 from lrnn_jax.domains import Box, sample_box
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import precision_of, predict
+from lrnn_jax.grids import SUFFIXES, write_grid
 from lrnn_jax.io import make_folder
 from lrnn_jax.kernels.activations import cospi, sinpi
 from lrnn_jax.metrics import relative_l2
@@ -316,13 +317,20 @@ class PDE(Declarations):
         size: tuple[int, ...] | None = None,
         path: str | Path | None = None,
     ) -> Path:
-        """Writes the solution on a grid of `size` points per axis: a `.npz` file or an image."""
+        """Write the solution on a grid of `size` points per axis.
+
+        The suffix of `path` says how: `.npz` with the arrays `x` and `u`; `.nc`, a NetCDF file
+        (needs xarray); `.vti`, VTK image data; or an image.
+        """
         from lrnn_jax.plot.solutions import write_values
 
-        path = path or self.decoded_file
+        path = Path(path or self.decoded_file)
         counts = self.test_points().shape if size is None else size
         if counts is None or len(counts) != self.domain.dim or min(counts) < 2:
             raise InputError(f"size: expected {self.domain.dim} numbers of points >= 2, got {size}")
+        if path.suffix in SUFFIXES:
+            axes = dict(zip(self.coordinate_names, self.domain.axes(counts), strict=True))
+            return write_grid(path, field, axes, self.component_names)
         x = self.domain.mesh(counts)
         return write_values(self._on_grid(field, x, counts), path, x)
 

@@ -77,7 +77,7 @@ def write_solution(solution: SolutionGrid, folder: Path) -> list[Path]:
 
 def write_values(solution: SolutionGrid, path: str | Path, x: np.ndarray) -> Path:
     """Writes a `.npz` with the arrays `x` and `u`, or an image of the solution."""
-    path = require_suffix(path, ".npz", ".png", ".pdf", ".svg")
+    path = require_suffix(path, ".npz", ".nc", ".vti", ".png", ".pdf", ".svg")
     if path.suffix == ".npz":
         with atomic(path) as temporary:
             np.savez(temporary, x=x, u=solution.value)
