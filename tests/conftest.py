@@ -23,15 +23,61 @@ jax.config.update("jax_disable_most_optimizations", QUICKLY)
 jax.config.update("jax_debug_key_reuse", True)
 
 # Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
+# Tests that take long for what they add; of the parametrized ones, the cases that always run.
+# `python -m pytest` leaves them out, `python -m pytest -m ""` and .ci/matrix run all.
+SLOW = {
+    "test_the_command_line_works_without_docstrings": (),
+    "test_a_recipe_fits_an_image_that_its_sweep_did_not_see": ("lrnn", "siren", "nestnet"),
+    "test_the_default_model_of_a_problem_beats_the_trivial_predictor": (
+        *("audio-finer", "classification-siren", "image-siren", "occupancy-siren"),
+        *("poisson-siren", "ct-nestnet"),
+    ),
+    "test_a_few_steps_bring_the_loss_down_three_times": ("poisson", "convection", "burgers"),
+    "test_pictures_open_and_time_moves": ("convection",),
+    "test_a_resumed_run_is_the_same_to_the_bit": ("adam_lbfgs", "levenberg_marquardt"),
+    "test_a_wrapped_second_order_method_is_the_method_on_the_factors": ("optimizer0",),
+    "test_theorem_2_at_fixed_error_the_parameters_grow_as_a_polynomial_in_d": ("2", "4"),
+    "test_a_loss_is_a_mean_over_points_unless_it_says_so": (
+        *("image", "occupancy", "denoising", "ct", "regression", "classification"),
+        *("poisson", "burgers", "taylor_green"),
+    ),
+    "test_what_is_drawn_and_decoded_are_files_of_those_names": (
+        *("image", "audio", "video", "volume", "signed_distance", "ct", "regression"),
+        *("poisson", "heat", "taylor_green"),
+    ),
+    "test_methods_agree_with_the_hessian_for_every_smooth_model": (
+        *("lrnn-sin", "nest-tanh", "siren", "wire", "gabor-net", "cheby-kan", "spinn"),
+    ),
+    "test_parameter_gradients_agree_with_the_hessians": ("siren", "lrnn"),
+    "test_values_and_gradients_are_those_of_the_literal_form": (
+        *("hidden 3-lean", "hidden 1-lean", "one component-lean", "six components-lean"),
+        *("shared-lean", "no bias-lean", "outer bias-lean", "spder-lean", "sin_arctan-lean"),
+        *("tanh-lean", "no norm-lean", "hidden 3-pallas", "shared-pallas"),
+    ),
+}
+
 CHECKED = ("kernels", "domains", "training.loop", "fields")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Tests marked `as_for_users` run in a process of their own; see test_canaries.py."""
+    """Mark what is slow. Tests marked `as_for_users` run in another process: test_canaries.py."""
+    for item in items:
+        quick = SLOW.get(item.originalname)
+        case = getattr(item, "callspec", None)
+        if quick is not None and (case is None or case.id not in quick):
+            item.add_marker("slow")
     chosen = [item for item in items if bool(item.get_closest_marker("as_for_users")) != QUICKLY]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """A full collection, which some libraries ask for at each file, looks at this module alone."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture
