@@ -51,15 +51,22 @@ class StudyFolder:
         Raises:
           InputError: it is a folder of another study or of something else, or cannot be written.
         """
-        if exists(self.file):
-            if read_study(self.file).to_table() != study.to_table():
-                raise InputError(f"{self.path} holds another study: name another folder")
-        elif exists(self.path) and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise InputError(f"{self.path} exists and is not the folder of a study")
-        make_folder(self.blocks)
         if not exists(self.file):
+            if exists(self.path) and not self._is_new():
+                raise InputError(f"{self.path} exists and is not the folder of a study")
+            make_folder(self.blocks)
             write_table(self.file, study.to_table())
+        if read_study(self.file).to_table() != study.to_table():
+            raise InputError(f"{self.path} holds another study: name another folder")
+        make_folder(self.blocks)
         self._remove_unfinished()
+
+    def _is_new(self) -> bool:
+        """Whether the folder is empty, or another process is just creating it."""
+        created = (self.blocks.name, self.file.name)
+        return self.path.is_dir() and all(
+            path.name in created or path.name.startswith(".") for path in self.path.iterdir()
+        )
 
     def _remove_unfinished(self) -> None:
         """Remove the temporary files of processes that were killed while they wrote."""
