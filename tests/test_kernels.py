@@ -246,8 +246,10 @@ def test_affine_and_layer_norm_agree_with_numpy():
 
 def test_matrix_products_are_not_rounded_to_bfloat16_or_tf32():
     """On an accelerator the default precision of a float32 product is not float32."""
-    lowered = jax.jit(affine).lower(jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones(4)).as_text()
-    assert "precision = [HIGHEST, HIGHEST]" in lowered
+    arrays = jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones(4)
+    assert "precision = [HIGHEST, HIGHEST]" in jax.jit(affine).lower(*arrays).as_text()
+    with jax.default_matmul_precision("high"):
+        assert "precision = [HIGH, HIGH]" in jax.jit(affine).lower(*arrays).as_text()
 
 
 def test_rounded_products_have_bfloat16_operands_and_float32_sums_and_gradients():

@@ -509,6 +509,12 @@ def test_a_laplacian_that_misses_kinks_is_warned_of(operator, model, what):
     assert [each.filename for each in caught] == [__file__]
 
 
+def test_a_bound_model_is_looked_into():
+    model = lj.Grid(in_dim=2, out_dim=1, resolution=4)
+    with pytest.warns(UserWarning, match="Grid has kinks"):
+        laplacian(lj.BoundModel(model, model.init(jax.random.key(0))))
+
+
 def test_a_jitted_field_is_looked_into():
     with pytest.warns(UserWarning, match="Grid has kinks"):
         laplacian(jax.jit(field(lj.Grid(in_dim=2, out_dim=1, resolution=4))))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lrnn_jax.errors import InputError, suggest
+from lrnn_jax.fields import BoundModel
 from lrnn_jax.operators.forward import forward_laplacian
 from lrnn_jax.operators.points import PointField, along, as_point, checked, direction, require_axes
 from lrnn_jax.typing import Key
@@ -67,10 +68,10 @@ def laplacian(
 
     Warns:
       UserWarning: u is a model of the zoo that is not twice continuously differentiable. Models are
-        recognised if bound to their parameters by `functools.partial`, optionally under `jax.jit`,
-        but not inside a lambda. A ReLU network is piecewise linear in its features: between its
-        kinks the second derivative is zero, or that of the features alone, so a loss on it gives
-        the network almost no training signal.
+        recognised if bound to their parameters by `BoundModel` or `functools.partial`, optionally
+        under `jax.jit`, but not inside a lambda. A ReLU network is piecewise linear in its
+        features: between its kinks the second derivative is zero, or that of the features alone, so
+        a loss on it gives the network almost no training signal.
 
     Example:
       >>> laplacian(lambda x: x[0] ** 2 + 3 * x[1] ** 2)(jnp.ones(2)).item()
@@ -200,6 +201,7 @@ def warn_if_rough(u: PointField, order: int = 2) -> None:
     """Warn the caller's caller if u is a model with fewer than `order` continuous derivatives."""
     plain = inspect.unwrap(u)  # remove jax.jit
     bound = plain.func if isinstance(plain, functools.partial) else plain
+    bound = bound.model if isinstance(bound, BoundModel) else bound
     model = bound.__self__ if inspect.ismethod(bound) else bound
     smoothness = getattr(model, "smoothness", math.inf)
     if smoothness >= order:

@@ -23,6 +23,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from lrnn_jax.errors import InputError
+from lrnn_jax.fields import BoundModel
 from lrnn_jax.kernels.varying import vary_alike
 from lrnn_jax.optimizers import Result, result_of
 from lrnn_jax.training.early_stopping import Best
@@ -38,7 +39,7 @@ from lrnn_jax.training.points import (
     require_equal_on_devices,
 )
 from lrnn_jax.training.programs import Programs, count_compilation, structural_key
-from lrnn_jax.typing import Data, Field, Key, Loss, ModelLike, Params, Terms
+from lrnn_jax.typing import Data, Key, Loss, ModelLike, Params, Terms
 
 
 class State(NamedTuple):
@@ -96,7 +97,8 @@ def fit(  # noqa: PLR0913 - the ingredients of a training run, most with default
 
     Args:
       model: any hashable object with `init(key)` and `apply(params, x)`.
-      loss: loss(u, data, key) -> a scalar, or a scalar and a dict of named terms.
+      loss: loss(u, data, key) -> a scalar, or a scalar and a dict of named terms; u is a
+        `BoundModel`, so that `u.params` has the parameters.
       data: a pytree of arrays; None for a loss that needs none.
       optimizer: an optax transformation, or a number: the learning rate of Adam. Another number
         compiles nothing, and `jax.vmap` over it trains with several learning rates.
@@ -341,7 +343,7 @@ def make_step(
         )
 
     def objective(params: Params, data: Data, key: Any) -> tuple[jax.Array, Terms]:
-        field: Field = functools.partial(model.apply, params)
+        field = BoundModel(model, params)
         value = loss(field, data, key)
         return value if isinstance(value, tuple) else (value, {})
 
