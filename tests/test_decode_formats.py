@@ -64,7 +64,7 @@ def test_volumes_and_solutions(tmp_path):
         (lj.Video(np.stack([PIXELS] * 2)), "a.webm", "ends in .gif or .mp4 or .mkv or .mov"),
         (lj.Volume(np.arange(60.0).reshape(3, 4, 5)), "a.nii", "ends in .npy or .npz"),
         (lj.Regression(PIXELS, PIXELS[:, 0]), "a.txt", "ends in .csv"),
-        (lj.pde.Convection(points=9), "a.csv", "ends in .npz or .png or .pdf or .svg"),
+        (lj.pde.Convection(points=9), "a.csv", "ends in .npz or .nc or .vti or .png"),
     ],
 )
 def test_another_suffix_is_refused_and_nothing_is_written(problem, name, message, tmp_path):
