@@ -123,7 +123,7 @@ class Box:
     def mesh(self, counts: tuple[int, ...], closed: tuple[bool, ...] | None = None) -> np.ndarray:
         """A tensor grid in float64, shape (prod counts, d); the first axis varies slowest.
 
-        Args: as `axes`.
+        Arguments and errors are those of `axes`.
         """
         grid = np.meshgrid(*self.axes(counts, closed), indexing="ij")
         return np.stack(grid, axis=-1).reshape(-1, self.dim)
@@ -137,6 +137,9 @@ class Box:
           counts: number of points along each axis.
           closed: whether the grid includes the upper end of each axis; None: it includes all. Use
             False for a periodic axis, whose two ends are the same point.
+
+        Raises:
+          InputError: another number of counts or of flags than axes, or a count below 1.
         """
         ends = (True,) * self.dim if closed is None else closed
         if not len(counts) == len(ends) == self.dim or min(counts) < 1:

@@ -22,7 +22,6 @@ gc.set_threshold(100_000, 20, 50)  # what JAX keeps is looked through less often
 jax.config.update("jax_disable_most_optimizations", QUICKLY)
 jax.config.update("jax_debug_key_reuse", True)
 
-# Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
 # Tests that take long for what they add; of the parametrized ones, the cases that always run.
 # `python -m pytest` leaves them out, `python -m pytest -m ""` and .ci/matrix run all.
 SLOW = {
@@ -58,6 +57,7 @@ SLOW = {
     ),
 }
 
+# Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
 CHECKED = ("kernels", "domains", "training.loop", "fields")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 

@@ -309,8 +309,19 @@ def test_a_folder_of_another_study_is_refused(tmp_path):
         study(small(grid={"training.seed": [1]}), tmp_path / "study")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
-    with pytest.raises(lj.InputError, match="is not the folder of a study"):
-        study(small(), tmp_path / "other")
+    (tmp_path / "rows" / "blocks").mkdir(parents=True)
+    (tmp_path / "rows" / "blocks" / "00000.jsonl").touch()
+    for name in ("other", "rows"):
+        with pytest.raises(lj.InputError, match="is not the folder of a study"):
+            study(small(), tmp_path / name)
+
+
+def test_a_folder_that_another_process_is_just_creating_is_taken(tmp_path):
+    (tmp_path / "blocks").mkdir()
+    (tmp_path / ".0123456789abcdef.toml").touch()
+    store = lj.studies.StudyFolder(tmp_path)
+    store.prepare(small())
+    assert store.file.is_file()
 
 
 TOML = """

@@ -10,7 +10,7 @@ from lrnn_jax.experiments.saving import load_run
 from lrnn_jax.fields import BoundModel
 from lrnn_jax.interop.programs import to_onnx, to_stablehlo
 from lrnn_jax.interop.torch import to_torch
-from lrnn_jax.io.files import atomic
+from lrnn_jax.io import write_bytes
 
 __all__ = ["FORMATS", "export_run"]
 
@@ -36,6 +36,5 @@ def export_run(folder: Path, to: str, path: Path | None = None) -> Path:
     name, content = FORMATS[to]
     target = folder / name if path is None else path
     made = content(load_run(folder).field)
-    with atomic(target) as temporary:
-        temporary.write_bytes(made)
+    write_bytes(target, made)
     return target

@@ -62,11 +62,14 @@ class StudyFolder:
         self._remove_unfinished()
 
     def _is_new(self) -> bool:
-        """Whether the folder is empty, or another process is just creating it."""
-        created = (self.blocks.name, self.file.name)
-        return self.path.is_dir() and all(
-            path.name in created or path.name.startswith(".") for path in self.path.iterdir()
-        )
+        """Whether the folder is empty, or another process is just creating it.
+
+        That process makes the folder of the blocks, then a temporary file, then `study.toml`.
+        """
+        if not self.path.is_dir() or (self.blocks.is_dir() and any(self.blocks.iterdir())):
+            return exists(self.file)
+        others = [path for path in self.path.iterdir() if path not in (self.blocks, self.file)]
+        return all(path.name.startswith(".") and path.suffix == ".toml" for path in others)
 
     def _remove_unfinished(self) -> None:
         """Remove the temporary files of processes that were killed while they wrote."""
