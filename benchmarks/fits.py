@@ -19,7 +19,7 @@ import optax
 from common import FOLDER, Results, Row
 
 import lrnn_jax as lj
-from lrnn_jax.training import loop
+from lrnn_jax.training import fitting
 
 RESULTS = Results(FOLDER / "fits.json")
 X = jnp.linspace(-1, 1, 64)[:, None]
@@ -36,7 +36,7 @@ def main() -> None:
     row["start"] = usage()
     row["hundred"] = usage_after(100, lambda index: objective(2e-3))
     row["five_hundred"] = usage_after(400, lambda index: objective(2e-3))
-    loop._PROGRAMS.capacity = 3
+    fitting._PROGRAMS.capacity = 3
     row["five_programs"] = usage_after(5, lambda index: objective(1e-3 + 1e-5 * index))
     row["twenty_programs"] = usage_after(15, lambda index: objective(3e-3 + 1e-5 * index))
     RESULTS.add(row)

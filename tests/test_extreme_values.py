@@ -29,7 +29,7 @@ from lrnn_jax.optimizers import (
     ssbroyden,
 )
 from lrnn_jax.signals import Image
-from lrnn_jax.training import Trainer, Training
+from lrnn_jax.training import Trainer, Training, driver
 
 KINDS = [*MODELS.values(), *PROBLEMS.values(), Training]
 NUMBERS = [1e38, 1e-38, 1e300, -1e300, float("nan"), float("inf"), 10**400, -(2**63), 2**63, -0.0]
@@ -295,6 +295,39 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_drawn(capsys, monkeyp
     monkeypatch.setattr(Trainer, "compile", None)  # no compilation is reached
     line = refused(capsys, "--problem.size", "8", "8", *words.split())
     assert re.search(r"the model with the state of its optimiser would take \d\S* GB and", line)
+
+
+def test_a_step_that_does_not_fit_is_refused_with_its_estimate(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "available_memory", lambda: 20_000_000)
+    words = ["--model.kind", "siren", "--problem.size", "256", "256", "--training.steps", "2"]
+    words += ["--model.width", "64", "--training.chunk"]
+    line = refused(capsys, *words, "50000")
+    assert re.search(r"a training step would take 0\.\d GB and 0\.0 GB of memory are free", line)
+    assert "set training.chunk to fewer than 50000 points" in line
+    assert main(["fit", *words, "1024", "--no-render", "--out", str(tmp_path / "run")]) == 0
+
+
+def test_the_estimate_of_a_step_is_what_it_takes():
+    """The peak memory of a process grows by the estimate, to 30 %."""
+    code = """
+import resource
+import lrnn_jax as lj
+from lrnn_jax.training import Trainer, driver
+estimates = []
+driver.require_memory = lambda what, num_bytes, *_: estimates.append(num_bytes)
+model = lj.Siren(in_dim=2, out_dim=3, width=256, depth=4)
+def trainer(size):
+    training = lj.Training(steps=2, chunk=10**6)
+    return Trainer(model, lj.Image(size=(size, size)), training)
+list(trainer(32).run())
+large = trainer(512)
+large.compile()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+list(large.run())
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / estimates[-1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert 0.7 < float(done.stdout) < 1.3, done.stderr
 
 
 def test_a_size_beyond_32_bits_is_refused(capsys):

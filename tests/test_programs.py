@@ -266,11 +266,11 @@ MANY = """
 import gc, sys
 import jax, jax.numpy as jnp, optax
 import lrnn_jax as lj
-from lrnn_jax.training import loop
+from lrnn_jax.training import fitting
 
 x = jnp.linspace(-1, 1, 16)[:, None]
 model = lj.MLP(in_dim=1, out_dim=1, width=4, depth=1)
-loop._PROGRAMS.capacity = 3
+fitting._PROGRAMS.capacity = 3
 
 def used():
     gc.collect()

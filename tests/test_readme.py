@@ -47,6 +47,9 @@ COMMANDS = sorted({line.split("#")[0].strip() for line in SHELL.splitlines()})
 MODULES = [m.name for m in pkgutil.walk_packages(lrnn_jax.__path__, "lrnn_jax.")] + ["lrnn_jax"]
 
 
+# Packages that are not installed on every platform, or with every release of JAX.
+OPTIONAL = ("grain", "onnxruntime")
+
 # What the text says of the result of a block, or lets expect.
 QUALITY = {
     "adding_model.md-0": "result.scores['psnr'] > 29",
@@ -61,7 +64,8 @@ QUALITY = {
         " and results['float64'].losses[-1] < results['float32'].losses[-1]"
     ),
     "faq.md-6": "len(result.warnings) == 2",
-    "performance.md-2": "int(state.step) == 20",
+    "performance.md-1": "len(losses) == 100 and losses[-1] < 0.1",
+    "performance.md-3": "int(state.step) == 20",
     "pde.md-0": "found.scores['relative_l2'] < 1e-3 and not found.warnings",
     "signals.md-0": "found.scores['psnr'] > found.scores['psnr_given'] + 10",
     "signals.md-1": "found.scores['accuracy'] > 0.9",
@@ -77,6 +81,8 @@ QUALITY = {
 @pytest.mark.parametrize("code", BLOCKS)
 def test_python_blocks_run_and_are_as_good_as_the_text_says(code, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for module in re.findall(rf"^import ({'|'.join(OPTIONAL)})$", code, re.MULTILINE):
+        pytest.importorskip(module)
     names = {}
     exec(compile(code, "README", "exec"), names)
     assert eval(QUALITY.get(request.node.callspec.id, "True"), names)

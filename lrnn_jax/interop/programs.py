@@ -66,7 +66,8 @@ def to_onnx(field: BoundModel) -> bytes:
       The content of an `.onnx` file.
 
     Raises:
-      InputError: jax2onnx is not installed, or the model has an operation that it cannot convert.
+      InputError: jax2onnx is not installed, does not work with this release of JAX, or cannot
+        convert an operation of the model.
     """
     try:
         from jax2onnx import to_onnx as convert
@@ -77,14 +78,20 @@ def to_onnx(field: BoundModel) -> bytes:
         return field(x)
 
     double = _dtype(field) == jnp.float64
-    with precision_of(field), without_bit_operations():
-        content: Any = convert(
-            values,
-            [("n", _model(field).in_dim)],
-            input_names=["x"],
-            output_names=["u"],
-            enable_double_precision=double,
-        )
+    try:
+        with precision_of(field), without_bit_operations():
+            content: Any = convert(
+                values,
+                [("n", _model(field).in_dim)],
+                input_names=["x"],
+                output_names=["u"],
+                enable_double_precision=double,
+            )
+    except (AttributeError, ImportError, NotImplementedError, TypeError) as error:
+        raise InputError(
+            f"jax2onnx cannot convert {type(field.model).__name__} with jax {jax.__version__}: "
+            f"{error}; pip install 'lrnn-jax[onnx]' takes releases that work together"
+        ) from error
     return content.SerializeToString()
 
 

@@ -1,7 +1,7 @@
 """Limits on the memory of readers: those of the machine, the container and the process."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lrnn_jax.errors import InputError
@@ -12,7 +12,12 @@ if sys.platform != "win32":
 _UNCHECKED = 1_000_000  # bytes; reading the files of the system takes longer than a small image
 
 
-def require_memory(source: object, num_bytes: int) -> None:
+def require_memory(
+    source: object,
+    num_bytes: int,
+    free_bytes: Callable[[], int | None] | None = None,
+    advice: str = "",
+) -> None:
     """Check that an allocation fits into the memory that is free.
 
     Call it before the allocation. Count everything that is alive at the peak: the decoder's
@@ -22,17 +27,20 @@ def require_memory(source: object, num_bytes: int) -> None:
     Args:
       source: the file, for the message.
       num_bytes: the peak, in bytes.
+      free_bytes: returns how many bytes are free, or None if that is unknown; None uses
+        `available_memory`.
+      advice: what to change, appended to the message.
 
     Raises:
-      InputError: `num_bytes` exceeds `available_memory()`.
+      InputError: `num_bytes` exceeds the free memory.
     """
     if num_bytes < _UNCHECKED:
         return
-    free = available_memory()
+    free = available_memory() if free_bytes is None else free_bytes()
     if free is not None and num_bytes > free:
         raise InputError(
             f"{source} would take {num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are "
-            "free"
+            f"free{advice and '; '}{advice}"
         )
 
 

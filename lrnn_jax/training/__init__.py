@@ -10,11 +10,11 @@ from lrnn_jax.training.driver import (
     precision_context,
 )
 from lrnn_jax.training.early_stopping import Best, EarlyStopping
+from lrnn_jax.training.fitting import fit
 from lrnn_jax.training.loop import (
     State,
     Step,
     compiler_options,
-    fit,
     initial_state,
     make_advance,
     make_step,

@@ -18,7 +18,7 @@ import numpy as np
 from lrnn_jax.checks import missing_members
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import BoundModel
-from lrnn_jax.io import require_memory
+from lrnn_jax.io import available_memory, require_memory
 from lrnn_jax.models.network import Network
 from lrnn_jax.models.separable import Spinn
 from lrnn_jax.optimizers import Result, result_of
@@ -109,7 +109,7 @@ class Trainer:
 
     Raises:
       InputError: model, problem and settings are incompatible, the data cannot be loaded, or the
-        state needs more memory than is free.
+        state needs more memory than is free. `compile` raises it if the training step does.
     """
 
     def __init__(
@@ -177,6 +177,9 @@ class Trainer:
         fields that `Problem.program` and `Training.program` reset: where the data come from, the
         seed, the learning rate and its decay, the number of steps, the intervals of logging,
         checkpoints and validation.
+
+        Raises:
+          InputError: the step needs more memory than is free on the device.
         """
         begun = time.perf_counter()
         types = jax.tree.map(_type, (self.state, self._inputs, self._loop_key))
@@ -192,7 +195,9 @@ class Trainer:
             advance = make_advance(step, _CAPACITY, shardings)
             return advance.lower(*types, np.int32(1)).compile(compiler_options())
 
-        self._compiled = _PROGRAMS.get(_program_key("advance", program, types), compiled)
+        program_key = _program_key("advance", program, types)
+        self._compiled = _PROGRAMS.get(program_key, compiled)
+        _require_working_memory(self._compiled, self.problem, self.training)
         return time.perf_counter() - begun
 
     def run(
@@ -440,6 +445,31 @@ def _require_room(model: Model, optimizer: Any, key: jax.Array) -> None:
     except OverflowError as error:  # a size of more than 32 bits
         raise InputError(f"{what} would have more than 2**31 numbers along one axis") from error
     require_memory(what, 2 * count_bytes(state))
+
+
+def _require_working_memory(program: Any, problem: Problem, training: Training) -> None:
+    """Check that the intermediate arrays of a compiled program fit into the free memory.
+
+    Raises:
+      InputError: they do not fit.
+    """
+    sizes = program.memory_analysis()
+    if sizes is None:  # the platform does not report it
+        return
+    num_bytes = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    fewer = f"set training.chunk to fewer than {training.chunk_points} points"
+    advice = "take less data" if problem.full_batch_only else fewer
+    advice += ", or take a smaller model"
+    require_memory("a training step", num_bytes, _free_on_device, advice)
+
+
+def _free_on_device() -> int | None:
+    """Bytes that a program can still allocate on its device; None if that is unknown."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return available_memory()
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
 
 
 def _hint(training: Training, step: int) -> str:
