@@ -15,14 +15,21 @@ TARGET = FOLDER.parent / "notebooks"
 PAGES = (
     "tutorial_image",
     "tutorial_sound",
+    "tutorial_volume",
     "tutorial_pde",
+    "tutorial_coefficients",
+    "tutorial_study",
+    "tutorial_meta",
     "flax",
     "adding_model",
     "adding_problem",
     "adding_optimizer",
 )
-INSTALL = """# Where lrnn_jax is not installed yet, for example in Colab, remove the "#":
-# %pip install "lrnn-jax[audio,tabular]"
+INSTALL = """# Install the package where it is missing, for example in Colab.
+import importlib.util
+
+if importlib.util.find_spec("lrnn_jax") is None:
+    %pip install --quiet "lrnn-jax[audio,tabular]"
 """
 
 

@@ -5,7 +5,9 @@ import contextlib
 import functools
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 import webbrowser
 from collections.abc import Iterator, Sequence
@@ -146,8 +148,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code: 0 success; 1 a check of `doctor` failed, a score is not finite, or all members
       of a study failed; 2 invalid input; 130 interrupted.
     """
-    with tolerant_output():
+    with tolerant_output(), _sigterm_as_ctrl_c():
         return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGTERM, which job schedulers send, so that files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _main(words: list[str]) -> int:

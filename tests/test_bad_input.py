@@ -348,7 +348,8 @@ def test_an_impossible_path_in_a_file_is_refused(refused):
 
 
 @pytest.mark.parametrize("out", ["folder", "tiny.png", "."])
-def test_what_exists_is_not_written_to(refused, out):
+def test_what_exists_is_not_written_to(refused, out, workplace):
+    (workplace / "folder" / "mine.txt").touch()
     says(refused(f"fit {SIREN} --out {out}"), f"{out} exists", "--resume")
 
 
@@ -359,7 +360,7 @@ def test_a_compilation_cache_that_is_no_folder(folder, refused):
 
 
 def test_a_refused_run_makes_no_compilation_cache(refused):
-    refused(f"fit {SIREN} --out folder --compilation-cache kept")
+    refused(f"fit {SIREN} --out tiny.png --compilation-cache kept")
 
 
 @pytest.mark.parametrize(
@@ -680,8 +681,18 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_no_folder(command, monkeypatc
     assert contents(workplace) == before
 
 
-def test_a_run_stopped_while_it_draws_can_be_finished(command, meddle, workplace):
-    meddle("end", lambda: os.kill(os.getpid(), signal.SIGINT))
+def test_a_run_killed_before_its_first_checkpoint_begins_again(command, finished, workplace):
+    run = workplace / "run"
+    run.mkdir()
+    shutil.copy(finished / CONFIG, run / CONFIG)
+    assert command("fit --resume run")[0] == 0
+    assert rows(run) == rows(finished)
+    assert (run / PARAMS).read_bytes() == (finished / PARAMS).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_a_run_stopped_while_it_draws_can_be_finished(command, meddle, workplace, number):
+    meddle("end", lambda: os.kill(os.getpid(), number))
     code, _, errors = command(f"fit {SIREN} --out run")
     assert (code, errors) == (130, ["lrnn-jax: stopped"])
     code, said, errors = command("fit --resume run")

@@ -105,21 +105,46 @@ def workplace(tmp_path, monkeypatch):
 
 
 def test_an_error_leaves_the_folder_that_another_process_made(workplace, monkeypatch):
-    """The other one makes the folder between this one's look and its attempt to make it."""
-    make = Path.mkdir
+    """The other one makes the folder just before this one gives its folder that name."""
+    rename = Path.rename
 
-    def late(path, *arguments, **options):
-        if path.name == "run":
-            monkeypatch.setattr(Path, "mkdir", make)
-            RunFolder.create(path, table_of(EXPERIMENT))
-        return make(path, *arguments, **options)
+    def late(path, target):
+        monkeypatch.setattr(Path, "rename", rename)
+        RunFolder.create(target, table_of(EXPERIMENT))
+        return rename(path, target)
 
-    monkeypatch.setattr(Path, "mkdir", late)
+    monkeypatch.setattr(Path, "rename", late)
     with pytest.raises(InputError, match="run exists: name another folder"):
         RunFolder.create(Path("run"), table_of(EXPERIMENT))
+    assert sorted(path.name for path in workplace.iterdir()) == ["run", "tiny.png"]
     assert RunFolder.open(Path("run")).experiment() == EXPERIMENT
     RunFolder.open(Path("run")).remove()
     assert (workplace / "run" / "config.toml").is_file()
+
+
+def test_an_empty_folder_is_used_and_a_file_or_a_full_folder_is_not(workplace):
+    (workplace / "empty").mkdir()
+    assert RunFolder.create(Path("empty"), table_of(EXPERIMENT)).config.is_file()
+    (workplace / "full").mkdir()
+    (workplace / "full" / "mine.txt").write_text("mine")
+    for taken in ("tiny.png", "full", "empty"):
+        with pytest.raises(InputError, match=f"{taken} exists: name another folder"):
+            RunFolder.create(Path(taken), table_of(EXPERIMENT))
+    assert [path.name for path in (workplace / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_process_that_is_killed_leaves_no_folder_without_a_config(workplace, monkeypatch):
+    class KilledError(BaseException):
+        """Nothing runs after it."""
+
+    def kill(*_):
+        monkeypatch.setattr(RunFolder, "remove", lambda run: None)
+        raise KilledError
+
+    monkeypatch.setattr(folder, "write_table", kill)
+    with pytest.raises(KilledError):
+        RunFolder.create(Path("run"), table_of(EXPERIMENT))
+    assert not (workplace / "run").exists()
 
 
 def test_what_create_made_is_removed_with_its_parents(workplace, monkeypatch):

@@ -44,7 +44,7 @@ def test_the_notebooks_are_valid_and_have_no_outputs(monkeypatch):
         fences = re.findall(r"```python\n", (DOCS / f"{page}.md").read_text())
         assert len(cells) == len(fences) + 1
         for cell in cells:
-            compile(re.sub(r"^%.*$", "", cell.source, flags=re.MULTILINE), page, "exec")
+            compile(re.sub(r"%pip .*", "pass", cell.source), page, "exec")
 
 
 def test_links_between_the_notebooks_and_the_pages_exist():

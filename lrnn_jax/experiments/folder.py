@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,35 +46,42 @@ class RunFolder:
         self.summary = path / "summary.json"
         self._lock = path / ".lock"
         self._holder = path / ".pid"
-        self._made: list[Path] = []
+        self._own: Path | None = None  # the folder, once `create` has made it
+        self._parents: list[Path] = []  # that `create` has made
 
     @classmethod
     def create(cls, path: Path | None, table: ConfigTable) -> "RunFolder":
         """Create a new folder and write the resolved config into it.
 
         If several processes create the same path at the same time, only one of them succeeds. If
-        they create folders without a path, they get different ones.
+        they create folders without a path, they get different ones. An empty folder is replaced.
 
         Args:
           path: the folder; None creates the next free one under `runs/`.
           table: the resolved config.
 
         Raises:
-          InputError: the folder exists or cannot be created.
+          InputError: the folder exists and is not empty, or it cannot be created.
         """
         for candidate in _free_paths(table) if path is None else [path]:
             run = cls(candidate)
             try:
-                with io_errors(run.path, "make the folder"), contextlib.suppress(FileExistsError):
-                    _make_folder(run.path, run._made)
-                if run.path not in run._made:
-                    continue
-                write_table(run.config, table)
+                if run._publish(table):
+                    return run
             except BaseException:
                 run.remove()
                 raise
-            return run
-        raise InputError(f"{path} exists: name another folder, or use --resume")
+        raise _taken(path)
+
+    @staticmethod
+    def require_free(path: Path | None) -> None:
+        """Check that `create` can use a path.
+
+        Raises:
+          InputError: there is a file or a folder that is not empty.
+        """
+        if path is not None and exists(path) and not (path.is_dir() and not any(path.iterdir())):
+            raise _taken(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -86,6 +94,30 @@ class RunFolder:
         if not exists(run.config) or not run.config.is_file():
             raise InputError(f"{path} is not a run folder: it has no config.toml")
         return run
+
+    def _publish(self, table: ConfigTable) -> bool:
+        """Create the folder with its config; return False if the path is taken.
+
+        The folder gets its name last, so that a process that is killed leaves none without config.
+        """
+        temporary = self.path.with_name(f".{secrets.token_hex(8)}")
+        with io_errors(self.path, "make the folder"):
+            _make_folder(temporary, self._parents)
+        self._own = self._parents.pop()
+        try:
+            write_table(temporary / self.config.name, table)
+        except InputError as error:
+            raise InputError(str(error).replace(str(temporary), str(self.path))) from error
+        with io_errors(self.path, "make the folder"):
+            try:
+                temporary.rename(self.path)
+            except OSError:
+                if not exists(self.path):
+                    raise
+                shutil.rmtree(temporary, ignore_errors=True)
+                return False
+        self._own = self.path
+        return True
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -141,14 +173,17 @@ class RunFolder:
 
         Folders that `create` did not create are not deleted.
         """
-        if self.path not in self._made:
+        if self._own is None:
             return
-        *parents, _ = self._made
         # After this line, the name is free, and another process may create a folder there.
-        shutil.rmtree(self.path, ignore_errors=True)
-        for parent in reversed(parents):
+        shutil.rmtree(self._own, ignore_errors=True)
+        for parent in reversed(self._parents):
             with contextlib.suppress(OSError):  # another process has put its run there
                 parent.rmdir()
+
+
+def _taken(path: Path | None) -> InputError:
+    return InputError(f"{path} exists: name another folder, or use --resume")
 
 
 def _free_paths(table: ConfigTable) -> Iterator[Path]:

@@ -56,7 +56,8 @@ def start(
 
     Args:
       experiment: the model, the problem and the training settings.
-      path: the folder, which must not exist; None creates the next free one under `runs/`.
+      path: the folder, which must not exist or be empty; None creates the next free one under
+        `runs/`.
       display: progress display; None shows nothing.
       track: names of trackers that receive the metrics, too: "tensorboard", "wandb".
       render: write pictures and diagnostics of the fitted model, too.
@@ -67,9 +68,8 @@ def start(
     """
     track = require_trackers(track)
     with precision_context(experiment.training), contextlib.ExitStack() as stack:
-        path = stack.enter_context(_own_path(path))
-        if path is not None and exists(path):
-            raise InputError(f"{path} exists: name another folder, or use --resume")
+        path = stack.enter_context(_own_path(path, copy=False))
+        RunFolder.require_free(path)
         table = table_of(experiment)
         trainer = Trainer(experiment.model, experiment.problem, experiment.training)
         compile_seconds = _compile(trainer)
@@ -95,6 +95,8 @@ def resume(
 ) -> Outcome:
     """Continue a run from its newest checkpoint, as if it had not been interrupted.
 
+    A run that was ended before its first checkpoint begins at step 0.
+
     Args:
       folder: the folder of the run.
       training: changed fields of its [training] section, e.g. more steps.
@@ -109,21 +111,25 @@ def resume(
     """
     track = require_trackers(track)
     with contextlib.ExitStack() as stack:
-        folder = RunFolder(stack.enter_context(_own_path(folder.path)) or folder.path)
+        folder = RunFolder(stack.enter_context(_own_path(folder.path, copy=True)) or folder.path)
         stack.enter_context(folder.in_use())
         table = merge(table_of(folder.experiment()), {"training": training or {}})
         experiment = experiment_from(table)
-        if not folder.checkpoints.is_dir():
-            raise InputError(f"{folder.path} holds no checkpoint: nothing to resume from")
         stack.enter_context(precision_context(experiment.training))
+        is_new = not exists(folder.metrics.path)  # it was ended before its first checkpoint
+        if not (is_new or exists(folder.checkpoints)):
+            raise InputError(f"{folder.path} holds no checkpoint: nothing to resume from")
         checkpoints = Checkpoints(folder.checkpoints)
+        is_new = is_new and checkpoints.latest() is None
         parts = (experiment.model, experiment.problem, experiment.training)
-        trainer = Trainer(*parts, restore=checkpoints.restore)
+        trainer = Trainer(*parts, restore=None if is_new else checkpoints.restore)
         summary = read_summary(folder.summary)
         finished = (summary.get("status"), summary.get("step")) == ("finished", trainer.step)
         if trainer.ended and finished:
             raise InputError(f"{folder.path} has ended: {_what_next(trainer)}")
         compile_seconds = _compile(trainer)
+        if is_new:
+            checkpoints.save(trainer.state)
         earlier = folder.metrics.rewind(trainer.step)
         write_table(folder.config, table)
         spent = earlier[-1]["seconds"] if earlier else 0.0
@@ -149,8 +155,8 @@ def _trackers(
 
 
 @contextlib.contextmanager
-def _own_path(path: Path | None) -> Iterator[Path | None]:
-    """The path for process 0 of `jax.distributed`; for others, a temporary copy of the folder.
+def _own_path(path: Path | None, copy: bool) -> Iterator[Path | None]:
+    """The path for process 0 of `jax.distributed`; for others, a temporary folder or a `copy`.
 
     All processes take the same steps, and the first alone writes the run.
     """
@@ -159,7 +165,7 @@ def _own_path(path: Path | None) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         own = Path(scratch) / "run"
-        if path is not None and exists(path / "checkpoints"):
+        if copy and path is not None:
             shutil.copytree(path, own, ignore=shutil.ignore_patterns(".lock", ".pid"))
         yield own
 
