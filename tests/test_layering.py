@@ -25,7 +25,6 @@ FLOORS = (
 LAZY = {
     "imagecodecs",
     "imageio",
-    "jax2onnx",
     "matplotlib",
     "orbax.checkpoint",
     "PIL",

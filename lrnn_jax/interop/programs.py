@@ -9,6 +9,7 @@ from jax import export
 
 from lrnn_jax.errors import InputError
 from lrnn_jax.fields import BoundModel, precision_of
+from lrnn_jax.io import extra
 from lrnn_jax.kernels.activations import without_bit_operations
 
 __all__ = ["to_onnx", "to_stablehlo"]
@@ -20,7 +21,7 @@ def to_stablehlo(field: BoundModel, platforms: Sequence[str] = ("cpu", "cuda", "
     """Serialise u(x) with `jax.export`, for any number of points.
 
     The program takes points (n, in_dim) and returns values (n, out_dim), in the dtype of the
-    parameters, which are constants of it. It needs JAX alone:
+    parameters, which are constants of it. It needs JAX and flatbuffers alone:
     `jax.export.deserialize(content).call(x)`. JAX promises that a program can be loaded by
     releases up to six months younger than the one that wrote it.
 
@@ -32,7 +33,7 @@ def to_stablehlo(field: BoundModel, platforms: Sequence[str] = ("cpu", "cuda", "
       The serialised program.
 
     Raises:
-      InputError: an unknown platform.
+      InputError: an unknown platform, or flatbuffers is not installed.
 
     Example:
       >>> import lrnn_jax as lj
@@ -45,6 +46,7 @@ def to_stablehlo(field: BoundModel, platforms: Sequence[str] = ("cpu", "cuda", "
     unknown = [name for name in platforms if name not in _PLATFORMS]
     if unknown or not platforms:
         raise InputError(f"platforms: expected some of {list(_PLATFORMS)}, got {list(platforms)}")
+    extra("flatbuffers", "stablehlo")  # of `serialize`
     with precision_of(field):
         points = jax.ShapeDtypeStruct(
             export.symbolic_shape(f"n, {_model(field).in_dim}"), _dtype(field)
@@ -69,10 +71,7 @@ def to_onnx(field: BoundModel) -> bytes:
       InputError: jax2onnx is not installed, does not work with this release of JAX, or cannot
         convert an operation of the model.
     """
-    try:
-        from jax2onnx import to_onnx as convert
-    except ModuleNotFoundError as error:
-        raise InputError("ONNX needs jax2onnx: pip install 'lrnn-jax[onnx]'") from error
+    convert = extra("jax2onnx", "onnx").to_onnx
 
     def values(x: jax.Array) -> jax.Array:
         return field(x)
