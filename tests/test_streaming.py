@@ -156,7 +156,7 @@ def test_a_grain_dataset_is_an_iterable_of_batches():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_file_larger_than_the_memory_is_fitted(tmp_path):
-    """4 GB of points on a sparse file, read in batches by a process that grows by less than 1 GB."""
+    """4 GB of points on a sparse file, read in batches; the process grows by less than 1 GB."""
     code = """
 import numpy as np, jax.numpy as jnp
 import lrnn_jax as lj
@@ -168,8 +168,9 @@ values = np.memmap("values.bin", np.float32, mode="r", shape=(10**9, 1))
 rng = np.random.default_rng(0)
 def batches():
     while True:
-        rows = rng.integers(0, len(values), 1000)
-        yield (rows[:, None] / len(values)).astype(np.float32), values[np.sort(rows)]
+        start = rng.integers(0, len(values) - 1000)
+        x = np.arange(start, start + 1000)[:, None] / len(values)
+        yield x.astype(np.float32), values[start : start + 1000]
 mse = lambda u, data, key: jnp.mean((u(data[0]) - data[1]) ** 2)
 before = peak()
 params, losses = lj.fit(model, mse, batches(), 1e-2, steps=20)
