@@ -526,7 +526,8 @@ def _add_outputs(verbs: Any) -> None:
     decode.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     size_help = "pixels, or points along each coordinate; default: those of the data"
     decode.add_argument("--size", type=int, nargs="+", metavar="N", help=size_help)
-    out_help = "the file to write, .npz for an equation's values; default: RUN/decoded.*"
+    out_help = "the file to write, for an equation .npz, .nc (NetCDF) or .vti (ParaView); "
+    out_help += "default: RUN/decoded.*"
     decode.add_argument("--out", type=Path, help=out_help)
     export = _add(verbs, "export", _export, _EXPORT_HELP)
     export.add_argument("run", type=Path, metavar="RUN", help="the run's folder")

@@ -28,6 +28,7 @@ SLOW = {
     "test_the_command_line_works_without_docstrings": (),
     "test_what_the_compiler_does_as_it_does_it_for_users": (),  # `lrnn-jax doctor` has the canaries
     "test_line_searches_take_any_problem": (),
+    "test_the_device_script_runs_at_reduced_size": ("rates", "population"),
     "test_a_recipe_fits_an_image_that_its_sweep_did_not_see": ("lrnn", "siren"),
     "test_the_default_model_of_a_problem_beats_the_trivial_predictor": (
         *("audio-finer", "classification-siren", "image-siren", "poisson-siren"),
