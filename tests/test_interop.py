@@ -50,11 +50,13 @@ def test_a_program_takes_any_number_of_points(name, dtype):
     for count in (1, 7):
         x = X[:count].astype(dtype)
         with jax.enable_x64(dtype == np.float64):
-            require_close(program.call(x), expected[:count])
+            require_close(program.call(x), expected[:count], name)
 
 
-def require_close(values, expected):
-    tolerance = 1e-5 if expected.dtype == np.float32 else 1e-12
+def require_close(values, expected, name):
+    # An LRNN amplifies the rounding of the arguments of its sines (docs/performance.md).
+    single = 1e-4 if name == "lrnn" else 1e-5
+    tolerance = single if expected.dtype == np.float32 else 1e-12
     assert values.dtype == expected.dtype
     np.testing.assert_allclose(values, expected, 0, tolerance * abs(expected).max())
 
@@ -68,7 +70,7 @@ def test_an_onnx_model_takes_any_number_of_points(name, dtype):
     session = onnxruntime.InferenceSession(interop.to_onnx(field))
     for count in (1, 7):
         (values,) = session.run(["u"], {"x": X[:count].astype(dtype)})
-        require_close(values, expected[:count])
+        require_close(values, expected[:count], name)
 
 
 def test_what_the_converter_cannot_do_is_one_line(monkeypatch):

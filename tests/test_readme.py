@@ -59,10 +59,8 @@ QUALITY = {
     "experiments.md-0": "outcome.status == 'finished'",
     "experiments.md-1": "min(row['psnr'] for row in comparison.rows) > 20",
     "faq.md-1": "max(scores, key=scores.get) == 30.0",
-    "faq.md-5": (
-        "len(results['float32'].losses) < len(results['float64'].losses)"
-        " and results['float64'].losses[-1] < results['float32'].losses[-1]"
-    ),
+    # Where the float32 fit ends depends on the rounding of the processor.
+    "faq.md-5": "results['float64'].losses[-1] < results['float32'].losses[-1] / 10",
     "faq.md-6": "len(result.warnings) == 2",
     "performance.md-1": "len(losses) == 100 and losses[-1] < 0.1",
     "performance.md-3": "int(state.step) == 20",
