@@ -424,7 +424,7 @@ STAGES = {
     "page": page,
     "kills": kills,
     "loop": lambda: compare("loop", "study", "loop", 32),
-    "processes": lambda: compare("processes", "command", "processes", 8, rounds=1),
+    "processes": lambda: compare("processes", "command", "processes", 32, rounds=1),
     "host": host,
     "memory": memory,
 }

@@ -99,7 +99,7 @@ def check_types(spec: Any, *names: str) -> None:
     includes paths. A class with a `description` stands for its instances. Fields of other types,
     such as dataclasses, are not checked.
     """
-    hints = _hints(type(spec))
+    hints = field_types(type(spec))
     for name in names or spec.__dataclass_fields__:
         value, hint = getattr(spec, name), hints[name]
         if not _is_a(value, hint):
@@ -112,8 +112,9 @@ def require_at_least(spec: Any, least: int, *names: str) -> None:
     A field whose annotation allows a tuple may also be a tuple of such integers. Integers must be
     below 2**32. Fields that count layers, components, dimensions or similar must be at most 1,000.
     """
+    types = field_types(type(spec))
     for name, value in _values(spec, names):
-        several = any(get_origin(choice) is tuple for choice in _choices(_hints(type(spec))[name]))
+        several = any(get_origin(choice) is tuple for choice in _choices(types[name]))
         entries: Any = value if isinstance(value, tuple) and value and several else (value,)
         for entry in entries:
             if not _is_a(entry, int) or entry < least:
@@ -195,13 +196,14 @@ def unrolled(spec: Any) -> int:
 
 
 @functools.cache  # resolving the annotations takes 0.2 ms, longer than all checks of a model
-def _hints(kind: type) -> dict[str, Any]:
+def field_types(kind: type) -> dict[str, Any]:
+    """Return the annotations of a class, resolved to types."""
     return typing.get_type_hints(kind)
 
 
 def _values(spec: Any, names: collections.abc.Iterable[str]) -> list[tuple[str, Any]]:
     """The named fields and their values, without those that are None as annotated."""
-    hints = _hints(type(spec))
+    hints = field_types(type(spec))
     values = [(name, getattr(spec, name)) for name in names]
     return [(n, v) for n, v in values if v is not None or type(None) not in _choices(hints[n])]
 

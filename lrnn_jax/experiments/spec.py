@@ -15,7 +15,7 @@ import tomli_w
 import lrnn_jax.inverse as inverse
 import lrnn_jax.models as models
 import lrnn_jax.pde as pde
-from lrnn_jax.checks import missing_members
+from lrnn_jax.checks import field_types, missing_members
 from lrnn_jax.errors import InputError, suggest
 from lrnn_jax.io import exists, io_errors, read_bytes, write_bytes
 from lrnn_jax.signals import (
@@ -375,7 +375,7 @@ def _decode(section: str, table: ConfigTable, kind: type) -> Any:
     for name in values:
         if name not in known:
             raise InputError(f"unknown field {section}.{name}; {suggest(name, known)}")
-    hints = typing.get_type_hints(kind)
+    hints = field_types(kind)
     try:
         return kind(**{name: _structure(name, values[name], hints[name]) for name in values})
     except InputError as error:
