@@ -133,6 +133,17 @@ def test_an_empty_folder_is_used_and_a_file_or_a_full_folder_is_not(workplace):
     assert [path.name for path in (workplace / "full").iterdir()] == ["mine.txt"]
 
 
+def test_what_a_killed_writer_left_is_deleted(workplace):
+    run = RunFolder.create(Path("run"), table_of(EXPERIMENT))
+    run.checkpoints.mkdir()
+    left = [run.path / f".{'0' * 16}.png", run.checkpoints / f".{'f' * 16}.safetensors"]
+    kept = [run.path / ".lock", run.path / ".mine.png", run.config]
+    for path in [*left, *kept[:2]]:
+        path.touch()
+    run.delete_unfinished()
+    assert [path.exists() for path in [*left, *kept]] == [False, False, True, True, True]
+
+
 def test_a_process_that_is_killed_leaves_no_folder_without_a_config(workplace, monkeypatch):
     class KilledError(BaseException):
         """Nothing runs after it."""

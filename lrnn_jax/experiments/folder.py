@@ -20,6 +20,7 @@ from lrnn_jax.experiments.spec import (
     write_table,
 )
 from lrnn_jax.io import exists, io_errors
+from lrnn_jax.io.files import is_temporary
 
 __all__ = ["RunFolder"]
 
@@ -148,6 +149,13 @@ class RunFolder:
             with contextlib.suppress(OSError):  # Windows does not delete open files
                 self._holder.unlink()
             lock.release()
+
+    def delete_unfinished(self) -> None:
+        """Delete the temporary files of a process that was killed; call it within `in_use`."""
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(".*"):
+                if is_temporary(path) and path.is_file():
+                    path.unlink(missing_ok=True)
 
     def _pid(self) -> str:
         """Return the process that holds the lock in brackets, or "" if it is not known yet."""

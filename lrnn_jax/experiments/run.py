@@ -113,6 +113,7 @@ def resume(
     with contextlib.ExitStack() as stack:
         folder = RunFolder(stack.enter_context(_own_path(folder.path, copy=True)) or folder.path)
         stack.enter_context(folder.in_use())
+        folder.delete_unfinished()
         table = merge(table_of(folder.experiment()), {"training": training or {}})
         experiment = experiment_from(table)
         stack.enter_context(precision_context(experiment.training))

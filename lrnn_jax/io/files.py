@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -114,6 +115,11 @@ def atomic(path: Path) -> Iterator[Path]:
             _synchronise_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file has a name of `atomic`: a writer that was killed leaves it."""
+    return re.fullmatch(r"\.[0-9a-f]{16}(\..*)?", path.name) is not None
 
 
 def _synchronise_folder(path: Path) -> None:
