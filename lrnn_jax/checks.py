@@ -20,6 +20,7 @@ from lrnn_jax.errors import InputError, suggest
 __all__ = [
     "Keywords",
     "check_types",
+    "field_types",
     "missing_members",
     "require_at_least",
     "require_nonnegative",

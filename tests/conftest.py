@@ -59,7 +59,7 @@ SLOW = {
 }
 
 # Shapes and dtypes of every call are checked where the arithmetic is. Specs check their own fields.
-CHECKED = ("kernels", "domains", "training.loop", "fields")
+CHECKED = ("kernels", "domains", "training.loop", "training.fitting", "fields")
 install_import_hook([f"lrnn_jax.{module}" for module in CHECKED], "beartype.beartype")
 
 

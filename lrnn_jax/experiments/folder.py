@@ -81,8 +81,11 @@ class RunFolder:
         Raises:
           InputError: there is a file or a folder that is not empty.
         """
-        if path is not None and exists(path) and not (path.is_dir() and not any(path.iterdir())):
-            raise _taken(path)
+        if path is None or not exists(path):
+            return
+        with io_errors(path, "look at"):
+            if not path.is_dir() or any(path.iterdir()):
+                raise _taken(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -152,10 +155,11 @@ class RunFolder:
 
     def delete_unfinished(self) -> None:
         """Delete the temporary files of a process that was killed; call it within `in_use`."""
-        for folder in (self.path, self.checkpoints):
-            for path in folder.glob(".*"):
-                if is_temporary(path) and path.is_file():
-                    path.unlink(missing_ok=True)
+        with io_errors(self.path, "clean"):
+            for folder in (self.path, self.checkpoints):
+                for path in folder.glob(".*"):
+                    if is_temporary(path) and path.is_file():
+                        path.unlink(missing_ok=True)
 
     def _pid(self) -> str:
         """Return the process that holds the lock in brackets, or "" if it is not known yet."""
