@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import logging
 import os
 import shlex
 import signal
@@ -166,6 +167,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _main(words: list[str]) -> int:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot keep caches
     try:
         options = _parser().parse_args(words)
         return options.action(options)

@@ -1,6 +1,7 @@
 """Sound and video open nothing but themselves, and are refused where they are cut short."""
 
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -50,6 +51,18 @@ def test_a_sound_cut_short_is_refused(tmp_path, name):
         path.write_bytes(cut)
         with pytest.raises(InputError, match="damaged" if name == "FLAC" else "is cut short"):
             read_sound(str(path))
+
+
+def test_a_damaged_mp3_is_one_line_and_prints_nothing(tmp_path, capfd):
+    """The library that decodes MP3 writes to the standard error of the process."""
+    content, path = _sound("MP3"), tmp_path / "sound.mp3"
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(3000) + content[middle:])
+    with pytest.raises(InputError, match="damaged"):
+        read_sound(str(path))
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"shown again")
+    assert capfd.readouterr().err == "shown again"
 
 
 @pytest.mark.parametrize("suffix", _FILMS)

@@ -183,6 +183,12 @@ def mat(**values):
     return file.getvalue()
 
 
+def mat4(**values):
+    file = io.BytesIO()
+    scipy.io.savemat(file, values, format="4")
+    return file.getvalue()
+
+
 def test_the_volume_of_a_matlab_file_is_read(tmp_path):
     volume = RNG.integers(0, 2, (4, 5, 6)).astype(np.uint8)
     path = stored(tmp_path, "a.mat", mat(volume=volume, other=np.eye(3)))
@@ -213,6 +219,10 @@ REFUSED_MAT = {
     ),
     "flat": (mat(a=np.ones((2, 2))), r"holds a \(2, 2\): expected one array with three axes"),
     "cells": (mat(a=np.full((2, 2, 2), "text", object)), "expected one array with three axes"),
+    "numbers of a VAX": (
+        struct.pack("<i", 2000) + mat4(v=np.ones((2, 2)))[4:],
+        r"cannot read .*We do not support byte ordering 'VAX D-float'",
+    ),
     "hdf5": (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "version 7.3: save it with"),
     "cut": (mat(a=RNG.random((9, 9, 9)))[:-50], "cannot read"),
     "empty": (b"", "cannot read"),
@@ -240,6 +250,23 @@ def test_parameters_of_a_dtype_that_numpy_lacks_are_refused(tmp_path, dtype):
     for read in (leaf_names, lambda path: load_tree(path, {"weight": np.zeros(3)})):
         with pytest.raises(InputError, match=f"holds arrays of {dtype}: expected a dtype of NumPy"):
             read(path)
+
+
+def test_a_mesh_with_corners_in_the_plane_is_refused(tmp_path):
+    """As many coordinates in all as in space, so that they can be stored as an array of pairs."""
+    lines = [f"v {x} {y}" for x in (0, 1) for y in (0, 1, 2)] + ["f 1 2 3", "f 2 3 4", "f 4 5 6"]
+    with pytest.raises(InputError, match=r"cannot read .*without three coordinates"):
+        read_mesh(stored(tmp_path, "a.obj", "\n".join(lines).encode()))
+
+
+def test_a_deep_png_with_more_rows_than_it_says_is_read(tmp_path, caplog):
+    """libpng warns, and returns the rows of the header."""
+    content = bytearray(encoded(RNG.integers(0, 65536, (4, 4), dtype=np.uint16), "PNG"))
+    content[20:24] = struct.pack(">I", 3)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    path = stored(tmp_path, "a.png", bytes(content))
+    assert read_picture(path).pixels.shape == (3, 4, 1)
+    assert caplog.messages == []
 
 
 def test_an_empty_mesh_is_refused(tmp_path):

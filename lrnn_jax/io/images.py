@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.resources
 import io
 import math
 from collections.abc import Callable
@@ -17,8 +18,8 @@ from lrnn_jax.io.memory import require_memory
 from lrnn_jax.io.quiet import quiet
 from lrnn_jax.io.sources import ArraySource, Source
 
-SAMPLES = {"astronaut": "astronaut", "camera": "camera", "phantom": "shepp_logan_phantom"}
-"""Sample images that are installed with scikit-image, each with its name in `skimage.data`.
+SAMPLES = ("astronaut", "camera", "phantom")
+"""Names of sample images that are installed with scikit-image.
 
 A photograph in RGB and one in grey, 512 x 512, public domain; the Shepp-Logan phantom, 400 x 400,
 grey."""
@@ -59,11 +60,11 @@ def read_picture(source: Source) -> Picture:
     """
     if isinstance(source, ArraySource):
         return _picture(source.values, source)
-    if source in SAMPLES:
+    if source == "phantom":
         import skimage.data
 
-        return _picture(getattr(skimage.data, SAMPLES[source])(), source)
-    path = Path(source)
+        return _picture(skimage.data.shepp_logan_phantom(), source)
+    path = _photograph(source) if source in SAMPLES else Path(source)
     content = read_bytes(path)
     with decoding(source, "image"):
         pixels = _decode(content, path)
@@ -79,8 +80,10 @@ def count_channels(source: Source) -> int:
     Raises:
       InputError: as `read_picture`.
     """
-    if isinstance(source, ArraySource) or source in SAMPLES:
+    if isinstance(source, ArraySource):
         return read_picture(source).pixels.shape[-1]
+    if source in SAMPLES:
+        return _channels_of_file(source)
     try:
         state = Path(source).stat()
     except (OSError, ValueError):
@@ -94,6 +97,11 @@ def _channels_of_file(source: str, *state: int) -> int:
     return read_picture(source).pixels.shape[-1]
 
 
+def _photograph(name: str) -> Path:
+    """The file of a photograph among SAMPLES; `skimage.data` would import twice what is needed."""
+    return Path(str(importlib.resources.files("skimage") / "data" / f"{name}.png"))
+
+
 def _decode(content: bytes, path: Path) -> np.ndarray:
     """Decode an image in its display orientation; raise an error if that is not possible."""
     if content.startswith(_PNG) and content[24:25] == b"\x10":
@@ -103,7 +111,8 @@ def _decode(content: bytes, path: Path) -> np.ndarray:
         _require_pixels(path, _PNG_CHANNELS.get(content[25], 4) * width * height, 2)
         import imagecodecs
 
-        return imagecodecs.png_decode(content)
+        with quiet("imagecodecs"):  # libpng reads files in spite of its warnings
+            return imagecodecs.png_decode(content)
     if content[:4] in (b"II*\0", b"MM\0*"):
         return _decode_tiff(content, path)
     reader = _pillow_reader(content)

@@ -3,9 +3,11 @@
 import contextlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -25,3 +27,20 @@ def quiet(library: str) -> Iterator[None]:
                 yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def quiet_standard_error() -> Iterator[None]:
+    """Suppress what a library in C writes to file descriptor 2, in all threads of the process."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # the process has closed it
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -130,6 +130,8 @@ def _mesh(trimesh: Any, content: bytes, kind: str, source: str) -> Any:
         mesh = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", skip_materials=True)
     if not len(mesh.faces):
         raise InputError(f"{source} has no triangles: expected a closed surface")
+    if mesh.vertices.shape[1] != 3:
+        raise InputError(f"cannot read {source}: it has corners without three coordinates")
     if not np.isfinite(mesh.vertices).all():
         raise InputError(f"{source} has corners that are not finite")
     if not mesh.is_watertight:

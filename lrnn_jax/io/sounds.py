@@ -12,6 +12,7 @@ from lrnn_jax.io.containers import require_complete
 from lrnn_jax.io.extras import extra
 from lrnn_jax.io.files import read_bytes, require_suffix, write_bytes
 from lrnn_jax.io.memory import require_memory
+from lrnn_jax.io.quiet import quiet_standard_error
 from lrnn_jax.io.sources import ArraySource, Source
 
 CHORD = "chord"
@@ -52,10 +53,11 @@ def read_sound(source: Source, rate: int | None = None) -> Sound:
     content = read_bytes(path)
     require_complete(content, source)
     try:
-        info = soundfile.info(_Content(content))
-        # float64 samples, and the mask of finite samples
-        require_memory(source, (8 + 1) * info.frames * info.channels)
-        samples, own_rate = soundfile.read(_Content(content), always_2d=True)
+        with quiet_standard_error():  # libsndfile's reader of MP3 prints
+            info = soundfile.info(_Content(content))
+            # float64 samples, and the mask of finite samples
+            require_memory(source, (8 + 1) * info.frames * info.channels)
+            samples, own_rate = soundfile.read(_Content(content), always_2d=True)
     except soundfile.LibsndfileError as error:
         raise InputError(f"cannot read {source}: damaged, or no sound ({error})") from error
     if len(samples) != info.frames:
