@@ -4,8 +4,9 @@
     python benchmarks/start.py measure --against d4354ae --record
     python benchmarks/start.py table
 
-Every time is that of a new process, from its start. The trees alternate in each round, and the
-table has medians. "first step" is the time until the first line of `metrics.jsonl` is written by
+Every time is that of a new process, from its start. The trees alternate in each round, after one
+round that is not counted, in which Python stores its bytecode; the table has medians. "first step"
+is the time until the first line of `metrics.jsonl` is written by
 `lrnn-jax fit --model.kind KIND --problem.size 64 64 --training.steps 1`; "fit" is the time until
 that command has ended, with its pictures and diagnostics.
 """
@@ -67,7 +68,8 @@ def _has_metrics(run: Path) -> bool:
 
 
 def _environment(tree: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(tree), "JAX_PLATFORMS": "cpu"}
+    changes = {"PYTHONPATH": str(tree), "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": ""}
+    return os.environ | changes
 
 
 @contextmanager
@@ -88,13 +90,15 @@ def measure(trees: dict[str, Path], rounds: int) -> None:
     plain = {f"fit {kind} --no-render": (measure_fit, (kind,)) for kind in KINDS}
     for what, (function, arguments) in (measurements | plain).items():
         times: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
-        for _ in range(rounds):
+        for number in range(rounds + 1):
             for name, tree in trees.items():
                 if what in plain:
                     if name == "this tree":
                         times[name].append(measure_fit(*arguments, tree, ("--no-render",)))
                 else:
                     times[name].append(function(*arguments, tree))
+                if not number:
+                    times[name].clear()
         for name, runs in times.items():
             if runs:
                 medians = {

@@ -251,8 +251,8 @@ class Trainer:
         """
         if self.result is not Result.RUNNING:
             return {}
-        copy = jax.tree.map(jnp.copy, self.state)  # the program donates its argument
-        history = self._program(copy, self._inputs, self._loop_key, np.int32(1))[1]
+        copies = _copies(self.state)  # the program donates its argument
+        history = self._program(copies, self._inputs, self._loop_key, np.int32(1))[1]
         terms = {name: np.asarray(values)[:1] for name, values in history.items()}
         self._require_finite(self.step, terms["loss"])
         return {name: float(values[0]) for name, values in terms.items()}
@@ -293,9 +293,9 @@ class Trainer:
         types = jax.tree.map(_type, inputs)
         start = _PROGRAMS.get(
             _program_key("start", (*program, stops_early), types),
-            lambda: jax.jit(first),
+            lambda: jax.jit(first, compiler_options=_start_options()),
         )
-        return jax.tree.map(jnp.copy, start(*inputs))
+        return _copies(start(*inputs))
 
     def _placed(self, tree: Any) -> Any:
         """Copy arrays to the devices of this run."""
@@ -348,6 +348,21 @@ class Trainer:
 
 
 _PROGRAMS = Programs(32)
+
+
+def _start_options() -> dict[str, Any]:
+    """The XLA options of a program that runs once: on a CPU it is compiled without optimisations.
+
+    They would take longer than the program: up to 0.6 s, where the program takes 0.02 s more
+    without them for 500,000 parameters. The bits are the same.
+    """
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+
+
+@jax.jit
+def _copies(tree: Any) -> Any:
+    """Copies of all arrays, made by one program."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _program_key(name: str, program: tuple[Any, ...], types: Any) -> Hashable | None:

@@ -185,6 +185,7 @@ def advance_steps(
     step: Step, capacity: int, state: State, data: Data, key: Key, count: Int[Array, ""]
 ) -> tuple[State, Terms, Int[Array, ""]]:
     """The function that `make_advance` compiles."""
+    step = jax.jit(step, inline=True)  # traced once, for the shapes and for the loop
     terms = jax.eval_shape(step, state, data, key)[1]
     history = {name: jnp.full((capacity,), jnp.nan, t.dtype) for name, t in terms.items()}
 
