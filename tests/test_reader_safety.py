@@ -392,6 +392,17 @@ def test_a_jpeg_in_a_tiff_may_not_be_larger_than_the_tiff_says(tmp_path):
         read_picture(stored(tmp_path, "a.tif", jpeg_tiff(enlarged)))
 
 
+def test_a_tiff_whose_strips_have_a_fraction_as_height_is_refused(tmp_path):
+    """tifffile returns a tuple, which would be repeated as often as the image is wide."""
+    content = bytearray(tiff(SMALL))
+    tag = content.index(struct.pack("<HHI", 278, 4, 1))  # RowsPerStrip: one number of 32 bits
+    content[tag : tag + 12] = struct.pack("<HHII", 278, 5, 1, 8)  # a fraction, at offset 8
+    height = content.index(struct.pack("<HHI", 257, 4, 1))
+    content[height : height + 2] = struct.pack("<H", 65000)  # a tag without a meaning
+    with pytest.raises(InputError, match="is damaged: its size is no number of pixels"):
+        read_picture(stored(tmp_path, "a.tif", bytes(content)))
+
+
 def test_a_codec_that_takes_its_size_from_the_data_is_refused(tmp_path):
     content = tiff(SMALL, compression="jpeg2000")
     with pytest.raises(InputError, match="TIFF of compression JPEG2000: expected NONE"):

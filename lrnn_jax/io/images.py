@@ -183,6 +183,8 @@ def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
             if value not in choices:
                 known = ", ".join(map(str, choices))
                 raise InputError(f"{path} is a TIFF of {name} {value}: expected {known}")
+        if not all(isinstance(n, int) and n > 0 for n in (*page.shape, *page.chunks)):
+            raise InputError(f"{path} is damaged: its size is no number of pixels")
         itemsize = max(1, page.bitspersample // 8)
         segment = 3 * itemsize * math.prod(page.chunks)
         _require_pixels(path, math.prod(page.shape), itemsize, segment + len(content))
