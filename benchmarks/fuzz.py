@@ -351,15 +351,12 @@ def serve(folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w")
     readers, watch = _readers(), _Watch(folder)
     arrays.subprocess = _Forks(folder)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
     used = set()
     output = folder / "output"
     with output.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_memory()
     for line in sys.stdin:
         name, path = line.rstrip("\n").split(" ", 1)
         before = output.stat().st_size
@@ -395,6 +392,14 @@ def _answer(read: Callable[[Path], Any], path: Path) -> tuple[str, str]:
         tail = traceback.format_exc().splitlines()[-6:]
         return "finding", f"{type(error).__name__}: " + "\n".join(tail)[-1500:]
     return "value", ""
+
+
+def limit_memory() -> None:
+    """Let this process allocate MEMORY more bytes; the readers see that as the free memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class _Child:

@@ -23,21 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import fuzz
-from common import FOLDER, Results, Row, by_machine, markdown
 
-RESULTS = Results(FOLDER / "fuzz_coverage.json", identity=("reader", "machine"))
-LIBRARIES = ["tifffile", "trimesh", "nibabel", "scipy.io", "numpy.lib", "imageio", "PIL", "zipfile"]
-LIBRARIES += [
-    "gzip",
-    "json",
-    "csv",
-    "tomllib",
-    "safetensors",
-    "lrnn_jax.io",
-    "lrnn_jax.experiments",
-]
+# `common` is imported by the parent alone: the child must not import what it instruments before.
+LIBRARIES = (
+    *("tifffile", "trimesh", "nibabel", "scipy.io", "numpy.lib", "imageio", "PIL", "zipfile"),
+    *("gzip", "json", "csv", "tomllib", "safetensors", "lrnn_jax.io", "lrnn_jax.experiments"),
+)
 SECONDS = 20  # of one input
-MEMORY = 4096  # MB of the process
 
 
 # The child ---------------------------------------------------------------------------------------
@@ -51,10 +43,13 @@ def suffixes(reader: str) -> list[str]:
 def serve(reader: str, inputs: int, folder: Path) -> None:
     """Fuzz in this process, and write the counts to `counts.json` of the folder."""
     atheris: Any = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=LIBRARIES, enable_loader_override=False):
+    with atheris.instrument_imports(include=list(LIBRARIES), enable_loader_override=False):
         read = fuzz._readers()[reader]
+        arrays: Any = importlib.import_module("lrnn_jax.io.arrays")
+        arrays.subprocess = fuzz._Forks(folder)
         for library in LIBRARIES:
             importlib.import_module(library)
+    fuzz.limit_memory()
     names = suffixes(reader)
     counts: dict[str, Any] = collections.Counter()
     findings: dict[str, str] = {}
@@ -75,7 +70,8 @@ def serve(reader: str, inputs: int, folder: Path) -> None:
         if total == inputs:
             os._exit(0)
 
-    options = [f"-rss_limit_mb={MEMORY}", f"-timeout={SECONDS}", "-max_len=20000", "-seed=1"]
+    longest = 2 * max(len(content) for content in fuzz.SEEDS[reader]().values())
+    options = ["-rss_limit_mb=0", f"-timeout={SECONDS}", f"-max_len={longest}", "-seed=1"]
     options += [f"-artifact_prefix={folder}/crash-", "-verbosity=0"]
     atheris.Setup([sys.argv[0], *options, str(folder / "corpus")], one_input)
     atheris.Fuzz()
@@ -84,7 +80,14 @@ def serve(reader: str, inputs: int, folder: Path) -> None:
 # The parent --------------------------------------------------------------------------------------
 
 
-def run(reader: str, inputs: int, keep: Path) -> Row:
+def results() -> Any:
+    """The stored rows; the import of `common` takes `--record` from the command line."""
+    from common import FOLDER, Results
+
+    return Results(FOLDER / "fuzz_coverage.json", identity=("reader", "machine"))
+
+
+def run(reader: str, inputs: int, keep: Path) -> dict[str, Any]:
     """Fuzz one reader; a process that dies is a finding, and is started again."""
     begun, names = time.perf_counter(), suffixes(reader)
     totals: collections.Counter[str] = collections.Counter()
@@ -122,33 +125,35 @@ def run(reader: str, inputs: int, keep: Path) -> Row:
     }
 
 
-def table(rows: list[Row]) -> str:
-    """One line for each reader."""
-    header = "reader | inputs | with new code | read | refused | findings"
-    return "\n\n".join(
-        f"On {machine}:\n\n"
-        + markdown(
-            header,
-            [
-                (
-                    row["reader"],
-                    f"{row['inputs']:,}",
-                    f"{row['kept']:,}",
-                    f"{row['values']:,}",
-                    f"{row['refusals']:,}",
-                    str(len(row["findings"])),
-                )
-                for row in own
-            ],
-        )
-        for machine, own in by_machine(rows).items()
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line for each reader, with both fuzz tests."""
+    from common import markdown
+
+    guided = {row["reader"]: row for row in rows}
+    mutated = {row["reader"]: row for row in json.loads(fuzz.RESULTS.read_text())}
+    header = (
+        "reader | mutated files | read | refused | findings | "
+        "guided files | read | refused | findings"
     )
+    lines = []
+    for reader in fuzz.SEEDS:
+        cells = [reader]
+        for row in (mutated.get(reader), guided.get(reader)):
+            if row is None:
+                cells += ["", "", "", ""]
+            else:
+                counts = (row["inputs"], row["values"], row["refusals"], len(row["findings"]))
+                cells += [f"{count:,}" for count in counts]
+        lines.append(cells)
+    machines = sorted({row["machine"] for row in (*guided.values(), *mutated.values())})
+    return f"On {', '.join(machines)}:\n\n{markdown(header, lines)}"
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         reader, inputs, folder = sys.argv[2:]
         return serve(reader, int(inputs), Path(folder))
+    stored = results()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -157,14 +162,14 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     options = parser.parse_args()
     if options.readers == ["table"]:
-        return print(table(RESULTS.read()))
+        return print(table(stored.read()))
     if unknown := set(options.readers) - set(fuzz.SEEDS):
         parser.error(f"unknown readers {sorted(unknown)}: expected {', '.join(fuzz.SEEDS)}")
     findings = 0
     for reader in options.readers:
         row = run(reader, options.inputs, options.keep)
         findings += len(row["findings"])
-        RESULTS.add(row)
+        stored.add(row)
     sys.exit(1 if findings else 0)
 
 

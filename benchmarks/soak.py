@@ -7,10 +7,13 @@
 
 `kills` starts `lrnn-jax fit`, waits until the folder of the run shows a phase, ends the process by
 a signal, and continues the run by `--resume`, or starts it again where there is no folder yet. The
-result must equal that of an undisturbed run bit for bit, and no temporary file may be left.
+result must equal that of an undisturbed run bit for bit, and no temporary file may be left. It also
+ends and repeats `lrnn-jax export`, whose file must be absent or whole. `scale.py kills` ends
+studies.
 """
 
 import argparse
+import functools
 import random
 import signal
 import subprocess
@@ -131,34 +134,66 @@ def finish(run: Path) -> str:
     return f"left behind: {left}" if left else ""
 
 
+def endings(folder: Path) -> dict[str, Callable[[int, Path], tuple[int, str]]]:
+    """For each phase: end(signal, empty folder) -> exit code and what went wrong, "" if nothing."""
+    draw, undisturbed, whole = random.Random(0), folder / "undisturbed", folder / "whole.stablehlo"
+    if problem := finish(undisturbed):
+        raise RuntimeError(problem)
+    begun = time.perf_counter()
+    export(undisturbed, whole).communicate()
+    longest = time.perf_counter() - begun
+
+    def end_fit(phase: str, number: int, place: Path) -> tuple[int, str]:
+        run = place / "run"
+        code = end_in(phase, number, run, draw.uniform(0, DELAYS.get(phase, 0.5)))
+        problem = finish(run)
+        same = problem or _equal(run / "model.safetensors", undisturbed / "model.safetensors")
+        return code, problem if same else "other parameters"
+
+    def end_export(number: int, place: Path) -> tuple[int, str]:
+        file = place / "a.stablehlo"
+        with export(undisturbed, file) as process:
+            time.sleep(draw.uniform(0.3, 1) * longest)
+            process.send_signal(number)
+            process.communicate()
+        if file.exists() and not _equal(file, whole):
+            return process.returncode, "a part of the file"
+        if number == signal.SIGTERM and any(place.glob(".*")):
+            return process.returncode, "left behind: a temporary file"
+        export(undisturbed, file).communicate()
+        return process.returncode, "" if _equal(file, whole) else "another file"
+
+    fits = {phase: functools.partial(end_fit, phase) for phase in PHASES}
+    return fits | {"export": end_export}
+
+
+def export(run: Path, file: Path) -> subprocess.Popen:
+    """Start an export of the network of a run."""
+    return start("export", str(run), "--to", "stablehlo", "--out", str(file))
+
+
+def _equal(file: Path, other: Path) -> bool:
+    return file.exists() and file.read_bytes() == other.read_bytes()
+
+
 def kills(options: argparse.Namespace) -> None:
-    """End a fit by SIGTERM and by SIGKILL in every phase, `--trials` times each."""
-    draw = random.Random(0)
-    with tempfile.TemporaryDirectory() as folder:
-        undisturbed = Path(folder, "undisturbed")
-        if problem := finish(undisturbed):
-            raise RuntimeError(problem)
-        expected = (undisturbed / "model.safetensors").read_bytes()
-        for phase in PHASES:
+    """End fits and exports by SIGTERM and by SIGKILL in every phase, `--trials` times each."""
+    with tempfile.TemporaryDirectory() as name:
+        for phase, end in endings(Path(name)).items():
             for number in (signal.SIGTERM, signal.SIGKILL):
-                problems, codes = [], []
+                ended = []
                 for trial in range(options.trials):
-                    run = Path(folder, f"{phase}-{number}-{trial}")
-                    delay = draw.uniform(0, DELAYS.get(phase, 0.5))
-                    codes.append(end_in(phase, number, run, delay))
-                    problem = finish(run)
-                    if not problem and (run / "model.safetensors").read_bytes() != expected:
-                        problem = "other parameters"
-                    if problem:
-                        problems.append(problem)
+                    place = Path(name, f"{phase}-{number}-{trial}")
+                    place.mkdir()
+                    ended.append(end(number, place))
                 RESULTS.add(
                     {
                         "stage": "kills",
                         "name": phase,
                         "signal": signal.Signals(number).name,
                         "trials": options.trials,
-                        "codes": sorted(codes),
-                        "problems": problems,
+                        "codes": sorted(code for code, _ in ended),
+                        "problems": [problem for _, problem in ended if problem],
                     }
                 )
 

@@ -36,7 +36,7 @@ POLL = 0.005  # seconds
 def measure_import(code: str, tree: Path) -> dict[str, float]:
     """Seconds of a process that runs `code`."""
     begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], env=_environment(tree), check=True)
+    subprocess.run([sys.executable, "-c", code], env=_environment(tree), cwd=tree, check=True)
     return {"ended": time.perf_counter() - begun}
 
 
@@ -49,7 +49,11 @@ def measure_fit(kind: str, tree: Path, options: tuple[str, ...] = ()) -> dict[st
         command = [sys.executable, "-c", code, *words, *options, "--out", str(run)]
         begun = time.perf_counter()
         with subprocess.Popen(
-            command, env=_environment(tree), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command,
+            env=_environment(tree),
+            cwd=tree,  # `python -c` looks there first
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         ) as process:
             first = None
             while process.poll() is None:

@@ -1,7 +1,7 @@
 """What is equal between two trainings: the bits, or the values up to rounding. See docs/faq.md.
 
-Resumed runs are in test_bad_input.py, runs of `solve` and of files in test_experiments.py, devices
-in test_data_parallel.py, members of studies in test_studies.py.
+Resumed runs are in test_bad_input.py and test_experiments.py, devices in test_data_parallel.py,
+members of studies in test_studies.py.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import lrnn_jax as lj
+from lrnn_jax.cli import main
 
 MODELS = {
     "siren": lj.Siren(in_dim=2, out_dim=3, width=64, depth=2),
@@ -55,6 +56,16 @@ def test_processes_give_equal_bits_with_any_number_of_cores():
     one, again, all_cores = map(digests_of_process, (1, 1, 1024))
     assert one == again == all_cores
     assert len(set(one)) == len(MODELS)
+
+
+def test_the_command_line_and_python_give_equal_bits(tmp_path):
+    words = ["--model.kind", "lrnn", "--model.rank", "8", "--problem.size", "48", "48"]
+    words += ["--training.steps", "20", "--training.seed", "3"]
+    assert main(["fit", *words, "--out", str(tmp_path / "run")]) == 0
+    run = lj.load_run(tmp_path / "run")
+    problem = lj.Image("astronaut", size=(48, 48))
+    again = lj.solve(run.model, problem, run.training, progress=False)
+    assert digest(run.params) == digest(again.params)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -90,6 +90,13 @@ def test_the_table_of_models_is_that_of_the_results(monkeypatch):
     assert text.split("<!-- choosing -->\n")[1].split("\n<!-- /choosing -->")[0] == table
 
 
+def test_the_tables_of_reliability_are_those_of_the_results(monkeypatch):
+    """If this fails: python docs/reliability.py"""
+    reliability = script("reliability", monkeypatch)
+    text = reliability.PAGE.read_text()
+    assert reliability.page(text) == text
+
+
 @pytest.mark.parametrize("name", ["lrnn", "nestnet", "reach"])
 def test_a_diagram_has_a_light_and_a_dark_form(name):
     light, dark = ((DOCS / "images" / f"{name}-{theme}.svg") for theme in ("light", "dark"))
