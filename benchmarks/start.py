@@ -119,7 +119,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         for key in ("first step", "ended"):
             if key in row:
-                what = row["what"] if key == "ended" else f"{row['what']}: first step"
+                what = f"`{row['what']}`" + (", first step" if key == "first step" else "")
                 lines.setdefault((what, row["machine"]), {})[row["tree"]] = f"{row[key]:.2f}"
     return markdown(
         header, ([*key, *(times.get(tree, "") for tree in trees)] for key, times in lines.items())
