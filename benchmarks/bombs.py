@@ -31,7 +31,6 @@ import json, sys, time
 from pathlib import Path
 from lrnn_jax import io
 from lrnn_jax.errors import InputError
-from lrnn_jax.io import memory
 import resource
 
 reader, path, allowed = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -172,7 +171,11 @@ BOMBS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
 
 
 def measure(name: str, decoded: int, allowed: int) -> Row:
-    """Make the bomb of a name, and read it in a process that may take `allowed` bytes."""
+    """Make the bomb of a name, and read it in a process that may take `allowed` bytes.
+
+    Raises:
+      RuntimeError: it is not refused for its size.
+    """
     reader, write = BOMBS[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
@@ -183,8 +186,11 @@ def measure(name: str, decoded: int, allowed: int) -> Row:
     row = {"name": name, "file_mb": round(size / 1e6, 2), "decoded_gb": decoded / 1e9}
     row["allowed_gb"] = allowed / 1e9
     if done.returncode:
-        return row | {"answer": f"exit code {done.returncode}: {done.stderr[-500:]}"}
-    return row | json.loads(done.stdout)
+        raise RuntimeError(f"{name}: exit code {done.returncode}: {done.stderr[-500:]}")
+    measured = json.loads(done.stdout)
+    if "would take" not in measured["answer"]:
+        raise RuntimeError(f"{name}: expected a refusal for its size, got {measured['answer']!r}")
+    return row | measured
 
 
 def read(options: argparse.Namespace) -> None:
